@@ -1,0 +1,165 @@
+"""Messages per second through the whole ITCH decoder: orders, trades, quotes and books.
+
+A day is made up in memory: 500 stocks; first a tenth of the messages adds orders (the book before
+the open), then adds, deletes, executions, replaces, cancels and hidden trades in the proportions of
+a real day. It is decoded in pieces of 1 MiB, as the feed handler does, the rows dropped.
+
+The limit is the memory: as many messages per second as if the bytes read and the bytes of the rows
+written were only copied once, in the same pieces, by memcpy. Both take turns, the medians are told.
+
+    python benchmarks/bench_itch_decode.py [--messages 2000000] [--rounds 7]
+"""
+
+import argparse
+import json
+import random
+import statistics
+import struct
+import time
+
+import numpy as np
+
+from tickplant._core.itch import ItchDecoder
+
+GOAL = 10_000_000
+PIECE = 1 << 20
+STOCKS = 500
+OPEN_NS, SESSION_NS = 34_200_000_000_000, 23_400_000_000_000
+MIX = [("A", 45), ("D", 40), ("E", 5), ("U", 7), ("X", 2), ("P", 1)]
+
+_HEAD = struct.Struct(">HcHHHI")
+_ADD = struct.Struct(">QcI8sI")
+_EXECUTE = struct.Struct(">QIQ")
+_REPLACE = struct.Struct(">QQII")
+_CANCEL = struct.Struct(">QI")
+_DELETE = struct.Struct(">Q")
+_TRADE = struct.Struct(">QcI8sIQ")
+_LENGTHS = {"A": 36, "D": 19, "E": 31, "U": 35, "X": 23, "P": 44}
+
+
+class Day:
+    """Makes up messages that refer to one another as a venue's do."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.out = bytearray()
+        self.live: list[tuple[int, int, int, int]] = []  # ref, stock, side, shares
+        self.middle = [self.random.randrange(5_00, 500_00) * 100 for _ in range(STOCKS)]
+        self.weights = [1 / (rank + 8) for rank in range(STOCKS)]
+        self.ref = self.match = 1
+
+    def head(self, kind: str, stock: int, ns: int) -> None:
+        self.out += _HEAD.pack(
+            _LENGTHS[kind], kind.encode(), stock + 1, 0, ns >> 32 & 0xFFFF, ns & 0xFFFFFFFF
+        )
+
+    def price(self, stock: int, side: int) -> int:
+        away = 100 * (1 + min(int(self.random.expovariate(0.15)), 400))
+        return self.middle[stock] + (away if side else -away)
+
+    def pick(self) -> tuple[int, int, int, int]:
+        """Take an order out of the live ones: the later it came, the more likely."""
+        live = self.live
+        at = len(live) - 1 - int(len(live) * self.random.random() ** 4)
+        live[at], live[-1] = live[-1], live[at]
+        return live.pop()
+
+    def message(self, kind: str, stock: int, ns: int) -> None:
+        if kind in "AP":
+            side, shares = self.random.getrandbits(1), 100 * self.random.randrange(1, 10)
+            price, symbol = self.price(stock, side), b"S%-7d" % stock
+            self.head(kind, stock, ns)
+            if kind == "P":
+                self.match += 1
+                self.out += _TRADE.pack(0, b"B", shares, symbol, price, self.match)
+                return
+            self.ref += 1
+            self.out += _ADD.pack(self.ref, b"BS"[side : side + 1], shares, symbol, price)
+            self.live.append((self.ref, stock, side, shares))
+            if not self.ref % 64:
+                self.middle[stock] += self.random.choice((-100, 100))
+            return
+        ref, stock, side, shares = self.pick()
+        self.head(kind, stock, ns)
+        if kind == "D":
+            self.out += _DELETE.pack(ref)
+        elif kind == "U":
+            self.ref += 1
+            self.out += _REPLACE.pack(ref, self.ref, shares, self.price(stock, side))
+            self.live.append((self.ref, stock, side, shares))
+        else:
+            taken = shares if kind == "E" and shares == 100 else shares // 2
+            self.match += 1
+            self.out += (
+                _EXECUTE.pack(ref, taken, self.match) if kind == "E" else _CANCEL.pack(ref, taken)
+            )
+            if shares > taken:
+                self.live.append((ref, stock, side, shares - taken))
+
+
+def day(messages: int, seed: int = 1) -> bytes:
+    """The bytes of a day of so many messages, the same for the same seed."""
+    d = Day(seed)
+    early = messages // 10
+    stocks = d.random.choices(range(STOCKS), d.weights, k=messages)
+    kinds = ["A"] * early + d.random.choices(
+        [k for k, _ in MIX], [w for _, w in MIX], k=messages - early
+    )
+    for i, (kind, stock) in enumerate(zip(kinds, stocks, strict=True)):
+        d.message(kind, stock, OPEN_NS + SESSION_NS * i // messages)
+    return bytes(d.out)
+
+
+def decode(data: bytes) -> tuple[float, int, int]:
+    """Seconds, messages and bytes of rows of one decoding of the whole day."""
+    decoder, view, at, written = ItchDecoder(0), memoryview(data), 0, 0
+    start = time.perf_counter()
+    while at < len(data):
+        at += decoder.decode(view[at : at + PIECE])
+        for _, rows in decoder.take():
+            written += rows.nbytes
+    return time.perf_counter() - start, decoder.messages, written
+
+
+def copy(read: int, written: int) -> float:
+    """Seconds to copy so many bytes with memcpy, in pieces."""
+    source = np.ones(PIECE * 2, np.uint8)
+    target = np.zeros(PIECE * 64, np.uint8)
+    pieces = (read + written) // source.size
+    start = time.perf_counter()
+    for i in range(pieces):
+        at = i % 32 * source.size
+        target[at : at + source.size] = source
+    return (time.perf_counter() - start) * (read + written) / (pieces * source.size)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--messages", type=int, default=2_000_000)
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+    data = day(arguments.messages)
+    _, messages, written = decode(data)
+    ours, limit = [], []
+    for _ in range(arguments.rounds):
+        limit.append(messages / copy(len(data), written))
+        ours.append(messages / decode(data)[0])
+    rate, most = statistics.median(ours), statistics.median(limit)
+    result = {
+        "name": "itch_decode",
+        "ours": round(rate),
+        "limit": round(most),
+        "unit": "messages/s",
+        "ratio": round(rate / most, 3),
+        "goal": GOAL,
+        "messages": messages,
+        "bytes_read": len(data),
+        "bytes_written": written,
+        "ours_min": round(min(ours)),
+        "ours_max": round(max(ours)),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

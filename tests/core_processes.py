@@ -1,0 +1,181 @@
+"""What the processes of the tests do: write tables and latest values, and watch them being written."""
+
+import ctypes
+import itertools
+import random
+import sys
+
+import numpy as np
+
+from tickplant import wire
+from tickplant._core import core
+from tickplant.errors import TableFull
+from tickplant.latest import LatestTable, SharedLatest
+from tickplant.schema import declare
+from tickplant.table import AppendTable, SharedTable
+
+DATE = 20240102
+HEADS = 64
+MIXED = declare(
+    "mixed", 1, {"a": "i8", "b": "u4", "c": "i2", "d": "u1", "e": "f8", "f": "S3"},
+    max_rows=1 << 20,
+)  # fmt: skip
+COPIES = declare("copies", 2, {f"copy_{i}": "i8" for i in range(12)}, latest=True)
+
+
+def expected(first, count, table=MIXED):
+    """Rows whose every cell follows from its row number and column."""
+    number = np.arange(first, first + count, dtype="u8")
+    rows = table.empty(count)
+    for j, column in enumerate(table.columns):
+        value = (number + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15 ^ j) >> np.uint64(j)
+        if column.name == "instrument":
+            rows[column.name] = value % np.uint64(HEADS + 3)
+        elif column.type[0] == "S":
+            rows[column.name] = (value % np.uint64(1000)).astype("S3")
+        else:
+            rows[column.name] = value.astype(rows.dtype[column.name])
+    return rows
+
+
+def frame(table, rows, first, *, trading_date=DATE):
+    return core.seal(
+        rows.tobytes(), wire.ROWS, table=table.number, row=first, count=len(rows),
+        trading_date=trading_date, schema=table.fingerprint,
+    )  # fmt: skip
+
+
+def opened(plant, table=MIXED, *, extent_rows=4096):
+    """(writer's table, intake, was it there already)."""
+    append = AppendTable(table)
+    found = append.open(plant, "test", DATE, HEADS, extent_rows)
+    return append, core.Intake([append.columns], 0, 1, 1), found
+
+
+def extend(append, intake, first, count):
+    """Append expected rows as a ticker plant does."""
+    append.ensure(first + count)
+    intake.apply(frame(append.table, expected(first, count, append.table), first))
+
+
+def write_table(plant, upto, seed):
+    """Append rows of the invariant, in batches of any size, from where the last writer was killed."""
+    append, intake, _ = opened(plant)
+    r = random.Random(int(seed))
+    at = append.committed.load()
+    while at < int(upto):
+        count = min(r.choice((1, 2, 3, 50, 700)), int(upto) - at)
+        extend(append, intake, at, count)
+        at += count
+
+
+def watch_table(plant, upto):
+    """Verify every cell of every row as soon as it is committed."""
+    table, seen = SharedTable(plant, DATE, "mixed"), 0
+    while seen < int(upto):
+        now = len(table)
+        assert now >= seen, (now, seen)
+        rows = expected(seen, now - seen)
+        for column in table.table.columns:
+            cells = table.column(column.name, now)[seen:]
+            assert (cells == rows[column.name]).all(), (column.name, seen, now)
+        seen = now
+
+
+def write_copies(plant, updates):
+    """Replace the rows of instruments 0 and 1 by copies of a counter; endlessly if updates is 0."""
+    latest = LatestTable(plant, "test", COPIES, HEADS)
+    columns = AppendTable(COPIES).columns
+    latest.ensure(HEADS, columns)
+    intake = core.Intake([columns], 0, 1, 1)
+    batch = 500
+    for first in itertools.count(0, batch):
+        if int(updates) and first >= int(updates):
+            return
+        rows = COPIES.empty(batch)
+        counter = np.arange(first, first + batch)
+        for column in COPIES.columns:
+            if column.type == "i8":
+                rows[column.name] = counter
+        rows["instrument"] = counter & 1
+        intake.apply(frame(COPIES, rows, first))
+
+
+def whole(value):
+    """The counter of a row of copies. Raises AssertionError if the row is torn."""
+    date, number, row = value
+    cells = {int(row[c.name]) for c in COPIES.columns if c.type == "i8"}
+    assert cells == {number}, f"torn: row {number} is {row}"
+    assert (date, number & 1) == (DATE, int(row["instrument"]))
+    return number
+
+
+def watch_copies(plant, updates):
+    """Read all the time; rows are whole and never go back."""
+    latest, seen = SharedLatest(plant, "copies"), [-1, -1]
+    while min(seen) < int(updates) - 2:
+        for code in (0, 1):
+            value = latest.get(code)
+            now = -1 if value is None else whole(value)
+            assert now >= seen[code], (now, seen)
+            seen[code] = now
+        numbers, rows = latest.snapshot(2)
+        for number, row in zip(numbers.tolist(), rows, strict=True):
+            seen[number & 1] = max(seen[number & 1], whole((DATE, number, row)))
+
+
+def bounce(path, me, rounds):
+    """Answer each increment of the other's counter by one of one's own: each round a sleep."""
+    with open(path, "r+b", buffering=0) as file:
+        memory = np.memmap(file, np.uint8, "r+")
+    mine, theirs = int(me) * 64, 64 - int(me) * 64
+    counts = [core.Word(memory, at, True) for at in (mine, theirs)]
+    bells = [
+        core.Bell(core.Word(memory, at + 8, True), core.Word(memory, at + 16, True))
+        for at in (mine, theirs)
+    ]
+    for number in range(1, int(rounds) + 1):
+        if me == "0":
+            counts[0].store(number)
+            bells[0].ring()
+        while bells[1].wait_above(counts[1], number - 1, 10_000_000_000) < number:
+            pass
+        if me == "1":
+            counts[0].store(number)
+            bells[0].ring()
+
+
+def fill_table(plant):
+    """Append until shared memory is full; say how far it went and that all of it is readable."""
+    append, intake, _ = opened(plant)
+    at = 0
+    try:
+        while at < MIXED.max_rows:
+            extend(append, intake, at, 1000)
+            at += 1000
+    except TableFull as e:
+        shared = SharedTable(plant, DATE, "mixed")
+        assert len(shared) == at
+        assert (shared.rows(0, at) == expected(0, at)).all()
+        assert append.full is e
+        print(f"full: {e}")
+
+
+def fill_latest(plant):
+    """Take slots until shared memory is full."""
+    latest = LatestTable(plant, "test", COPIES, 1 << 20)
+    columns = AppendTable(COPIES).columns
+    try:
+        latest.ensure(1 << 20, columns)
+    except TableFull as e:
+        print(f"full: {e}")
+
+
+def scribble(plant):
+    """Write to a reader's view past numpy's back: the kernel ends this process."""
+    view = SharedTable(plant, DATE, "mixed").column("a", 1)
+    ctypes.memset(view.ctypes.data, 1, 8)
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])

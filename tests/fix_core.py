@@ -1,0 +1,82 @@
+"""Names, folders and processes for tests of the mechanisms; nothing of them is left behind."""
+
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tickplant import segment
+
+ROOT = Path(__file__).parents[1]
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def plant_name():
+    """A name that no other plant has; its shared memory is removed in the end."""
+    name = f"t{os.getpid()}_{next(_numbers)}"
+    yield name
+    for left in segment.names(f"tp.{name}."):
+        segment.remove(left)
+
+
+@pytest.fixture
+def shm_folder():
+    """An empty folder in memory, where a sync costs nothing."""
+    folder = Path(tempfile.mkdtemp(prefix="tickplant-", dir=segment.SHM))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def start():
+    """start(role, *arguments): a process of core_processes.py; killed in the end if it still runs."""
+    running = []
+
+    def run(role, *arguments, before=()):
+        script = str(ROOT / "tests" / "core_processes.py")
+        process = subprocess.Popen(
+            [*before, sys.executable, script, role, *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        running.append(process)
+        return process
+
+    yield run
+    for process in running:
+        if process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture
+def tiny_shm(start):
+    """tiny_shm(size, role, *arguments): the same with a /dev/shm of its own of this size."""
+    mount = f"mount -t tmpfs -o size=$0 tmpfs {segment.SHM}"
+    probe = ["unshare", "--mount", "sh", "-c", mount, "1m"]
+    if not shutil.which("unshare") or subprocess.run(probe, capture_output=True).returncode:
+        pytest.skip("may not mount: needs root and unshare")
+
+    def run(size, role, *arguments):
+        before = ("unshare", "--mount", "sh", "-c", f'{mount} && exec "$@"', size)
+        return start(role, *arguments, before=before)
+
+    return run
+
+
+def finished(process):
+    """What a process printed, once it has ended well."""
+    printed, _ = process.communicate()
+    assert process.returncode == 0, f"exit code {process.returncode}\n{printed}"
+    return printed

@@ -1,0 +1,156 @@
+/* Decodes files as the ITCH decoder's worst enemy would have them, under sanitizers, and checks what must hold always.
+ *
+ *     fuzz_itch FILE...      each file: whole, then in pieces, each piece in a buffer of exactly its size
+ *     fuzz_itch -m FILE...   the same with the 1st, 2nd, 3rd, ... allocation failing, until none does
+ *
+ * Exits with 0, or prints what does not hold and aborts. */
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+static long allocations_left = -1; /* -1: no limit */
+
+static int refused(void) {
+    if (allocations_left < 0) return 0;
+    if (allocations_left == 0) return 1;
+    allocations_left--;
+    return 0;
+}
+
+static void *test_malloc(size_t n) { return refused() ? NULL : malloc(n); }
+static void *test_calloc(size_t n, size_t size) { return refused() ? NULL : calloc(n, size); }
+static void *test_realloc(void *p, size_t n) { return refused() ? NULL : realloc(p, n); }
+
+#define malloc test_malloc
+#define calloc test_calloc
+#define realloc test_realloc
+#include "itch.h"
+#undef malloc
+#undef calloc
+#undef realloc
+
+#define MUST(holds)                                                               \
+    do {                                                                          \
+        if (!(holds)) {                                                           \
+            fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #holds); \
+            abort();                                                              \
+        }                                                                         \
+    } while (0)
+
+static void check_side(const struct side *s) {
+    for (uint32_t i = 0; i < s->count; i++) {
+        MUST(s->shares[i] > 0);
+        MUST(i == 0 || side_keys(s)[i - 1] < side_keys(s)[i]);
+    }
+}
+
+/* Every order is found under its reference, and the levels are what the orders add up to. */
+static void check_books(struct itch *d) {
+    uint64_t orders = 0, resting = 0, levels = 0;
+    for (uint64_t i = 0; d->orders.slots && i <= d->orders.mask; i++) {
+        const struct order *o = &d->orders.slots[i];
+        if (!o->side) continue;
+        orders++;
+        resting += o->shares;
+        MUST(o->shares > 0);
+        MUST(o->side == 'B' || o->side == 'S');
+        MUST(orders_find(&d->orders, o->ref) == o);
+        const struct side *s = &d->books[o->locate].sides[o->side == 'B' ? BID : ASK];
+        uint32_t at = side_seek(s, level_key(o->side, o->price));
+        MUST(at > 0 && side_keys(s)[at - 1] == level_key(o->side, o->price));
+        MUST(s->shares[at - 1] >= o->shares);
+    }
+    MUST(orders == d->orders.count);
+    for (uint32_t l = 0; l < LOCATES; l++)
+        for (int which = BID; which <= ASK; which++) {
+            const struct side *s = &d->books[l].sides[which];
+            check_side(s);
+            for (uint32_t i = 0; i < s->count; i++) levels += s->shares[i];
+        }
+    MUST(levels == resting);
+}
+
+static void check_counts(const struct itch *d) {
+    uint64_t sum = d->malformed;
+    for (int t = 0; t < 256; t++) sum += d->counts[t];
+    MUST(sum == (uint64_t)d->seq);
+}
+
+/* Decode in pieces of 1 to `most` bytes, each copied to where nothing may be read beside it. Returns whether memory
+ * sufficed. */
+static int decode(struct itch *d, const uint8_t *data, size_t n, size_t most) {
+    size_t at = 0, end = 0;
+    uint32_t random = 12345;
+    if (itch_open(d, 1000, 0x9e3779b97f4a7c15, 0xbf58476d1ce4e5b9)) return 0;
+    do {
+        random = random * 1664525 + 1013904223;
+        end = n - end <= most ? n : end + 1 + (random >> 8) % most;
+        uint8_t *piece = malloc(end - at + !(end - at));
+        memcpy(piece, data + at, end - at);
+        size_t used = itch_decode(d, piece, end - at, 5, end == n);
+        free(piece);
+        MUST(used <= end - at);
+        at += used;
+        MUST(d->offset <= at);
+        if (d->rows.failed) return 0;
+    } while (end < n);
+    MUST(at == n);
+    return 1;
+}
+
+static void same_rows(struct itch *a, struct itch *b) {
+    for (int t = 0; t < T_COUNT; t++) {
+        size_t na, nb;
+        uint8_t *ra = rows_steal(&a->rows.tables[t], &na), *rb = rows_steal(&b->rows.tables[t], &nb);
+        MUST(na == nb && na % ROW_SIZES[t] == 0);
+        MUST(na == 0 || memcmp(ra, rb, na) == 0);
+        free(ra);
+        free(rb);
+    }
+}
+
+static void fuzz(const uint8_t *data, size_t n) {
+    struct itch whole, pieces;
+    static const size_t MOST[] = {1, 60, 5000};
+    for (size_t i = 0; i < sizeof MOST / sizeof *MOST; i++) {
+        MUST(decode(&whole, data, n, n + 1));
+        MUST(decode(&pieces, data, n, MOST[i]));
+        check_books(&whole);
+        check_counts(&whole);
+        same_rows(&whole, &pieces);
+        itch_close(&whole);
+        itch_close(&pieces);
+    }
+}
+
+static void fuzz_memory(const uint8_t *data, size_t n) {
+    struct itch d;
+    for (long limit = 0, enough = 0; !enough; limit++) {
+        allocations_left = limit;
+        enough = decode(&d, data, n, n + 1);
+        allocations_left = -1;
+        if (d.books && d.prints) check_counts(&d);
+        itch_close(&d);
+    }
+}
+
+int main(int argc, char **argv) {
+    int memory = argc > 1 && !strcmp(argv[1], "-m");
+    for (int i = 1 + memory; i < argc; i++) {
+        FILE *file = fopen(argv[i], "rb");
+        MUST(file);
+        MUST(!fseek(file, 0, SEEK_END));
+        size_t n = (size_t)ftell(file);
+        rewind(file);
+        uint8_t *data = malloc(n + 1);
+        MUST(fread(data, 1, n, file) == n);
+        fclose(file);
+        if (memory)
+            fuzz_memory(data, n);
+        else
+            fuzz(data, n);
+        free(data);
+    }
+    printf("%d files\n", argc - 1 - memory);
+    return 0;
+}

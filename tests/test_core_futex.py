@@ -1,0 +1,97 @@
+import mmap
+import subprocess
+import threading
+
+import pytest
+from fix_core import ROOT, finished
+from test_sanitizers import build
+
+from tickplant._core import core
+
+SECOND = 1_000_000_000
+
+
+class Shared:
+    """A counter, a bell and its sleepers flag."""
+
+    def __init__(self, word=0):
+        self.memory = mmap.mmap(-1, 4096)
+        self.count, self.word, self.flag = (core.Word(self.memory, 64 * i, True) for i in range(3))
+        self.word.store(word)
+        self.bell = core.Bell(self.word, self.flag)
+
+
+def test_what_is_there_already_is_not_waited_for():
+    s = Shared()
+    s.count.store(5)
+    assert s.bell.wait_above(s.count, 4, 10 * SECOND) == 5
+    assert s.flag.load() == 0
+
+
+def test_a_wait_ends_in_time_with_nothing_new_and_leaves_the_flag():
+    s = Shared()
+    for timeout in (-1, 0, 1, 1_000_000):
+        assert s.bell.wait_above(s.count, 0, timeout) == 0
+    assert s.flag.load() == 1
+
+
+def test_ringing_clears_the_flag_of_sleepers_that_died():
+    s = Shared()
+    s.bell.wait_above(s.count, 0, 0)
+    s.bell.ring()
+    assert s.flag.load() == 0
+    assert s.word.load() == 1
+
+
+@pytest.mark.parametrize("word", [0, (1 << 32) - 3])
+def test_a_sleeper_is_woken_for_each_ring_also_where_the_word_wraps(word):
+    s = Shared(word)
+    seen = []
+
+    def reader():
+        while not seen or seen[-1] < 20:
+            now = s.bell.wait_above(s.count, seen[-1] if seen else 0, 10 * SECOND)
+            if now > (seen[-1] if seen else 0):
+                seen.append(now)
+
+    thread = threading.Thread(target=reader)
+    thread.start()
+    for number in range(1, 21):
+        while not s.flag.load() and thread.is_alive() and (not seen or seen[-1] < number - 1):
+            pass
+        s.count.store(number)
+        s.bell.ring()
+    thread.join()
+    assert seen[-1] == 20
+    assert s.word.load() % (1 << 32) == (word + 20) % (1 << 32)
+
+
+def test_only_the_writer_rings_and_only_a_writable_flag_can_be_slept_on():
+    memory = mmap.mmap(-1, 4096)
+    flag = core.Word(memory, 64, True)
+    with pytest.raises(TypeError, match="for reading"):
+        core.Bell(core.Word(memory, 0), flag).ring()
+    with pytest.raises(TypeError, match="writable"):
+        core.Bell(core.Word(memory, 0), core.Word(memory, 64))
+
+
+def test_two_processes_answer_each_other_twenty_thousand_times(tmp_path, start):
+    path = tmp_path / "words"
+    path.write_bytes(bytes(4096))
+    players = [start("bounce", path, me, 20_000) for me in (0, 1)]
+    for player in players:
+        finished(player)
+
+
+def test_no_wakeup_is_lost_between_two_processes(tmp_path):
+    """Every sleep that ends by its timeout instead of a wake fails the harness."""
+    harness = build(tmp_path, "wake.c", "-O2", "-DTP_SLICE_NS=INT64_C(20000000000)")
+    done = subprocess.run([harness, "60000"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("60000 rounds")
+
+
+def test_nobody_asleep_costs_no_system_call(tmp_path):
+    harness = build(tmp_path, "wake.c", "-O2", "-DTP_SLICE_NS=INT64_C(20000000000)")
+    done = subprocess.run([harness, "0"], capture_output=True, text=True, check=False)
+    assert done.stdout == "0 rounds, 0 system calls of 1000 rings\n", ROOT

@@ -1,0 +1,97 @@
+"""The ITCH decoder under address and undefined-behaviour sanitizers, on hostile files."""
+
+import pathlib
+import random
+import shutil
+import subprocess
+
+import itch_messages as itch
+import pytest
+from itch_streams import busy
+
+ROOT = pathlib.Path(__file__).parents[1]
+FLAGS = "-std=c11 -D_GNU_SOURCE -g -O1 -Wall -Wextra -Werror -fno-sanitize-recover=all"
+
+
+def compiler() -> str:
+    """The C compiler; skips the test if there is none that has sanitizers."""
+    cc = shutil.which("cc")
+    if cc is None:
+        pytest.skip("there is no C compiler")
+    return cc
+
+
+@pytest.fixture(scope="module")
+def fuzz(tmp_path_factory):
+    """Runs the harness on files with this content; fails with what it printed."""
+    cc = compiler()
+    folder = tmp_path_factory.mktemp("fuzz")
+    (folder / "empty.c").write_text("int main(void) { return 0; }")
+    sanitize = "-fsanitize=address,undefined"
+    probe = subprocess.run(
+        [cc, sanitize, "empty.c", "-o", "empty"], cwd=folder, capture_output=True, check=False
+    )
+    if probe.returncode or subprocess.run([folder / "empty"], check=False).returncode:
+        pytest.skip(f"{cc} has no sanitizers")
+    source, headers = ROOT / "tests" / "native" / "fuzz_itch.c", ROOT / "tickplant" / "_core"
+    build = [cc, sanitize, *FLAGS.split(), f"-I{headers}", str(source), "-o", "fuzz"]
+    made = subprocess.run(build, cwd=folder, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+
+    def run(contents: list[bytes], *options: str) -> None:
+        names = []
+        for i, content in enumerate(contents):
+            names.append(f"{i}.itch")
+            (folder / names[-1]).write_bytes(content)
+        done = subprocess.run(
+            [folder / "fuzz", *options, *names],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (0, f"{len(names)} files\n"), done.stderr[-3000:]
+
+    return run
+
+
+def test_valid_streams_hold_all_invariants(fuzz):
+    r = random.Random(1)
+    fuzz([itch.file(busy(r, 3000, refs)) for refs in (3, 50, 5000)])
+
+
+def test_many_orders_on_many_levels_hold_all_invariants(fuzz):
+    r = random.Random(2)
+    adds = [itch.add(i, b"BS"[i % 2 :][:1], 100, r.randrange(5000)) for i in range(8000)]
+    gone = [itch.delete(i) for i in r.sample(range(8000), 7900)]
+    fuzz([itch.file(adds + gone)])
+
+
+def test_truncated_files_hold_all_invariants(fuzz):
+    data = itch.file(itch.one_of_each())
+    fuzz([data[:size] for size in range(0, len(data), 5)])
+
+
+def test_bit_flips_hold_all_invariants(fuzz):
+    r = random.Random(3)
+    contents = []
+    for _ in range(60):
+        data = bytearray(itch.file(busy(r, 150, 20)))
+        for _ in range(r.randrange(1, 40)):
+            data[r.randrange(len(data))] ^= 1 << r.randrange(8)
+        contents.append(bytes(data))
+    fuzz(contents)
+
+
+def test_random_bytes_hold_all_invariants(fuzz):
+    r = random.Random(4)
+    framed = [b"\0%c" % r.randrange(12, 51) + r.randbytes(r.randrange(60)) for _ in range(2000)]
+    kinds = b"SRHYLVWKJhAFECXDUPQBINO"
+    typed = [bytes([r.choice(kinds)]) + r.randbytes(r.randrange(11, 50)) for _ in range(3000)]
+    fuzz([r.randbytes(5000), b"".join(framed), itch.file(typed), b"", b"\0", b"\0\0", b"\0\0\0"])
+
+
+def test_without_memory_the_decoder_stops_and_leaks_nothing(fuzz):
+    r = random.Random(5)
+    adds = [itch.add(i, b"B", 100, i % 100) for i in range(3000)]
+    fuzz([itch.file(adds), itch.file(busy(r, 400, 30))], "-m")

@@ -1,0 +1,24 @@
+"""tickplant: a real-time market-data plant. See README.md for what it does and docs/ARCHITECTURE.md for how."""
+
+from tickplant.batch import Batch
+from tickplant.config import Config, load
+from tickplant.errors import TickplantError
+from tickplant.feed.handler import Feed
+from tickplant.local import Plant, connect
+from tickplant.schema import Flag
+from tickplant.subscriber import Subscription, subscribe
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "Config",
+    "Feed",
+    "Flag",
+    "Plant",
+    "Subscription",
+    "TickplantError",
+    "connect",
+    "load",
+    "subscribe",
+]

@@ -1,0 +1,5 @@
+"""`python -m tickplant` is `tickplant`."""
+
+from tickplant.cli import main
+
+main()

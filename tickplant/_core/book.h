@@ -1,0 +1,273 @@
+/* The resting orders of a venue that publishes every order (Nasdaq TotalView-ITCH and its kin), and the price levels
+ * they add up to.
+ *
+ * Format. Two structures, kept in step by their user:
+ *
+ *   struct orders  order reference -> 24 bytes {ref, price, shares, locate, side}. Open addressing with linear
+ *                  probing in a power-of-two array that is never full. An empty slot has side 0.
+ *   struct book    of one instrument: two sides of levels, sorted by key, the best level LAST, so that what happens
+ *                  most (at and near the touch) moves least memory. The key is the price, or ~price on the offer
+ *                  side, with its top bit turned over: on both sides, the greater key as a signed number is the better
+ *                  one, and there is one code for both. A level holds at least one share; at zero it goes. Keys and
+ *                  shares lie in two arrays, as only keys are searched.
+ *
+ * Algorithm. An order is removed by shifting back the rest of its probe sequence (Knuth 6.4, algorithm R): no tombstone
+ * is left, so a day of hundreds of millions of adds and deletes ends with the same short probes it began with. To find
+ * a level, the NEAR best keys are compared at once and without a branch (there are always as many: NEAR keys below any
+ * other lie in front of the array), then the next NEAR, and so on; the rest is searched by bisection.
+ *
+ * Pitfalls.
+ *  - References are chosen by whoever made the capture. The hash mixes them with two secret numbers of this process
+ *    (`orders_seed`), so that a capture can't be made whose references all fall together.
+ *  - `orders_reserve` and `orders_remove` move slots: a pointer to one is good until the next of them.
+ *  - Inserting below n better levels moves 12 n bytes. Real books have some thousand levels; a made-up one costs the
+ *    decoder time, not memory: levels and slots are both bounded by the number of adds read.
+ *  - Prices go through the whole range of 32 bits (0 and 0xffffffff too), shares of a level need 64. */
+#ifndef TP_BOOK_H
+#define TP_BOOK_H
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* Of functions that only prefetch: gcc takes a call of one for a call without effect, and leaves it out. */
+#define ALWAYS_INLINE __attribute__((always_inline)) static inline
+
+enum { BID, ASK, NEAR = 16, HUGE_PAGE = 1 << 21 };
+
+struct order {
+    uint64_t ref;
+    uint32_t price;
+    uint32_t shares;
+    uint16_t locate;
+    uint8_t side; /* 'B', 'S'; 0: the slot is empty */
+};
+_Static_assert(sizeof(struct order) == 24, "an order is 24 bytes");
+
+struct orders {
+    struct order *slots;
+    uint64_t mask;
+    uint64_t count;
+    uint64_t salt;
+    uint64_t factor;
+};
+
+/* Levels, best last: shares[room], then NEAR keys below every other, then keys[room]. */
+struct side {
+    uint64_t *shares;
+    uint32_t count;
+    uint32_t room;
+};
+
+struct book {
+    struct side sides[2];
+    uint64_t shares[2]; /* what was published last; 0: the side was empty */
+    uint32_t prices[2];
+    uint8_t touched[2]; /* the best level was changed since */
+    uint8_t defined;    /* the instrument has been defined */
+    uint8_t unused[5];
+};
+_Static_assert(sizeof(struct book) == 64, "a book is a cache line");
+
+/* ---- orders ---- */
+
+static inline void orders_seed(struct orders *o, uint64_t salt, uint64_t factor) {
+    o->salt = salt;
+    o->factor = factor | 1;
+}
+
+static inline uint64_t orders_home(const struct orders *o, uint64_t ref) {
+    unsigned __int128 product = (unsigned __int128)(ref ^ o->salt) * o->factor;
+    return ((uint64_t)product ^ (uint64_t)(product >> 64)) & o->mask;
+}
+
+ALWAYS_INLINE void orders_prefetch(const struct orders *o, uint64_t ref) {
+    if (!o->slots) return;
+    const char *home = (const char *)&o->slots[orders_home(o, ref)];
+    __builtin_prefetch(home, 1);
+    __builtin_prefetch(home + 2 * sizeof(struct order) - 1, 1);
+}
+
+/* Where the order is, or the empty slot (side 0) where it would go. There are slots. */
+static inline struct order *orders_slot(const struct orders *o, uint64_t ref) {
+    uint64_t i = orders_home(o, ref);
+    while (o->slots[i].side && o->slots[i].ref != ref) i = (i + 1) & o->mask;
+    return &o->slots[i];
+}
+
+/* The order, or NULL. */
+static inline struct order *orders_find(const struct orders *o, uint64_t ref) {
+    if (!o->slots) return NULL;
+    struct order *slot = orders_slot(o, ref);
+    return slot->side ? slot : NULL;
+}
+
+/* Zeros, in huge pages where there are any: lookups are all over it. */
+static inline struct order *orders_zeros(uint64_t room) {
+    size_t size = room * sizeof(struct order);
+    struct order *slots = calloc(room, sizeof(struct order));
+#ifdef MADV_HUGEPAGE
+    uintptr_t page = ((uintptr_t)slots + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    if (slots && size > 2 * HUGE_PAGE) madvise((void *)page, size - (page - (uintptr_t)slots), MADV_HUGEPAGE);
+#endif
+    return slots;
+}
+
+/* Make room for one more order: at most 5 of 8 slots are taken. 0, or -1 without memory. */
+static inline int orders_reserve(struct orders *o) {
+    if (o->slots && 8 * (o->count + 1) <= 5 * (o->mask + 1)) return 0;
+    struct orders wider = *o;
+    uint64_t room = o->slots ? 2 * (o->mask + 1) : 1024;
+    wider.slots = orders_zeros(room);
+    if (!wider.slots) return -1;
+    wider.mask = room - 1;
+    for (uint64_t i = 0; o->slots && i <= o->mask; i++)
+        if (o->slots[i].side) *orders_slot(&wider, o->slots[i].ref) = o->slots[i];
+    free(o->slots);
+    *o = wider;
+    return 0;
+}
+
+/* Take out the order in this slot. A later slot may be moved into the hole if its home does not lie behind the hole. */
+static inline void orders_remove(struct orders *o, struct order *slot) {
+    uint64_t hole = (uint64_t)(slot - o->slots);
+    for (uint64_t i = (hole + 1) & o->mask; o->slots[i].side; i = (i + 1) & o->mask) {
+        uint64_t home = orders_home(o, o->slots[i].ref);
+        if (((i - home) & o->mask) >= ((i - hole) & o->mask)) {
+            o->slots[hole] = o->slots[i];
+            hole = i;
+        }
+    }
+    o->slots[hole].side = 0;
+    o->count--;
+}
+
+/* ---- levels ---- */
+
+static inline int32_t level_key(uint8_t side, uint32_t price) {
+    return (int32_t)((side == 'B' ? price : ~price) ^ 0x80000000u);
+}
+
+static inline uint32_t level_price(int which, int32_t key) {
+    uint32_t price = (uint32_t)key ^ 0x80000000u;
+    return which == BID ? price : ~price;
+}
+
+static inline int32_t *side_keys(const struct side *s) { return (int32_t *)(s->shares + s->room) + NEAR; }
+
+/* How many of the NEAR keys before `end` are above `key`. */
+static inline uint32_t keys_above(const int32_t *end, int32_t key) {
+    uint32_t above = 0;
+    for (int i = -NEAR; i < 0; i++) above += end[i] > key;
+    return above;
+}
+
+/* How many levels have a key <= `key`: the level itself, if it is there, is the last of them.
+ * The side has room for some. */
+static inline uint32_t side_seek(const struct side *s, int32_t key) {
+    const int32_t *keys = side_keys(s);
+    uint32_t low = 0, high = s->count;
+    for (int block = 0; block < 4; block++) {
+        uint32_t above = keys_above(keys + high, key);
+        high -= above;
+        if (__builtin_expect(above < NEAR, 1)) return high;
+    }
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (keys[middle] <= key)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* 0, or -1 without memory. */
+__attribute__((noinline)) static int side_grow(struct side *s) {
+    struct side wider = {.count = s->count, .room = s->room ? 2 * s->room : 16};
+    wider.shares = malloc(wider.room * sizeof *wider.shares + (NEAR + wider.room) * sizeof(int32_t));
+    if (!wider.shares) return -1;
+    for (int i = 0; i < NEAR; i++) side_keys(&wider)[i - NEAR] = INT32_MIN;
+    if (s->room) {
+        memcpy(wider.shares, s->shares, s->count * sizeof *s->shares);
+        memcpy(side_keys(&wider), side_keys(s), s->count * sizeof(int32_t));
+    }
+    free(s->shares);
+    *s = wider;
+    return 0;
+}
+
+/* Add shares at a price; whether it is the best one. There is room for one more level. */
+static inline int side_add(struct side *s, int32_t key, uint32_t shares) {
+    uint32_t i = side_seek(s, key), above = s->count - i;
+    int32_t *keys = side_keys(s);
+    if (i && keys[i - 1] == key) {
+        s->shares[i - 1] += shares;
+        return !above;
+    }
+    memmove(keys + i + 1, keys + i, above * sizeof *keys);
+    memmove(s->shares + i + 1, s->shares + i, above * sizeof *s->shares);
+    keys[i] = key;
+    s->shares[i] = shares;
+    s->count++;
+    return !above;
+}
+
+/* Take away shares that were added at this price; whether it was the best one. */
+static inline int side_take(struct side *s, int32_t key, uint32_t shares) {
+    uint32_t i = side_seek(s, key) - 1, above = s->count - i - 1;
+    s->shares[i] -= shares;
+    if (s->shares[i]) return !above;
+    int32_t *keys = side_keys(s);
+    memmove(keys + i, keys + i + 1, above * sizeof *keys);
+    memmove(s->shares + i, s->shares + i + 1, above * sizeof *s->shares);
+    s->count--;
+    return !above;
+}
+
+/* ---- books ---- */
+
+static inline int which_side(uint8_t side) { return side == 'B' ? BID : ASK; }
+
+/* Make room for one more level. 0, or -1 without memory. */
+static inline int book_reserve(struct book *b, uint8_t side) {
+    struct side *s = &b->sides[which_side(side)];
+    return s->count == s->room ? side_grow(s) : 0;
+}
+
+static inline void book_add(struct book *b, uint8_t side, uint32_t price, uint32_t shares) {
+    int which = which_side(side);
+    b->touched[which] |= side_add(&b->sides[which], level_key(side, price), shares);
+}
+
+static inline void book_take(struct book *b, uint8_t side, uint32_t price, uint32_t shares) {
+    int which = which_side(side);
+    if (shares) b->touched[which] |= side_take(&b->sides[which], level_key(side, price), shares);
+}
+
+/* Whether the best of this side differs from what was published; it counts as published from now on. */
+static inline int best_moved(struct book *b, int which) {
+    const struct side *s = &b->sides[which];
+    uint64_t shares = s->count ? s->shares[s->count - 1] : 0;
+    uint32_t price = s->count ? level_price(which, side_keys(s)[s->count - 1]) : 0;
+    int moved = shares != b->shares[which] || price != b->prices[which];
+    b->touched[which] = 0;
+    b->shares[which] = shares;
+    b->prices[which] = price;
+    return moved;
+}
+
+/* The same of the book. Sides whose best level was not touched aren't looked at: they are mostly not in the cache. */
+static inline int book_moved(struct book *b) {
+    int moved = 0;
+    if (b->touched[BID]) moved |= best_moved(b, BID);
+    if (b->touched[ASK]) moved |= best_moved(b, ASK);
+    return moved;
+}
+
+static inline void book_free(struct book *b) {
+    free(b->sides[BID].shares);
+    free(b->sides[ASK].shares);
+}
+#endif

@@ -1,0 +1,202 @@
+/* Orders and what they make: rows of order, trade and quote.
+ *
+ * Pitfalls.
+ *  - One execution may show up twice: as E/C and in a cross. C that is not printable is therefore no trade.
+ *  - An execution (E) of an unknown order has no price: no trade row, as NaN would poison every sum. Its order row and
+ *    event do tell of it, with price 0.
+ *  - A replaced order keeps its side and stock; the message names neither. If the original is unknown, the new order
+ *    can't go into the book, and what refers to it is an orphan as well.
+ *  - Shares in rows are those of the message, even if the order has fewer; only the book is kept from going below 0. */
+#ifndef TP_ITCH_ORDER_H
+#define TP_ITCH_ORDER_H
+#include <math.h>
+
+#include "itch_base.h"
+
+/* A quote row, if this message moved the best bid or offer. */
+static inline void quote(struct itch *d, uint16_t locate) {
+    struct book *book = &d->books[locate];
+    if (!book_moved(book)) return;
+    struct message about = {.instrument = locate};
+    struct quote_row *row = NEW_ROW(d, T_QUOTE, quote_row);
+    set_key(&row->key, d, &about, 0);
+    row->venue_seq = d->seq;
+    row->bid_price = book->shares[BID] ? price4(book->prices[BID]) : NAN;
+    row->bid_size = (double)book->shares[BID];
+    row->ask_price = book->shares[ASK] ? price4(book->prices[ASK]) : NAN;
+    row->ask_size = (double)book->shares[ASK];
+}
+
+static inline struct order_row *order_event(struct itch *d, const struct message *m, uint16_t flags, char action,
+                                            uint64_t id, uint64_t ref, char side, uint32_t price, uint32_t shares) {
+    struct order_row *row = NEW_ROW(d, T_ORDER, order_row);
+    set_key(&row->key, d, m, flags);
+    row->venue_seq = d->seq;
+    row->order_id = (int64_t)id;
+    row->ref_id = (int64_t)ref;
+    row->price = price4(price);
+    row->size = shares;
+    row->side = side;
+    row->action = action;
+    memset(row->attribution, 0, sizeof row->attribution);
+    return row;
+}
+
+static inline void trade(struct itch *d, const struct message *m, uint16_t flags, uint64_t match, uint32_t price,
+                         uint64_t shares, char side, char condition) {
+    struct trade_row *row = NEW_ROW(d, T_TRADE, trade_row);
+    *row = (struct trade_row){.venue_seq = d->seq,
+                              .trade_id = (int64_t)match,
+                              .price = price4(price),
+                              .size = (double)shares,
+                              .side = side,
+                              .action = 'T',
+                              .condition = {condition}};
+    set_key(&row->key, d, m, flags);
+    d->prints[match % PRINTS] = (struct print){.match = match, .shares = shares, .price = price, .used = 1};
+}
+
+/* The order a message refers to, which tells the instrument; NULL and an event if there is none. */
+static inline struct order *refer(struct itch *d, struct message *m, uint64_t ref) {
+    struct order *o = orders_find(&d->orders, ref);
+    if (__builtin_expect(!o, 0)) {
+        orphan(d, m, ref);
+        return NULL;
+    }
+    m->instrument = o->locate;
+    if (__builtin_expect(o->locate != m->locate, 0))
+        MALFORMED(d, m, "%c of stock locate %u, but the order is of %u", m->bytes[0], m->locate, o->locate);
+    return o;
+}
+
+/* Take shares from an order, and the order away when none is left. */
+static inline void reduce(struct itch *d, const struct message *m, struct order *o, uint32_t shares) {
+    if (__builtin_expect(shares > o->shares, 0)) {
+        MALFORMED(d, m, "%c of %u shares, but the order has %u", m->bytes[0], shares, o->shares);
+        shares = o->shares;
+    }
+    book_take(&d->books[o->locate], o->side, o->price, shares);
+    o->shares -= shares;
+    if (!o->shares) orders_remove(&d->orders, o);
+}
+
+/* Put an order into the book; one that is there under the same reference gives way to it. */
+static inline void enter(struct itch *d, const struct message *m, uint64_t ref, uint16_t locate, uint8_t side,
+                         uint32_t price, uint32_t shares) {
+    if (__builtin_expect(!shares, 0)) {
+        MALFORMED(d, m, "%c of 0 shares", m->bytes[0]);
+        return;
+    }
+    if (orders_reserve(&d->orders) || book_reserve(&d->books[locate], side)) {
+        d->rows.failed = 1;
+        return;
+    }
+    struct order *slot = orders_slot(&d->orders, ref);
+    if (__builtin_expect(slot->side, 0)) {
+        uint16_t other = slot->locate;
+        event(d, m, "duplicate", (int64_t)ref, (int64_t)ref, "%c of an order that exists, at byte %llu", m->bytes[0],
+              (unsigned long long)d->offset);
+        reduce(d, m, slot, slot->shares);
+        if (other != locate) quote(d, other);
+        slot = orders_slot(&d->orders, ref);
+    }
+    slot->ref = ref;
+    slot->price = price;
+    slot->shares = shares;
+    slot->locate = locate;
+    slot->side = side;
+    d->orders.count++;
+    book_add(&d->books[locate], side, price, shares);
+}
+
+/* Add Order: No MPID Attribution (A), With MPID Attribution (F). */
+static inline void add_order(struct itch *d, const struct message *m) {
+    const uint8_t *p = m->bytes;
+    uint64_t ref = be64(p + 11);
+    uint8_t side = p[19];
+    uint32_t shares = be32(p + 20), price = be32(p + 32);
+    if (__builtin_expect(side != 'B' && side != 'S', 0)) {
+        MALFORMED(d, m, "%c with side 0x%02x", p[0], side);
+        return;
+    }
+    struct order_row *row = order_event(d, m, 0, 'A', ref, 0, (char)side, price, shares);
+    if (p[0] == 'F') text(row->attribution, p + 36, 4);
+    if (!m->instrument) return; /* no stock, no book */
+    enter(d, m, ref, m->locate, side, price, shares);
+    quote(d, m->locate);
+}
+
+/* Order Executed (E), Order Executed With Price (C). */
+static inline void execute(struct itch *d, struct message *m) {
+    const uint8_t *p = m->bytes;
+    int priced = p[0] == 'C', printable = !(priced && p[31] == 'N');
+    uint64_t ref = be64(p + 11), match = be64(p + 23);
+    uint32_t shares = be32(p + 19), price = priced ? be32(p + 32) : 0;
+    struct order *o = refer(d, m, ref);
+    char side = o ? (char)o->side : 0;
+    if (o && !priced) price = o->price;
+    order_event(d, m, printable ? 0 : FLAG_NON_PRINTABLE, 'E', ref, match, side, price, shares);
+    if (printable && (o || priced)) trade(d, m, 0, match, price, shares, !o ? 0 : side == 'B' ? 'S' : 'B', 0);
+    if (!o) return;
+    uint16_t locate = o->locate;
+    reduce(d, m, o, shares);
+    quote(d, locate);
+}
+
+/* Order Cancel (X): some of the shares; Order Delete (D): all that are left. */
+static inline void cancel(struct itch *d, struct message *m) {
+    const uint8_t *p = m->bytes;
+    uint64_t ref = be64(p + 11);
+    struct order *o = refer(d, m, ref);
+    uint32_t shares = p[0] == 'X' ? be32(p + 19) : o ? o->shares : 0;
+    order_event(d, m, 0, (char)p[0], ref, 0, o ? (char)o->side : 0, o ? o->price : 0, shares);
+    if (!o) return;
+    uint16_t locate = o->locate;
+    reduce(d, m, o, shares);
+    quote(d, locate);
+}
+
+/* Order Replace (U): the original is gone, the new one has its side and stock. */
+static inline void replace(struct itch *d, struct message *m) {
+    const uint8_t *p = m->bytes;
+    uint64_t ref = be64(p + 11), renewed = be64(p + 19);
+    struct order *o = refer(d, m, ref);
+    uint32_t shares = be32(p + 27), price = be32(p + 31);
+    order_event(d, m, 0, 'U', renewed, ref, o ? (char)o->side : 0, price, shares);
+    if (!o) return;
+    uint16_t locate = o->locate;
+    uint8_t side = o->side;
+    reduce(d, m, o, o->shares);
+    enter(d, m, renewed, locate, side, price, shares);
+    quote(d, locate);
+}
+
+/* ---- trades that no displayed order made ---- */
+
+/* Trade Message (Non-Cross). Its Buy/Sell Indicator has said B of every trade since 14 July 2014. */
+static void hidden_trade(struct itch *d, const struct message *m) {
+    const uint8_t *p = m->bytes;
+    trade(d, m, FLAG_HIDDEN, be64(p + 36), be32(p + 32), be32(p + 20), 0, 0);
+}
+
+/* Cross Trade Message. Of a stock without a cross it is sent with 0 shares. */
+static void cross_trade(struct itch *d, const struct message *m) {
+    const uint8_t *p = m->bytes;
+    uint64_t shares = be64(p + 11);
+    if (shares) trade(d, m, FLAG_CROSS, be64(p + 31), be32(p + 27), shares, 0, (char)p[39]);
+}
+
+/* Broken Trade / Order Execution Message. Price and size are 0 if the trade was not printed, or is too long ago. */
+static void broken_trade(struct itch *d, const struct message *m) {
+    uint64_t match = be64(m->bytes + 11);
+    const struct print *known = &d->prints[match % PRINTS];
+    int found = known->used && known->match == match;
+    struct trade_row *row = NEW_ROW(d, T_TRADE, trade_row);
+    *row = (struct trade_row){.venue_seq = d->seq,
+                              .trade_id = (int64_t)match,
+                              .price = found ? price4(known->price) : 0,
+                              .size = found ? (double)known->shares : 0,
+                              .action = 'X'};
+    set_key(&row->key, d, m, FLAG_CORRECTION);
+}
+#endif

@@ -1,0 +1,134 @@
+/* The append table: rows in, columns of shared memory out, one committed count that makes them visible.
+ *
+ * One writer. Cells of rows [rows, rows + n) are written, then `committed` is stored with release (SYNC POINT E, pairs
+ * with the readers' acquire load): a reader that sees n rows sees all cells of n rows, and they never change again.
+ * Rows at or above committed are nobody's business; readers don't touch them (reading a hole of tmpfs allocates it).
+ *
+ * Two hidden columns give the last rows of one XX ahead of committed; a reader skips such rows
+ * (their prev is written before head is stored, SYNC POINT F). After a crash tp_table_rewind takes heads back to rows that were
+ * committed, because the rows above will be written again. */
+#ifndef TP_TABLE_H
+#define TP_TABLE_H
+#include "frame.h"
+#include "latch.h"
+#include "rowsum.h"
+
+enum { TP_LATEST_PREFIX = 16, TP_CELL_MAX = 16 + 8192 }; /* of a latest cell: u64 row, u32 trading_date, u32 zero */
+
+typedef struct {
+    uint8_t *data;
+    uint32_t offset, size;
+} tp_column;
+
+typedef struct {
+    uint32_t number, row_size, schema, n_columns;
+    tp_column *columns;
+    uint64_t taken;      /* rows that have a number: in the journal or about to be */
+    uint64_t rows, room; /* rows written, rows for which memory is allocated */
+    _Atomic uint64_t *committed;
+    uint32_t *prev;
+    _Atomic uint32_t *head;
+    uint64_t n_heads;
+    uint8_t *latest; /* slots, or NULL */
+    uint32_t cell_size, slot_size;
+    uint64_t n_slots;
+} tp_table;
+
+static inline void tp_scatter(const tp_column *c, const uint8_t *rows, uint64_t count, uint32_t row_size, uint64_t at) {
+    const uint8_t *from = rows + c->offset;
+#define TP_COPY(type)                                                                  \
+    for (type *to = (type *)c->data + at, *end = to + count; to < end; from += row_size) \
+    memcpy(to++, from, sizeof(type))
+    switch (c->size) {
+    case 1: TP_COPY(uint8_t); break;
+    case 2: TP_COPY(uint16_t); break;
+    case 4: TP_COPY(uint32_t); break;
+    case 8: TP_COPY(uint64_t); break;
+    default:
+        for (uint64_t i = 0; i < count; i++, from += row_size) memcpy(c->data + (at + i) * c->size, from, c->size);
+    }
+#undef TP_COPY
+}
+
+/* The inverse: column c of rows [at, at + count) into packed rows. */
+static inline void tp_gather(const tp_column *c, uint8_t *rows, uint64_t count, uint32_t row_size, uint64_t at) {
+    uint8_t *to = rows + c->offset;
+    for (uint64_t i = 0; i < count; i++, to += row_size) memcpy(to, c->data + (at + i) * c->size, c->size);
+}
+
+static inline void tp_link(tp_table *t, const uint8_t *rows, uint64_t count) {
+    uint32_t code;
+    for (uint64_t i = 0; i < count; i++) {
+        memcpy(&code, rows + i * t->row_size + TP_AT_INSTRUMENT, 4);
+        if (code >= t->n_heads) code = 0;
+        t->prev[t->rows + i] = atomic_load_explicit(&t->head[code], memory_order_relaxed);
+        atomic_store_explicit(&t->head[code], (uint32_t)(t->rows + i + 1), memory_order_release); /* SYNC POINT F */
+    }
+}
+
+static inline void tp_put_latest(tp_table *t, const tp_frame *h, const uint8_t *rows) {
+    uint64_t cell[TP_CELL_MAX / 8];
+    uint32_t code;
+    memset(cell + t->cell_size / 8 - 1, 0, 8);
+    for (uint64_t i = 0; i < h->count; i++) {
+        const uint8_t *row = rows + i * t->row_size;
+        memcpy(&code, row + TP_AT_INSTRUMENT, 4);
+        if (code >= t->n_slots) continue;
+        cell[0] = h->row + i;
+        cell[1] = h->trading_date;
+        memcpy((uint8_t *)cell + TP_LATEST_PREFIX, row, t->row_size);
+        tp_latch_put(t->latest + (uint64_t)code * t->slot_size, t->cell_size, cell);
+    }
+}
+
+/* Write the rows of one frame; not yet visible. Rows that are there already are skipped. Returns 0, or -1 if there is no
+ * room (or rows before these were refused): nothing is written then. */
+static inline int tp_table_write(tp_table *t, const tp_frame *h, const uint8_t *rows) {
+    if (h->row + h->count <= t->rows) return 0;
+    if (h->row > t->rows || h->row + h->count > t->room) return -1;
+    uint64_t skip = t->rows - h->row, count = h->count - skip;
+    const uint8_t *from = rows + skip * t->row_size;
+    for (uint32_t i = 0; i < t->n_columns; i++) tp_scatter(&t->columns[i], from, count, t->row_size, t->rows);
+    tp_link(t, from, count);
+    t->rows += count;
+    return 0;
+}
+
+static inline void tp_table_commit(tp_table *t) {
+    atomic_store_explicit(t->committed, t->rows, memory_order_release); /* SYNC POINT E */
+}
+
+/* After a crash of the writer: heads above the committed count go back along prev[n_prev] to a row below it. A head or
+ * link that no writer can have left ends the chain. */
+static inline void tp_table_rewind(tp_table *t, uint64_t n_prev) {
+    for (uint64_t i = 0; i < t->n_heads; i++) {
+        uint32_t row = atomic_load_explicit(&t->head[i], memory_order_relaxed);
+        if (row > n_prev) row = 0;
+        while (row > t->rows) {
+            uint32_t before = t->prev[row - 1];
+            row = before < row ? before : 0;
+        }
+        atomic_store_explicit(&t->head[i], row, memory_order_relaxed);
+    }
+}
+
+/* The last `wanted` rows of an instrument below `committed`, oldest first, into out; returns how many. */
+static inline uint64_t tp_last_rows(const uint32_t *prev, uint64_t n_prev, const _Atomic uint32_t *head,
+                                    uint64_t committed, int64_t *out, uint64_t wanted) {
+    uint64_t n = 0;
+    uint32_t row = atomic_load_explicit(head, memory_order_acquire); /* SYNC POINT F */
+    if (row > n_prev) return 0;
+    while (row && n < wanted) {
+        if (row <= committed) out[n++] = row - 1;
+        uint32_t before = prev[row - 1];
+        if (before >= row) break; /* a damaged chain must not become an endless one */
+        row = before;
+    }
+    for (uint64_t i = 0; i < n / 2; i++) {
+        int64_t swap = out[i];
+        out[i] = out[n - 1 - i];
+        out[n - 1 - i] = swap;
+    }
+    return n;
+}
+#endif

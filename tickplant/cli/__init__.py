@@ -1,0 +1,26 @@
+"""The command line: parse, call one function, say what came of it. No logic lives here.
+
+Exit status: 0 done; 1 not so (a proof that differs, a damaged capture or journal); 2 wrong use of a command;
+69 what is needed does not run, or runs already; 74 disk or memory trouble; 78 configuration; 130 Ctrl-C.
+"""
+
+import sys
+
+from tickplant.cli.main import cli
+from tickplant.errors import TickplantError
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """The entry point: every expected error is one line with cause and remedy."""
+    try:
+        cli(standalone_mode=True)
+    except TickplantError as e:
+        print(f"tickplant: {e}", file=sys.stderr)
+        sys.exit(e.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,156 @@
+"""The commands that look: status, tail, decode, config; and eod, the one that tells the plant something."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from tickplant import config as configuration
+from tickplant import local, status
+from tickplant.batch import Batch
+from tickplant.eod import end_of_day
+from tickplant.feed.decode import decode as decode_capture
+from tickplant.instruments import Instruments
+from tickplant.subscriber import subscribe
+
+
+def register(cli: click.Group) -> None:
+    """Add the commands of this module."""
+    for command in (status_command, tail, decode, eod, config):
+        cli.add_command(command)
+
+
+@click.command("status")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_context
+def status_command(context: click.Context, as_json: bool) -> None:
+    """What runs, what flows, what is wrong and what to do. Exit status 1 if something is wrong."""
+    seen = status.look(configuration.load(context.obj))
+    if as_json:
+        click.echo(json.dumps(seen))
+    else:
+        status.show(seen, Console())
+    context.exit(1 if seen["problems"] else 0)
+
+
+@click.command()
+@click.argument("table")
+@click.option("-s", "--symbol", metavar="VENUE:SYMBOL", help="Only this instrument.")
+@click.option("-n", "--rows", default=10, show_default=True, help="How many of the last rows.")
+@click.option("--follow", "-f", is_flag=True, help="Go on with new rows.")
+@click.option("--remote", metavar="ENDPOINT", help="From a publisher's request endpoint, not shared memory.")
+@click.pass_obj
+def tail(
+    path: Path | None, table: str, symbol: str | None, rows: int, follow: bool, remote: str | None
+) -> None:
+    """Print the last rows of TABLE."""
+    if remote:
+        _tail_remote(remote, table, symbol, rows, follow)
+        return
+    plant = local.connect(configuration.load(path))
+    seen = plant.table(table)
+    there = len(seen)
+    first = max(0, there - rows)
+    if symbol:
+        _print(seen.rows(symbol, last=rows), plant.instruments)
+    else:
+        _print(
+            Batch.of(seen.packed(first, there - first), table, seen.trading_date, first), plant.instruments
+        )
+    if follow:
+        for batch in seen.follow(there):
+            wanted = batch.only(batch["instrument"] == plant.instruments.number(symbol)) if symbol else batch
+            _print(wanted, plant.instruments)
+
+
+def _tail_remote(endpoint: str, table: str, symbol: str | None, rows: int, follow: bool) -> None:
+    symbols = [symbol] if symbol else None
+    subscription = subscribe(endpoint, [table], symbols, from_row={table: -rows})
+    printed = 0
+    while follow or printed < rows:
+        batch = subscription.next(1.0)
+        if batch is None and not follow:
+            return
+        if batch is not None:
+            _print(batch, subscription.instruments)
+            printed += len(batch)
+
+
+def _print(rows: Batch, instruments: Instruments) -> None:
+    names = rows.dtype.names or ()
+    for i, row in enumerate(rows):
+        number = int(rows.numbers[i]) if rows.numbers is not None else rows.first_row + i
+        values = {"row": number, "instrument": instruments[int(row["instrument"])]}
+        values |= {n: _text(n, row[n]) for n in names if n not in ("instrument", "ts_recv", "ts_plant")}
+        click.echo("  ".join(f"{k}={v}" for k, v in values.items() if v != ""))
+
+
+def _text(name: str, value: Any) -> str:
+    if name == "ts_event":
+        at = datetime.fromtimestamp(int(value) // 1_000_000_000, ZoneInfo("UTC"))
+        return f"{at:%Y-%m-%dT%H:%M:%S}.{int(value) % 1_000_000_000:09d}Z"
+    if isinstance(value, np.bytes_):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, np.floating):
+        return repr(float(value))
+    return str(value)
+
+
+@click.command()
+@click.argument("capture", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--date", metavar="YYYY-MM-DD", help="Trading date of the capture, if its name does not tell.")
+@click.option("--venue", help="Venue of its instruments.")
+@click.pass_context
+def decode(context: click.Context, capture: Path, as_json: bool, date: str | None, venue: str | None) -> None:
+    """Decode CAPTURE and say what is in it; exit status 1 if any of it is damaged or malformed."""
+    options = {k: v for k, v in (("date", date), ("venue", venue)) if v}
+    found = decode_capture(capture, **options)
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        _show_decoded(found)
+    context.exit(1 if found["malformed"] else 0)
+
+
+def _show_decoded(found: dict[str, Any]) -> None:
+    console = Console()
+    console.print(f"{found['capture']}: {found['format']}, {found['malformed']} malformed")
+    console.print("messages: " + "  ".join(f"{k} {v:,}" for k, v in sorted(found["messages"].items())))
+    shown = Table("table", "rows", "sum of sizes", "notional", "first event", "last event")
+    for name, t in found["tables"].items():
+        times = [_text("ts_event", t[k]) if t[k] else "" for k in ("first_ts_event", "last_ts_event")]
+        sums = [f"{t[k]:,.2f}" if t[k] is not None else "" for k in ("size_sum", "notional_sum")]
+        shown.add_row(name, f"{t['rows']:,}", *sums, *times)
+    console.print(shown)
+    for event in found["events"]:
+        console.print(f"{event['kind']}: bytes {event['first']:,} to {event['last']:,}: {event['text']}")
+
+
+@click.command()
+@click.pass_obj
+def eod(path: Path | None) -> None:
+    """End the trading date now: seal it and begin the next; the hdb then proves it."""
+    reply = end_of_day(configuration.load(path))
+    click.echo(f"sealed {reply['sealed']}; the trading date is now {reply['trading_date']}")
+
+
+@click.group()
+def config() -> None:
+    """The configuration."""
+
+
+@config.command("check")
+@click.pass_obj
+def config_check(path: Path | None) -> None:
+    """Read the configuration as the plant does and say what it comes to."""
+    settings = configuration.load(path)
+    click.echo(f"{settings.path}: good; plant {settings.plant.name}, {len(settings.feeds)} feeds")
+    for table in settings.schema:
+        click.echo(f"  table {table.number:3} {table.name:12} {table.row_size:4} bytes a row")

@@ -1,0 +1,128 @@
+"""The commands about stored data: journal ls, verify, dump, repair; hdb init, verify."""
+
+from pathlib import Path
+
+import click
+
+from tickplant import config, repair, wire
+from tickplant._core import core
+from tickplant.errors import NotRunning
+from tickplant.hdb.loader import connect
+from tickplant.hdb.proof import prove
+from tickplant.journal import JournalReader, durable_position, segments
+from tickplant.registry import RegistryReader
+
+
+def register(cli: click.Group) -> None:
+    """Add the commands of this module."""
+    cli.add_command(journal)
+    cli.add_command(hdb)
+
+
+@click.group()
+def journal() -> None:
+    """The journals: list, verify, dump, repair."""
+
+
+def _folders(path: Path | None, which: str | None) -> list[Path]:
+    if which and Path(which).is_dir():
+        return [Path(which)]
+    root = config.load(path).journal_dir
+    found = [root / which] if which else sorted(p for p in root.glob("[0-9]" * 8))
+    if not found or not found[0].is_dir():
+        raise NotRunning(f"there is no journal {which or ''} in {root}")
+    return found
+
+
+@journal.command("ls")
+@click.pass_obj
+def journal_ls(path: Path | None) -> None:
+    """The journals there are."""
+    for folder in _folders(path, None):
+        files = segments(folder)
+        size = sum(f.stat().st_size for f in files)
+        click.echo(
+            f"{folder.name}  {len(files):3} segments  {size:>16,} bytes  {durable_position(folder):>16,} durable"
+        )
+
+
+@journal.command("verify")
+@click.argument("which", metavar="DATE|FOLDER", required=False)
+@click.pass_context
+def journal_verify(context: click.Context, which: str | None) -> None:
+    """Read a journal (or all) from start to end and check every frame; exit status 1 if one is wrong."""
+    bad = False
+    for folder in _folders(context.obj, which):
+        report = repair.verify(folder)
+        click.echo(f"{folder}: {report.text()}")
+        bad = bad or not report.sound
+    context.exit(1 if bad else 0)
+
+
+@journal.command("dump")
+@click.argument("which", metavar="DATE|FOLDER")
+@click.option("--from", "first", default=0, help="Position to begin at: that of a frame.")
+@click.option("-n", "--frames", default=0, help="How many frames at most.")
+@click.pass_obj
+def journal_dump(path: Path | None, which: str, first: int, frames: int) -> None:
+    """Print the headers of the frames of a journal, a line each."""
+    reader = JournalReader(_folders(path, which)[0], first or None, None)
+    shown = 0
+    while chunk := reader.read():
+        start = (reader.position or 0) - len(chunk)
+        for offset, *_ in core.index(chunk).tolist():
+            h = wire.header(chunk, offset)
+            click.echo(
+                f"{start + offset:>12} {wire.KINDS.get(h.kind, h.kind):9} table={h.table} row={h.row} "
+                f"count={h.count} feed={h.feed} session={h.session} seq={h.seq} time_ns={h.time_ns} "
+                f"size={h.size} crc={h.crc:08x}"
+            )
+            shown += 1
+            if shown == frames:
+                return
+
+
+@journal.command("repair")
+@click.argument("which", metavar="DATE|FOLDER")
+@click.option("--accept-loss", is_flag=True, help="Do it; without this, say what would be lost.")
+@click.pass_obj
+def journal_repair(path: Path | None, which: str, accept_loss: bool) -> None:
+    """Cut damaged bytes out of a journal, keeping the old files aside. The plant must not be running."""
+    click.echo(repair.repair(_folders(path, which)[0], accept_loss))
+
+
+@click.group()
+def hdb() -> None:
+    """The historical database in PostgreSQL."""
+
+
+@hdb.command("init")
+@click.pass_obj
+def hdb_init(path: Path | None) -> None:
+    """Make the tables and views; may be run again and again."""
+    settings = config.load(path)
+    history, server = connect(settings)
+    try:
+        history.init()
+        click.echo(f"the tables of {settings.plant.name} are there")
+    finally:
+        history.close()
+        if server:
+            server.stop()
+
+
+@hdb.command("verify")
+@click.argument("date", type=int, metavar="YYYYMMDD")
+@click.pass_context
+def hdb_verify(context: click.Context, date: int) -> None:
+    """Prove a sealed trading date again; exit status 1 if it is not complete."""
+    settings = config.load(context.obj)
+    history, server = connect(settings)
+    try:
+        verdict = prove(settings, history, RegistryReader(settings.registry_dir), date)
+        click.echo(f"{date}: {verdict.summary()}")
+    finally:
+        history.close()
+        if server:
+            server.stop()
+    context.exit(0 if verdict.complete else 1)

@@ -1,0 +1,247 @@
+"""A trading date in the ticker plant: its journal, its tables, and the recovery of both.
+
+The journal of a date is `journal/<yyyymmdd>`; after the segment frame comes a frame of kind `state` that says
+where each feed's session stood when the date began, so that the journal alone brings everything back;
+the last frame of a finished date is of kind `seal`: rows per table, and what each feed claims to have
+published. Recovery reads the journal and applies it to the tables through the very code that runs
+live; a date that has just begun is recovered from an empty journal.
+"""
+
+import logging
+from typing import Any
+
+import msgpack
+
+from tickplant import segment, wire
+from tickplant._core import core
+from tickplant.clock import as_int
+from tickplant.config import Config
+from tickplant.errors import FrameError, SchemaError, TableFull
+from tickplant.instruments import Name, named
+from tickplant.journal import JournalWriter
+from tickplant.latest import LatestTable
+from tickplant.registry import RegistryWriter
+from tickplant.schema import Rows
+from tickplant.table import AppendTable, Grower, segment_name
+
+log = logging.getLogger(__name__)
+
+STAGE_BYTES = wire.MESSAGE_MAX + (1 << 22)
+
+
+class Day:
+    """The journal and tables of the trading date that is open."""
+
+    def __init__(self, config: Config, registry: RegistryWriter) -> None:
+        self.config, self.registry = config, registry
+        self.schema = config.schema
+        self.tables = [AppendTable(t) for t in self.schema]
+        self.definitions = self.schema["instrument"]
+        feeds = [0, *(f.id for f in config.feeds.values())]
+        self.intake = core.Intake(
+            [t.columns for t in self.tables], self.definitions.number, max(feeds) + 1, STAGE_BYTES
+        )
+        for number in feeds:
+            self.intake.add_feed(number)
+        self.feed_numbers = feeds
+        self.latest = [
+            LatestTable(config.plant.name, registry.identity, t, config.tickerplant.instruments_max)
+            for t in self.schema
+            if t.latest
+        ]
+        self._columns = {t.table.number: t.columns for t in self.tables}
+        self.refused: TableFull | None = None
+        self.trading_date = 0
+        self.sealed = False
+        self.grower = Grower()
+        self.grower.start()
+
+    def newest(self) -> int:
+        """The newest trading date that has a journal; 0 if none has."""
+        folder = self.config.journal_dir
+        dates = [int(p.name) for p in folder.glob("[0-9]" * 8) if p.is_dir()]
+        return max(dates, default=0)
+
+    def open(self, trading_date: int) -> None:
+        """Recover a date from its journal, or begin it. Raises JournalDamaged or SchemaError."""
+        t = self.config.tickerplant
+        state = self._state() if self.trading_date not in (0, trading_date) else None
+        self.intake.roll(trading_date)
+        self.trading_date, self.sealed = trading_date, False
+        for table in self.tables:
+            table.open(
+                self.config.plant.name, self.registry.identity, trading_date, t.instruments_max,
+                t.extent_rows,
+            )  # fmt: skip
+        self.grow_latest()
+        about = {
+            "plant": self.config.plant.name,
+            "what": "journal",
+            "trading_date": trading_date,
+            "schema": self.schema.describe(),
+        }
+        folder = self.config.journal_dir / str(trading_date)
+        self.journal = JournalWriter(folder, about, t.segment_bytes)
+        for _, chunk in self.journal.recover():
+            self._recover(chunk)
+        if self.journal.position == 0:
+            self.journal.append_frame(
+                wire.STATE, msgpack.packb(state or self._state()), trading_date=trading_date
+            )
+        self.journal.sync()
+        self.intake.last_crc = self.journal.last_crc
+        ahead = [t.table.name for t in self.tables if t.columns.rows > t.columns.taken]
+        if ahead:
+            self.journal.close()
+            log.warning("shared memory has rows of %s that the journal lacks: made anew", ahead)
+            for table in self.tables:
+                segment.remove(segment_name(self.config.plant.name, trading_date, table.table.name))
+            self.open(trading_date)
+
+    def _recover(self, chunk: bytes) -> None:
+        frames = core.index(chunk)
+        special = frames[(frames[:, 2] != wire.ROWS) | (frames[:, 3] == self.definitions.number)]
+        views = [memoryview(chunk)[f[0] : f[0] + f[1]] for f in special.tolist()]
+        for view in views:
+            self._recover_state(view)
+        self.intake.restore(chunk)
+        for view in views:
+            self._recover_definitions(view)
+        self.make_room()
+        self.grow_latest()
+        self.intake.apply(chunk)
+
+    def _recover_state(self, frame: memoryview) -> None:
+        head = wire.header(frame)
+        if head.kind == wire.SEGMENT:
+            about = wire.unpack(wire.payload(frame))
+            if about.get("schema") != self.schema.describe():
+                raise SchemaError(
+                    f"the tables of {self.config.path} are not those with which trading date "
+                    f"{self.trading_date} began; put them back, and change them after a roll "
+                    "(tickplant eod)"
+                )
+        elif head.kind == wire.STATE:
+            for feed, was in wire.unpack(wire.payload(frame)).items():
+                if feed in self.feed_numbers:
+                    self._carry(feed, was)
+        elif head.kind == wire.SEAL:
+            self.sealed = True
+
+    def _carry(self, feed: int, was: dict[str, Any]) -> None:
+        counters = {int(t): (c[0], c[1]) for t, c in was["counters"].items()}
+        self.intake.carry(feed, was["session"], was["next_seq"], counters)
+        codes = memoryview(was["codes"]).cast("I")
+        for code, instrument in enumerate(codes):
+            if instrument != 0xFFFFFFFF:
+                self.intake.define(feed, code, instrument)
+
+    def _recover_definitions(self, frame: memoryview) -> None:
+        head = wire.header(frame)
+        if head.kind != wire.ROWS or head.session != self.intake.session(head.feed)[0]:
+            return
+        for code, (venue, symbol) in self._defined(self.definitions.rows(wire.payload(frame)))[0]:
+            self.intake.define(head.feed, code, self.registry.instruments.find(venue, symbol) or 0)
+
+    def define(self, feed: int, rows: Rows, now_ns: int) -> None:
+        """Register the instruments that a feed defines; those that can be.
+
+        Raises SchemaError for the others: a code out of range, no name, or too many instruments.
+        """
+        good, bad = self._defined(rows)
+        numbers = self.registry.add([name for _, name in good], now_ns) if good else []
+        for (code, _), number in zip(good, numbers, strict=True):
+            self.intake.define(feed, code, number)
+        self.grow_latest()
+        if bad:
+            raise SchemaError("; ".join(bad))
+
+    def _defined(self, rows: Rows) -> tuple[list[tuple[int, Name]], list[str]]:
+        """(code, name) of the definitions that can be taken, and what is wrong with the others."""
+        good: list[tuple[int, Name]] = []
+        bad: list[str] = []
+        for code, venue, symbol in rows[["code", "venue", "symbol"]].tolist():
+            try:
+                if not 0 < code < self.config.tickerplant.instruments_max:
+                    raise SchemaError(f"instrument code {code} is out of range")
+                good.append((code, named(venue, symbol)))
+            except SchemaError as e:
+                bad.append(str(e))
+        return good, bad
+
+    def grow_latest(self) -> None:
+        """Have a slot for every instrument; without room for it, latest values lag (and status says so)."""
+        try:
+            for latest in self.latest:
+                latest.ensure(len(self.registry.instruments), self._columns[latest.table.number])
+        except TableFull as e:
+            self.refused = e
+
+    def make_room(self) -> None:
+        """Have memory for all rows taken. A table that can't get it stays behind; the journal does not."""
+        for table in self.tables:
+            columns = table.columns
+            if columns.taken > columns.room and not table.full:
+                try:
+                    table.ensure(columns.taken)
+                except TableFull as e:
+                    self.refused = e
+        self.grower.look(self.tables)
+
+    def commit(self, sync: bool) -> bool:
+        """Journal what is staged, then make it visible. Returns whether there was anything."""
+        staged = self.intake.staged()
+        if not len(staged):
+            return False
+        self.journal.append(staged, self.intake.last_crc)
+        if sync:
+            self.journal.sync()
+        self.make_room()
+        self.intake.apply_staged()
+        self.intake.clear()
+        return True
+
+    def seal(self) -> None:
+        """Finish the date: no row comes after the seal. Repeating it changes nothing."""
+        if not self.sealed:
+            about = {
+                "rows": {t.table.name: t.columns.taken for t in self.tables},
+                "claims": {
+                    feed: {
+                        self.schema.numbered(n).name: [rows, total]
+                        for n, (rows, total) in self.intake.claims(feed).items()
+                    }
+                    for feed in self.feed_numbers
+                },
+            }
+            packed = msgpack.packb(about)
+            self.journal.append_frame(wire.SEAL, packed, trading_date=self.trading_date)
+            self.sealed = True
+        self.journal.close()
+        for table in self.tables:
+            table.seal()
+        log.info("sealed trading date %d", self.trading_date)
+
+    def _state(self) -> dict[int, dict[str, Any]]:
+        out = {}
+        for feed in self.feed_numbers:
+            session, next_seq = self.intake.session(feed)
+            out[feed] = {
+                "session": session,
+                "next_seq": next_seq,
+                "codes": bytes(self.intake.codes(feed)),
+                "counters": self.intake.counters(feed),
+            }
+        return out
+
+    def today(self, now_ns: int) -> int:
+        """The trading date of an instant."""
+        return as_int(self.config.calendar.date_at(now_ns))
+
+
+def read_seal(payload: bytes | memoryview) -> dict[str, Any]:
+    """What a seal says: `rows` by table, `claims` by feed number and table ([rows, sum])."""
+    about = wire.unpack(payload)
+    if not isinstance(about.get("rows"), dict) or not isinstance(about.get("claims"), dict):
+        raise FrameError("a seal without rows or claims")
+    return about

@@ -1,0 +1,1 @@
+"""A throw-away plant of real processes: what `tickplant demo` runs."""

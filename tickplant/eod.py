@@ -1,0 +1,30 @@
+"""Asking a running ticker plant to end its trading date."""
+
+from typing import Any
+
+import zmq
+
+from tickplant import sockets, wire
+from tickplant.config import Config
+from tickplant.errors import NotRunning, TickplantError
+
+PATIENCE_MS = 60_000
+
+
+def end_of_day(config: Config) -> dict[str, Any]:
+    """Have the date sealed and the next begun: `sealed` and `trading_date` say which.
+
+    Raises NotRunning if the ticker plant does not answer, TickplantError if it refuses.
+    """
+    socket = sockets.context().socket(zmq.REQ)
+    try:
+        sockets.connect(socket, f"ipc://{config.plant.run_dir}/tickerplant.sock")
+        socket.send(wire.pack("eod"))
+        if not socket.poll(PATIENCE_MS):
+            raise NotRunning("the ticker plant does not answer; see: tickplant status")
+        reply = wire.unpack(socket.recv())
+    finally:
+        socket.close()
+    if reply.get("op") != "rolled":
+        raise TickplantError(f"the ticker plant did not roll: {reply.get('text')}")
+    return reply

@@ -1,0 +1,84 @@
+"""Every exception that tickplant raises on purpose.
+
+    TickplantError
+     ├─ ConfigError         the configuration is missing, wrong or contradicts itself
+     ├─ SchemaError         rows, a declaration or a stored schema do not fit together
+     ├─ FrameError          bytes that should be a frame are not
+     ├─ JournalError        a journal can't be written or read
+     │   └─ JournalDamaged  bytes of a journal that were promised durable are wrong
+     ├─ SegmentError        a shared-memory object can't be created or trusted
+     │   └─ TableFull       no room for more rows (shared memory or reservation)
+     ├─ NotRunning          what was asked for needs a process that is not there
+     ├─ AlreadyRunning      a second writer of one plant
+     ├─ CaptureError        a market-data capture can't be read
+     ├─ HistoryError        PostgreSQL refused, is not there, or does not match
+     └─ RequestError        a peer asked for something that can't be had
+
+A message says fact, value, place, and where there is one the command to type next.
+"""
+
+
+class TickplantError(Exception):
+    """Base of all; `exit_code` is what the command line exits with."""
+
+    exit_code = 1
+
+
+class ConfigError(TickplantError):
+    """The configuration is missing, wrong or contradicts itself."""
+
+    exit_code = 78
+
+
+class SchemaError(TickplantError):
+    """Rows, a declaration or a stored schema do not fit together."""
+
+
+class FrameError(TickplantError):
+    """Bytes that should be a frame are not."""
+
+
+class JournalError(TickplantError):
+    """A journal can't be written or read."""
+
+    exit_code = 74
+
+
+class JournalDamaged(JournalError):
+    """Bytes of a journal that were promised durable are wrong."""
+
+
+class SegmentError(TickplantError):
+    """A shared-memory object can't be created or trusted."""
+
+    exit_code = 74
+
+
+class TableFull(SegmentError):
+    """A table has no room for more rows: /dev/shm or its reservation is used up."""
+
+
+class NotRunning(TickplantError):
+    """What was asked for needs a process that is not there."""
+
+    exit_code = 69
+
+
+class AlreadyRunning(TickplantError):
+    """A second writer of one plant was started."""
+
+    exit_code = 69
+
+
+class CaptureError(TickplantError):
+    """A market-data capture can't be read."""
+
+
+class HistoryError(TickplantError):
+    """PostgreSQL refused, is not there, or does not match."""
+
+    exit_code = 69
+
+
+class RequestError(TickplantError):
+    """A peer asked for something that can't be had."""

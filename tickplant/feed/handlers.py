@@ -1,0 +1,104 @@
+"""The handlers that a configuration can name, and how one is run.
+
+A handler is a function `handler(feed, **options)` that publishes through `feed` until it has nothing more
+or `feed.stopping` is set. `handler = "package.module:function"` names one of your own.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from tickplant.clock import SECOND_NS, now_ns
+from tickplant.config import Config
+from tickplant.errors import CaptureError, ConfigError
+from tickplant.feed.capture import Capture
+from tickplant.feed.handler import Feed
+from tickplant.feed.itch50 import Itch50, sniff
+from tickplant.feed.simulated import Simulation
+
+Handler = Callable[..., None]
+
+SIMULATED_TURN_S = 0.01
+
+
+def simulated(
+    feed: Feed, *, venue: str = "XSIM", kind: str = "equity", seed: int = 1, instruments: int = 200,
+    rate: float = 20_000.0, seconds: float | None = None,
+) -> None:  # fmt: skip
+    """A simulated venue at `rate` rows/s of real time, for `seconds` or for ever."""
+    begin = now_ns()
+    simulation = Simulation(
+        venue, seed=seed, schema=feed.config.schema, start_ns=begin, kind=kind,  # type: ignore[arg-type]
+        instruments=instruments, rate=rate,
+    )  # fmt: skip
+    feed.append("instrument", simulation.definitions())
+    made = 0
+    while not feed.wait(SIMULATED_TURN_S):
+        now = now_ns()
+        passed_s = (now - begin) / SECOND_NS
+        if seconds is not None and passed_s >= seconds:
+            return
+        events = int(passed_s * rate) - made
+        if events > 0:
+            made += events
+            for table, rows in simulation.batch(events, max(now, simulation.now_ns + events)):
+                feed.append(table, rows)
+
+
+def capture(feed: Feed, *, path: str, **options: Any) -> None:
+    """Publish a capture, as fast as the plant takes it."""
+    for batch in open_capture(Path(path), **options):
+        for table, rows in batch:
+            feed.append(table, rows)
+        if feed.stopping.is_set():
+            return
+
+
+def open_capture(path: Path, **options: Any) -> Capture:
+    """A capture in whichever format it is. Raises CaptureError if it is none that we read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError as e:
+        raise CaptureError(f"can't read {path}: {e.strerror}") from None
+    if not sniff(head):
+        raise CaptureError(f"{path} is not a capture that tickplant reads (it reads: Nasdaq ITCH 5.0)")
+    if isinstance(options.get("date"), str):
+        options["date"] = date.fromisoformat(options["date"])
+    return Itch50(path, recv_clock=now_ns, **options)
+
+
+HANDLERS: dict[str, Handler] = {"simulated": simulated, "itch50": capture, "capture": capture}
+PACED = {capture}
+
+
+def resolve(name: str) -> Handler:
+    """The handler of this name. Raises ConfigError if there is none."""
+    if name in HANDLERS:
+        return HANDLERS[name]
+    module, colon, attribute = name.partition(":")
+    try:
+        if not colon:
+            raise ImportError("it is not of the form module:function")
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as e:
+        raise ConfigError(f"no feed handler {name!r}: {e}; built in are {', '.join(HANDLERS)}") from None
+    if not callable(found):
+        raise ConfigError(f"feed handler {name!r} is not a function")
+    handler: Handler = found
+    return handler
+
+
+def prepare(config: Config, name: str) -> tuple[Feed, Callable[[], None]]:
+    """The feed of this name, and what runs its handler. Raises ConfigError for options it lacks."""
+    settings = config.feed(name)
+    handler = resolve(settings.handler)
+    feed = Feed(config, name, paced=handler in PACED)
+    try:
+        inspect.signature(handler).bind(feed, **settings.options)
+    except TypeError as e:
+        raise ConfigError(f"feeds.{name}.options: {e}") from None
+    return feed, lambda: handler(feed, **settings.options)

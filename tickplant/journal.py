@@ -1,0 +1,356 @@
+"""Journals: files of frames that only grow, and are the truth of everything else.
+
+A journal is a folder. Its segments are files named by the position of their first byte, in 20 digits,
+`.tpj`; positions count the bytes of all segments, so one number is a place in a journal. A segment is
+frames end to end (_core/frame.h), the first of kind `segment`: msgpack that says whose journal this is and
+how its rows are declared. Each frame's prev_crc is the crc of the frame before it, over segment borders and
+leaving out the segment frames themselves.
+
+    durable     a file of 12 bytes: u64 position up to which all is on disk, u32 crc32c of the 8 bytes.
+                Written after each fdatasync, itself unsynced: it can lag, never lead.
+
+Reading ends at the last whole frame. What follows it is judged on recovery:
+
+    - in the last segment at or after the durable position: a torn tail, such as a crash leaves. It is
+      copied aside (`*.torn`), cut off, reported, and writing goes on.
+    - anywhere else: bytes that were promised are wrong. JournalDamaged; nothing is touched before
+      someone runs `tickplant journal repair`.
+
+Never mapped (a full disk would be SIGBUS), never synced twice after a failed sync (the kernel forgets
+which pages were lost), never deleted before its rows are proven elsewhere.
+"""
+
+import os
+import struct
+import threading
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from tickplant import wire
+from tickplant._core import core
+from tickplant.errors import JournalDamaged, JournalError
+
+SUFFIX = ".tpj"
+FORMAT = 1
+CHUNK = 1 << 22
+_DURABLE = struct.Struct("<QI")
+
+
+def segments(folder: Path) -> list[Path]:
+    """The segment files of a journal, in order."""
+    return sorted(p for p in folder.glob("*" + SUFFIX) if p.stem.isdigit() and len(p.stem) == 20)
+
+
+def begins(path: Path) -> int:
+    """The position of a segment's first byte."""
+    return int(path.stem)
+
+
+def durable_position(folder: Path) -> int:
+    """The position up to which the journal was certainly on disk; 0 if that is not known."""
+    try:
+        data = (folder / "durable").read_bytes()
+        position, crc = _DURABLE.unpack(data)
+    except (OSError, struct.error):
+        return 0
+    return int(position) if core.crc32c(data[:8]) == crc else 0
+
+
+class JournalReader:
+    """Reads whole, verified frames from a position on; follows a journal that is being written."""
+
+    def __init__(self, folder: Path, position: int | None = None, last_crc: int | None = None) -> None:
+        """`position`: where to begin (None: the first byte there is); `last_crc`: the crc of the
+        frame before, if known, so that the chain is checked from the first frame on."""
+        self.folder = folder
+        self.position = position
+        self.last_crc = last_crc
+        self._fd = -1
+        self._begins = 0
+
+    def read(self, bound: int | None = None, chunk: int = CHUNK) -> bytes:
+        """The next whole frames, of about `chunk` bytes, up to position `bound`; empty at the end.
+
+        Raises JournalDamaged at bytes that are not a frame or break the chain.
+        """
+        while True:
+            if self._fd < 0 and not self._open():
+                return b""
+            assert self.position is not None
+            wanted = chunk if bound is None else min(chunk, bound - self.position)
+            data = os.pread(self._fd, wanted, self.position - self._begins) if wanted > 0 else b""
+            frames = self._whole(data, bound)
+            if frames or len(data) or not self._next():
+                return frames
+
+    def close(self) -> None:
+        """Give the file back."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _open(self) -> bool:
+        files = segments(self.folder)
+        if self.position is None:
+            if not files:
+                return False
+            self.position = begins(files[0])
+        for path in reversed(files):
+            if begins(path) <= self.position:
+                self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                self._begins = begins(path)
+                return True
+        if files:
+            raise JournalError(
+                f"journal {self.folder} has nothing at position {self.position:,}: "
+                f"it begins at {begins(files[0]):,}"
+            )
+        return False
+
+    def _next(self) -> bool:
+        """At the end of a segment: go on with the one that begins here, if there is one."""
+        if self.position == self._begins:
+            return False
+        path = self.folder / f"{self.position:020d}{SUFFIX}"
+        if not path.exists():
+            return False
+        self.close()
+        return self._open()
+
+    def _whole(self, data: bytes, bound: int | None) -> bytes:
+        if not data:
+            return b""
+        assert self.position is not None
+        if self.last_crc is None and len(data) >= wire.HEADER_SIZE:
+            self.last_crc = wire.header(data).prev_crc
+        length, _, crc, why = core.scan(data, self.last_crc or 0)
+        if length == 0 and why == 1 and len(data) >= wire.HEADER_SIZE:
+            # A frame longer than the chunk: read all of it, if it is there.
+            size = wire.HEADER_SIZE + wire.header(data).size
+            if size > wire.MESSAGE_MAX + wire.HEADER_SIZE:
+                why = 2
+            elif bound is None or self.position + size <= bound:
+                more = os.pread(self._fd, size, self.position - self._begins)
+                if len(more) == size and len(data) < size:
+                    return self._whole(more, bound)
+        if length == 0 and why > 1:
+            raise JournalDamaged(
+                f"journal segment {self.folder / f'{self._begins:020d}{SUFFIX}'} is damaged at byte "
+                f"{self.position - self._begins:,} ({core.CHECKS[why]}); run: "
+                f"tickplant journal verify {self.folder}"
+            )
+        self.position += length
+        self.last_crc = crc if length else self.last_crc
+        return data[:length] if length < len(data) else data
+
+
+class JournalWriter:
+    """Appends frames; the only one who does, which the caller sees to."""
+
+    def __init__(self, folder: Path, about: dict[str, Any], segment_bytes: int) -> None:
+        """`about`: what the segment frames say beside format and position (msgpack-able)."""
+        self.folder, self.about, self.segment_bytes = folder, about, segment_bytes
+        self.position = 0
+        self.last_crc = 0
+        self.durable = 0
+        self.torn: str | None = None
+        self._failed: str | None = None
+        self._fd = -1
+        self._begins = 0
+        self._unsynced: list[int] = []
+        self._lock = threading.Lock()
+        self._syncing = threading.Lock()
+
+    def recover(self) -> Iterator[tuple[int, bytes]]:
+        """Read what is there, as (position, whole frames), then be ready to append after it.
+
+        Exhaust it before the first append. A torn tail is copied aside and cut off; `torn` tells.
+        Raises JournalDamaged on any other damage.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        reader = JournalReader(self.folder, None, None)
+        damage: JournalDamaged | None = None
+        try:
+            while chunk := reader.read():
+                yield (reader.position or 0) - len(chunk), chunk
+        except JournalDamaged as e:
+            damage = e
+        finally:
+            reader.close()
+        files = segments(self.folder)
+        self.position = reader.position or 0
+        self.last_crc = reader.last_crc or 0
+        self.durable = durable_position(self.folder)
+        if files:
+            self._cut(files, damage)
+        self.sync()
+
+    def _cut(self, files: list[Path], damage: JournalDamaged | None) -> None:
+        last = files[-1]
+        end = begins(last) + last.stat().st_size
+        if self.position < end:
+            if self.position < max(self.durable, begins(last)):
+                raise damage or self._short(files)
+            self._set_aside(last, self.position - begins(last))
+        elif self.position < self.durable:
+            raise self._short(files)
+        if last.stat().st_size == 0:
+            last.unlink()  # a segment whose first frame never got there
+            files = files[:-1]
+        # The writer before may have died with more than the last segment not yet synced.
+        for path, after in pairwise(files):
+            if begins(after) > self.durable:
+                self._unsynced.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        if files:
+            self._begins = begins(files[-1])
+            self._fd = os.open(files[-1], os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            self._unsynced.append(self._fd)
+
+    def _short(self, files: list[Path]) -> JournalDamaged:
+        path = max((p for p in files if begins(p) <= self.position), default=files[0])
+        return JournalDamaged(
+            f"journal segment {path} is whole only up to byte {self.position - begins(path):,}, "
+            f"position {self.position:,} of {self.durable:,} that were durable; run: "
+            f"tickplant journal verify {self.folder}"
+        )
+
+    def _set_aside(self, path: Path, keep: int) -> None:
+        aside = path.with_suffix(f".{keep}.torn")
+        try:
+            with path.open("rb+") as file, aside.open("wb") as copy:
+                file.seek(keep)
+                tail = file.read()
+                copy.write(tail)
+                copy.flush()
+                os.fsync(copy.fileno())
+                self._sync_folder()
+                file.truncate(keep)
+                os.fsync(file.fileno())
+        except OSError as e:
+            raise JournalError(
+                f"can't set the torn tail of {path} at {keep:,} aside as {aside}: {e.strerror}"
+            ) from None
+        self.torn = f"{len(tail):,} bytes of a torn tail cut from {path} at {keep:,}, kept as {aside}"
+
+    def append(self, frames: bytes | memoryview, last_crc: int) -> int:
+        """Write chained frames, whose last has crc `last_crc`; returns the position after them.
+
+        Raises JournalError if the disk refuses; what was written of them is a torn tail then, and
+        nothing more is written by this writer.
+        """
+        self._refuse_if_failed()
+        if self._fd < 0 or (
+            self.position - self._begins + len(frames) > self.segment_bytes
+            and self.position - self._begins > wire.HEADER_SIZE + 65_536
+        ):
+            self._start_segment()
+        self._write(frames)
+        self.last_crc = last_crc
+        return self.position
+
+    def append_frame(self, kind: int, payload: bytes, **fields: Any) -> int:
+        """Write one frame made here; returns the position after it.
+
+        Raises JournalError also for a payload that no reader would take.
+        """
+        if len(payload) > wire.MESSAGE_MAX:
+            raise JournalError(
+                f"a {wire.KINDS[kind]} frame of {len(payload):,} bytes is too long for the journal "
+                f"in {self.folder}; at most {wire.MESSAGE_MAX:,}"
+            )
+        frame = core.seal(payload, kind, prev_crc=self.last_crc, **fields)
+        return self.append(frame, wire.header(frame).crc)
+
+    def _start_segment(self) -> None:
+        path = self.folder / f"{self.position:020d}{SUFFIX}"
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            fd = os.open(path, flags, 0o640)
+        except OSError as e:
+            raise JournalError(f"can't create journal segment {path}: {e.strerror}") from None
+        with self._lock:
+            self._fd, self._begins = fd, self.position
+            self._unsynced.append(fd)
+        self._sync_folder()
+        about = msgpack.packb({"format": FORMAT, "position": self.position, **self.about})
+        self._write(core.seal(about, wire.SEGMENT, prev_crc=self.last_crc))
+
+    def _write(self, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        try:
+            while len(view):
+                view = view[os.write(self._fd, view) :]
+        except OSError as e:
+            self._failed = (
+                f"can't write to the journal in {self.folder}: {e.strerror}; "
+                "free space or mend the disk, then start again: recovery is automatic"
+            )
+            raise JournalError(self._failed) from None
+        self.position += len(data)
+
+    def sync(self) -> int:
+        """fdatasync; returns the position that is durable now. May run in another thread.
+
+        Raises JournalError if the disk fails; it is not tried again, the process must end.
+        """
+        with self._syncing:  # files are closed here: never while another thread syncs them
+            return self._sync()
+
+    def _sync(self) -> int:
+        with self._lock:
+            self._refuse_if_failed()
+            fds, position = list(self._unsynced), self.position
+            self._unsynced = self._unsynced[-1:]
+        try:
+            for fd in fds:
+                os.fdatasync(fd)
+        except OSError as e:
+            self._failed = f"the journal in {self.folder} can't be synced: {e.strerror}"
+            raise JournalError(self._failed) from None
+        for fd in fds[:-1]:
+            os.close(fd)
+        if position > self.durable:
+            self.durable = position
+            packed = struct.pack("<Q", position)
+            fd = os.open(self.folder / "durable", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            try:
+                os.pwrite(fd, packed + struct.pack("<I", core.crc32c(packed)), 0)
+            finally:
+                os.close(fd)
+        return position
+
+    def trim(self, below: int) -> int:
+        """Delete the segments that end at or before a position, but never the last; how many."""
+        files = segments(self.folder)
+        gone = 0
+        for path, after in pairwise(files):
+            if begins(after) > below:
+                break
+            path.unlink()
+            gone += 1
+        return gone
+
+    def close(self) -> None:
+        """Sync and close. After a failure: close, and leave it to recovery what is whole."""
+        with self._syncing:
+            if self._fd >= 0:
+                if self._failed is None:
+                    self._sync()
+                os.close(self._fd)
+                self._fd = -1
+                self._unsynced.clear()
+
+    def _refuse_if_failed(self) -> None:
+        if self._failed is not None:
+            raise JournalError(self._failed)
+
+    def _sync_folder(self) -> None:
+        fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

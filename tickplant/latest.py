@@ -1,0 +1,128 @@
+"""Latest-value tables: the last row of every instrument, in place, in shared memory.
+
+One object per table, `tp.<plant>.latest.<table>`, for all dates: a header (`segment.describe`) and a slot
+per instrument. A slot is a latch (_core/latch.h) whose cell is: u64 row, u32 trading_date, u32 zero, and
+the row as packed in the journal, padded to 8 bytes. A read is whole per instrument; a snapshot of all
+is not one cut through time.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tickplant import segment
+from tickplant._core import core
+from tickplant.errors import NotRunning, SegmentError
+from tickplant.schema import Rows, Schema, Table
+
+MAGIC = b"tpLATST1"
+_PREFIX = 16
+_EXTENT_SLOTS = 4096
+
+
+def segment_name(plant: str, table: str) -> str:
+    """The name of the shared-memory object of a table's latest values."""
+    return f"tp.{plant}.latest.{table}"
+
+
+def _sizes(table: Table) -> tuple[int, int]:
+    cell = _PREFIX + -(-table.row_size // 8) * 8
+    return cell, -(-(8 + 2 * cell) // 64) * 64
+
+
+def _cell_dtype(table: Table, cell_size: int) -> np.dtype[np.void]:
+    return np.dtype(
+        {
+            "names": ["number", "trading_date", "row"],
+            "formats": ["<u8", "<u4", table.dtype],
+            "offsets": [0, 8, _PREFIX],
+            "itemsize": cell_size,
+        }
+    )
+
+
+class LatestTable:
+    """The writer's side; memory for slots is taken as instruments come."""
+
+    def __init__(self, plant: str, identity: str, table: Table, slots_max: int) -> None:
+        cell, slot = _sizes(table)
+        about = {
+            "plant": plant,
+            "identity": identity,
+            "schema": Schema([table]).describe(),
+            "cell_size": cell,
+            "slot_size": slot,
+            "slots_max": slots_max,
+        }
+        name = segment_name(plant, table.name)
+        found = _reopen(name, about)
+        self.reopened = found is not None
+        self._cell, self._slot, self._slots_max, self.slots = cell, slot, slots_max, 0
+        if found is None:
+            segment.remove(name)
+            found = segment.create(name, segment.HEADER_SIZE + slot * slots_max)
+            found.allocate(0, segment.HEADER_SIZE)
+            segment.describe(found, MAGIC, about)
+        self.segment = found
+        self.table = table
+
+    def ensure(self, slots: int, columns: core.Columns) -> None:
+        """Have memory for so many slots, at least, and let `columns` write to them."""
+        upto = min(-(-slots // _EXTENT_SLOTS) * _EXTENT_SLOTS, self._slots_max)
+        if upto <= self.slots:
+            return
+        start = segment.HEADER_SIZE + self._slot * self.slots
+        self.segment.allocate(start, self._slot * (upto - self.slots))
+        self.slots = upto
+        columns.attach_latest(self.segment.map, segment.HEADER_SIZE, self._slot, self._cell, upto)
+
+
+def _reopen(name: str, about: dict[str, Any]) -> segment.Segment | None:
+    try:
+        found = segment.attach(name, writable=True)
+        same = segment.description(found, MAGIC) == about
+    except (NotRunning, SegmentError):
+        return None
+    return found if same else None
+
+
+class SharedLatest:
+    """The reader's side of a latest-value table."""
+
+    def __init__(self, plant: str, name: str) -> None:
+        """Raises NotRunning if the object is not there, SegmentError if it can't be trusted."""
+        self.segment = segment.attach(segment_name(plant, name))
+        self.segment.close()
+        about = segment.description(self.segment, MAGIC)
+        try:
+            (self.table,) = Schema.read(about["schema"])
+            self._cell, self._slot = int(about["cell_size"]), int(about["slot_size"])
+            self._slots_max = int(about["slots_max"])
+        except (KeyError, TypeError, ValueError, OverflowError) as e:
+            raise SegmentError(f"{self.segment.name} has a header that is not sound: {e}") from None
+        room = (self.segment.size - segment.HEADER_SIZE) // max(self._slot, 1)
+        if (self._cell, self._slot) != _sizes(self.table) or self._slots_max > room:
+            raise SegmentError(f"{self.segment.name} has sizes that do not fit its schema")
+        self._dtype = _cell_dtype(self.table, self._cell)
+
+    def get(self, instrument: int) -> tuple[int, int, np.void] | None:
+        """(trading date, row number, row) of the instrument's last row, or None."""
+        if not 0 <= instrument < self._slots_max:
+            return None
+        at = segment.HEADER_SIZE + self._slot * instrument
+        cell = core.latch_get(self.segment.map, at, self._cell)
+        if cell is None:
+            return None
+        value = np.frombuffer(cell, self._dtype)[0]
+        return int(value["trading_date"]), int(value["number"]), value["row"]
+
+    def snapshot(self, instruments: int) -> tuple[npt.NDArray[np.uint64], Rows]:
+        """(row numbers, rows) of all instruments below a number that have a row, copied."""
+        slots = min(instruments, self._slots_max)
+        out = np.empty(slots * self._cell, np.uint8)
+        count = core.latch_snapshot(
+            self.segment.map, segment.HEADER_SIZE, self._slot, self._cell, slots, out
+        )
+        cells = out[: count * self._cell].view(self._dtype)
+        return cells["number"].copy(), cells["row"].copy()

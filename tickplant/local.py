@@ -1,0 +1,202 @@
+"""Readers on the plant's own host: its tables as numpy arrays, without a copy and without a word to it.
+
+plant = tickplant.connect("tp")
+trades = plant.table("trade")
+trades["price"][-10:].mean()
+trades.rows("XNAS:AAPL", last=100)
+for batch in trades.follow():
+    ...
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tickplant import registry, segment, table
+from tickplant.batch import Batch
+from tickplant.clock import SECOND_NS, monotonic_ns
+from tickplant.config import Config, load
+from tickplant.control import Control
+from tickplant.errors import NotRunning
+from tickplant.instruments import Instruments
+from tickplant.latest import SharedLatest
+from tickplant.schema import Rows, Schema
+
+FOLLOW_ROWS = 65_536
+
+
+class Plant:
+    """A plant on this host, seen through its shared memory."""
+
+    def __init__(self, name: str) -> None:
+        """Raises NotRunning if no ticker plant of this name has run since the host booted."""
+        self.name = name
+        self.control = Control.attach(name)
+        self._instruments = Instruments()
+        self._registry = table.SharedTable(name, 0, registry.TABLE.name)
+
+    @property
+    def schema(self) -> Schema:
+        """The declared tables."""
+        return self.control.schema
+
+    @property
+    def trading_date(self) -> int:
+        """The open trading date, yyyymmdd."""
+        return int(self.control.date.load())
+
+    @property
+    def state(self) -> str:
+        """`running`, `stalled`, `dead` or `stopped`: the ticker plant's."""
+        return self.control.state()
+
+    @property
+    def instruments(self) -> Instruments:
+        """All instruments that the plant has seen, up to date at each access."""
+        known, there = len(self._instruments) - 1, len(self._registry)
+        if there > known:
+            registry.extend(self._instruments, self._registry.rows(known, there - known))
+        return self._instruments
+
+    def table(self, name: str, trading_date: int | None = None) -> "Table":
+        """A table of the open trading date, or of another that is still in memory.
+
+        Raises SchemaError if there is no such table, NotRunning if not of that date.
+        """
+        _ = self.schema[name]
+        return Table(self, name, trading_date or self.trading_date)
+
+    def latest(self, name: str) -> "Latest":
+        """The last row of every instrument in a table declared with latest = true.
+
+        Raises SchemaError if there is no such table, NotRunning if it has no latest values.
+        """
+        _ = self.schema[name]
+        return Latest(self, name)
+
+
+class Table:
+    """One table of one trading date."""
+
+    def __init__(self, plant: Plant, name: str, trading_date: int) -> None:
+        self.plant, self.name, self.trading_date = plant, name, trading_date
+        self._shared = table.SharedTable(plant.name, trading_date, name)
+
+    def __len__(self) -> int:
+        """Rows that are there now."""
+        return len(self._shared)
+
+    def __getitem__(self, column: str) -> npt.NDArray[Any]:
+        """All cells of a column so far: a read-only view, valid as long as you hold it."""
+        return self._shared.column(column, len(self))
+
+    def frame(self) -> dict[str, npt.NDArray[Any]]:
+        """All columns at one row count: read-only views of equal length."""
+        rows = len(self)
+        return {c.name: self._shared.column(c.name, rows) for c in self._shared.table.columns}
+
+    @property
+    def sealed(self) -> bool:
+        """Is the trading date over, so that no more rows come?"""
+        return self._shared.sealed
+
+    def packed(self, first_row: int, count: int) -> Rows:
+        """A copy of rows as a structured array. Raises IndexError beyond the rows there are."""
+        if first_row < 0 or count < 0 or first_row + count > len(self):
+            raise IndexError(f"rows {first_row} to {first_row + count} of {len(self)}")
+        return self._shared.rows(first_row, count)
+
+    def rows(self, instrument: str | int, last: int = 1) -> Batch:
+        """The last rows of one instrument ("XNAS:AAPL" or its number), oldest first, without a scan."""
+        number = self.plant.instruments.number(instrument) if isinstance(instrument, str) else instrument
+        numbers = self._shared.last_rows(number, min(last, len(self)))
+        out = self._shared.table.empty(len(numbers))
+        for column in self._shared.table.columns:
+            out[column.name] = self._shared.column(column.name, self._shared.max_rows)[numbers]
+        batch = Batch.of(out, self.name, self.trading_date, int(numbers[0]) if len(numbers) else 0)
+        batch.numbers = numbers
+        return batch
+
+    def wait(self, after_row: int, timeout: float | None = None) -> int:
+        """Sleep until there are more than `after_row` rows; how many there are then.
+
+        Returns early when the timeout (seconds) is over or the trading date is.
+        """
+        end = None if timeout is None else monotonic_ns() + int(timeout * SECOND_NS)
+        bell, committed = self.plant.control.bell, self._shared.committed
+        while True:
+            left = SECOND_NS if end is None else end - monotonic_ns()
+            rows = bell.wait_above(committed, after_row, left)
+            if rows > after_row or left <= 0 or self.sealed:
+                return int(rows)
+
+    def follow(self, from_row: int = 0, max_rows: int = FOLLOW_ROWS) -> Iterator[Batch]:
+        """Batches of all rows from one on, without end; goes on with the next trading date."""
+        current, row = self, from_row
+        while True:
+            sealed = current.sealed
+            there = current.wait(row, 1.0)
+            if there > row:
+                count = min(there - row, max_rows)
+                rows = current.packed(row, count)
+                yield Batch.of(rows, self.name, current.trading_date, row)
+                row += count
+            elif sealed and self.plant.trading_date > current.trading_date:
+                current, row = self.plant.table(self.name, self._next_date(current.trading_date)), 0
+
+    def _next_date(self, after: int) -> int:
+        """The next trading date of which the table is in memory."""
+        names = (n.split(".") for n in segment.names(f"tp.{self.plant.name}."))
+        dates = [int(n[2]) for n in names if len(n) == 4 and n[3] == self.name and n[2].isdigit()]
+        return min((d for d in dates if d > after), default=self.plant.trading_date)
+
+
+class Latest:
+    """The last row of every instrument."""
+
+    def __init__(self, plant: Plant, name: str) -> None:
+        self.plant = plant
+        self._shared = SharedLatest(plant.name, name)
+
+    def __getitem__(self, instrument: str) -> np.void:
+        """The last row of "XNAS:AAPL". Raises KeyError if it has none."""
+        found = self._shared.get(self.plant.instruments.number(instrument))
+        if found is None:
+            raise KeyError(f"no row of {instrument} yet")
+        return found[2]
+
+    def snapshot(self) -> dict[str, npt.NDArray[Any]]:
+        """Columns of the last rows of all instruments that have one; each row whole, not one cut."""
+        _, rows = self._shared.snapshot(len(self.plant.instruments))
+        return {name: rows[name] for name in rows.dtype.names or ()}
+
+
+def connect(plant: Config | str) -> Plant:
+    """A plant on this host, by configuration, path of a configuration, or name.
+
+    Raises NotRunning if its ticker plant has not run since the host booted.
+    """
+    if isinstance(plant, Config):
+        return Plant(plant.plant.name)
+    if plant.endswith(".toml"):
+        return Plant(load(plant).plant.name)
+    return Plant(plant)
+
+
+def wait_for(plant: str, timeout: float) -> Plant:
+    """As `connect`, but give a ticker plant that is just starting some time."""
+    end = monotonic_ns() + int(timeout * SECOND_NS)
+    while True:
+        try:
+            found = Plant(plant)
+            if found.trading_date and found.state == "running":
+                return found
+        except NotRunning:
+            if monotonic_ns() > end:
+                raise
+        if monotonic_ns() > end:
+            raise NotRunning(f"the ticker plant of {plant} did not come up in {timeout:g} s")
+        time.sleep(0.02)

@@ -1,0 +1,29 @@
+"""At most one of a kind: a lock file that the kernel frees when its holder dies, however it dies."""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import TextIO
+
+from tickplant.errors import AlreadyRunning
+
+
+class Lock:
+    """Held from the moment it is made until `release`."""
+
+    def __init__(self, path: Path, holder: str) -> None:
+        """`holder`: what else would hold it. Raises AlreadyRunning if it is held."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: TextIO = path.open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise AlreadyRunning(f"another {holder} holds {path}") from None
+        self._file.truncate(0)
+        self._file.write(f"{os.getpid()}\n")
+        self._file.flush()
+
+    def release(self) -> None:
+        """Let another have it."""
+        self._file.close()

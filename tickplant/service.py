@@ -1,0 +1,148 @@
+"""How every process of the plant runs: turns until told to stop, and says how it is while it does.
+
+state    run_dir/status/<name>.json, twice a second, replaced atomically
+systemd  READY=1 once open, STATUS=..., WATCHDOG=1 from the turns themselves: a process whose data path
+         hangs is restarted, however alive its threads are (sd_notify(3))
+stop     SIGTERM or SIGINT end the loop after the turn; what was taken is kept
+"""
+
+import ctypes
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from tickplant.clock import SECOND_NS, monotonic_ns, now_ns
+from tickplant.errors import TickplantError
+
+log = logging.getLogger(__name__)
+
+STATUS_NS = SECOND_NS // 2
+PARENT = "TICKPLANT_PARENT"
+"""Environment: pid of the process that this one is to die with."""
+_PR_SET_PDEATHSIG = 1
+
+
+class Role(Protocol):
+    """What can be run: the ticker plant, the publisher, the hdb."""
+
+    def open(self) -> None: ...
+    def turn(self) -> bool: ...
+    def status(self) -> dict[str, Any]: ...
+    def close(self) -> None: ...
+
+
+def notify(message: str) -> bool:
+    """Tell systemd, if it started this process; whether it was told."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return False
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as s:
+        s.sendto(message.encode(), address)
+    return True
+
+
+class Pulse:
+    """Called from the data path; feeds the watchdog and keeps the status file."""
+
+    def __init__(self, name: str, folder: Path, status: Callable[[], dict[str, Any]]) -> None:
+        self.path = folder / f"{name}.json"
+        self.name, self.status = name, status
+        self._next_ns = self._watch_ns = 0
+        self._watch_every_ns = int(os.environ.get("WATCHDOG_USEC", "0")) * 1000 // 3
+        self._started_ns = now_ns()
+
+    def beat(self) -> None:
+        """The data path has turned once more."""
+        at = monotonic_ns()
+        if self._watch_every_ns and at >= self._watch_ns:
+            self._watch_ns = at + self._watch_every_ns
+            notify("WATCHDOG=1")
+        if at >= self._next_ns:
+            self._next_ns = at + STATUS_NS
+            self.write("running")
+
+    def write(self, state: str) -> None:
+        """Say how the process is."""
+        said = {
+            "name": self.name,
+            "state": state,
+            "pid": os.getpid(),
+            "started_ns": self._started_ns,
+            "written_ns": now_ns(),
+            "memory_bytes": resident_bytes(),
+            **self.status(),
+        }
+        draft = self.path.with_suffix(".draft")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_text(json.dumps(said))
+            draft.rename(self.path)
+        except OSError as e:
+            log.warning("can't write %s: %s", self.path, e.strerror)
+        notify(f"STATUS={_brief(said)}")
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is not shared."""
+    pages = Path("/proc/self/statm").read_text().split()
+    return (int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _brief(said: dict[str, Any]) -> str:
+    parts = [f"trading date {said['trading_date']}"] if "trading_date" in said else []
+    if "rows" in said:
+        parts.append(f"{sum(said['rows'].values()):,} rows")
+    if said.get("waiting") or said.get("degraded"):
+        parts.append(str(said.get("waiting") or said.get("degraded")))
+    return ", ".join(parts) or said["state"]
+
+
+def stop_signals(stop: Callable[[], None]) -> None:
+    """Have SIGTERM and SIGINT call `stop`."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop())
+
+
+def die_with_parent() -> None:
+    """End with the process named in the environment, if one is (a supervisor's children do)."""
+    parent = os.environ.pop(PARENT, None)
+    if parent:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != int(parent):
+            raise SystemExit(0)
+
+
+def run(role: Role, name: str, status_dir: Path) -> None:
+    """Run a role until SIGTERM or SIGINT. Raises what ends it; its status says so too."""
+    stopping = False
+
+    def stop() -> None:
+        nonlocal stopping
+        stopping = True
+
+    stop_signals(stop)
+    pulse = Pulse(name, status_dir, dict)
+    pulse.write("starting")
+    try:
+        role.open()
+        pulse.status = role.status
+        notify("READY=1")
+        log.info("%s is ready", name)
+        while not stopping:
+            role.turn()
+            pulse.beat()
+        notify("STOPPING=1")
+        role.close()
+        pulse.write("stopped")
+    except TickplantError as e:
+        error = {"error": str(e)}
+        pulse.status = lambda: error
+        pulse.write("failed")
+        raise

@@ -1,0 +1,349 @@
+"""The ticker plant: sequence, journal, tables, wake; and the roll of the day. Nothing else.
+
+One thread takes what has come in, gives rows their numbers, writes them to the journal in one write,
+makes them visible and wakes whoever sleeps. A second thread syncs the journal, a third allocates
+shared memory ahead. It answers no query and knows no reader.
+"""
+
+import json
+import logging
+import os
+import threading
+import uuid
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from tickplant import segment, wire
+from tickplant._core import core
+from tickplant.clock import (
+    MILLISECOND_NS,
+    SECOND_NS,
+    as_date,
+    date_after,
+    monotonic_ns,
+    now_ns,
+)
+from tickplant.config import Config
+from tickplant.control import Control
+from tickplant.day import Day
+from tickplant.errors import AlreadyRunning, FrameError, JournalError
+from tickplant.ingress import Ingress
+from tickplant.lock import Lock
+from tickplant.registry import RegistryWriter
+from tickplant.sockets import bind, context
+from tickplant.table import segment_name
+
+log = logging.getLogger(__name__)
+
+DRAIN_MESSAGES = 512
+DRAIN_BYTES = 1 << 21
+TURN_MS = 10
+ACKNOWLEDGE_NS = 50 * MILLISECOND_NS
+TIDY_NS = SECOND_NS
+_INT_MAX = (1 << 63) - 1
+
+
+def _lock(*paths: Path) -> list[Lock]:
+    """All of these locks, or none."""
+    held: list[Lock] = []
+    try:
+        for path in paths:
+            held.append(Lock(path, "ticker plant"))
+    except AlreadyRunning:
+        for lock in held:
+            lock.release()
+        raise
+    return held
+
+
+def _identity(path: Path) -> str:
+    """What tells this plant's data from those of another plant, or of an earlier one of its name."""
+    if not path.exists():
+        path.write_text(uuid.uuid4().hex)
+    return path.read_text()
+
+
+def _complete(proof: Path) -> bool:
+    """Does a proof say that all is in place? One that can't be read does not."""
+    try:
+        return bool(json.loads(proof.read_text())["complete"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+class Syncer(threading.Thread):
+    """Syncs the journal at most every so often while there is something to sync (group commit)."""
+
+    def __init__(self, interval_ns: int) -> None:
+        super().__init__(name="syncer", daemon=True)
+        self.interval_s = interval_ns / SECOND_NS
+        self.failed: JournalError | None = None
+        self._wanted = threading.Event()
+        self._day: Day | None = None
+
+    def want(self, day: Day) -> None:
+        """There is something to sync."""
+        self._day = day
+        if not self._wanted.is_set():
+            self._wanted.set()
+
+    def run(self) -> None:
+        pause = threading.Event()
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            try:
+                if self._day is not None:
+                    self._day.journal.sync()
+            except JournalError as e:
+                self.failed = e
+                return
+            pause.wait(self.interval_s)
+
+
+class TickerPlant:
+    """One plant's writer. `open`, then `turn` again and again, then `close`."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.settings = config.tickerplant
+        self._locks = _lock(
+            config.plant.data_dir / "tickerplant.lock",
+            segment.SHM / f"tp.{config.plant.name}.lock",
+        )
+        self._housekeep_ns = self._tidy_ns = 0
+        self._marks: deque[tuple[int, dict[int, tuple[int, int]]]] = deque()
+
+    def open(self) -> None:
+        """Recover, take the endpoints, be ready to turn."""
+        plant = self.config.plant
+        self.registry = RegistryWriter(
+            self.config.registry_dir, plant.name, _identity(plant.data_dir / "identity")
+        )
+        self.registry.open(self.settings.instruments_max)
+        self.day = Day(self.config, self.registry)
+        self.control = Control.create(plant.name, self.config.schema)
+        self.session = now_ns()
+        today = self.day.today(self.session)
+        newest = self.day.newest()
+        self.day.open(newest or today)
+        if newest and (newest < today or self.day.sealed):
+            self._close_day(max(today, self._after(newest)) if self.day.sealed else today)
+        self._own_counts: dict[int, tuple[int, int]] = {}
+        self.day.intake.begin(0, self.session, 0)
+        self._bind()
+        self.ingress = Ingress(self.day, self.router, self.report)
+        if self.day.journal.torn:
+            self.report("torn", text=self.day.journal.torn)
+        self._announce()
+        self.control.pid.store(os.getpid())
+        self._syncer = Syncer(self.settings.sync_interval_ms * MILLISECOND_NS)
+        self._syncer.start()
+        self._next_roll_ns = self.config.calendar.next_roll_ns(now_ns())
+
+    def _bind(self) -> None:
+        self.sub = context().socket(zmq.SUB)
+        self.sub.setsockopt(zmq.RCVHWM, 100_000)
+        self.sub.setsockopt(zmq.SUBSCRIBE, b"")
+        self.sub.setsockopt(zmq.RCVTIMEO, TURN_MS)
+        self.router = context().socket(zmq.ROUTER)
+        self.router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self.router.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self.admin = context().socket(zmq.REP)
+        bind(self.sub, self.settings.ingress)
+        bind(self.router, self.settings.repair)
+        bind(self.admin, f"ipc://{self.config.plant.run_dir}/tickerplant.sock")
+
+    @staticmethod
+    def _after(date: int) -> int:
+        return date_after(date)
+
+    def turn(self) -> bool:
+        """One turn: what has come in, and now and then the rest. True if there was traffic."""
+        messages = self._drain()
+        if messages:
+            self.ingress.take(messages, now_ns(), self.commit)
+            self.commit()
+        at = monotonic_ns()
+        self.control.heartbeat.store(at)
+        if at >= self._housekeep_ns:
+            self._housekeep_ns = at + 5 * MILLISECOND_NS
+            self._housekeep(at)
+        return bool(messages)
+
+    def _drain(self) -> list[bytes]:
+        """What is there, at most DRAIN_MESSAGES; waits TURN_MS for the first."""
+        messages: list[bytes] = []
+        recv, size = self.sub.recv, 0
+        try:
+            messages.append(recv())
+            for _ in range(DRAIN_MESSAGES):
+                message = recv(zmq.DONTWAIT)
+                messages.append(message)
+                size += len(message)
+                if size > DRAIN_BYTES:
+                    break
+        except zmq.Again:
+            pass
+        return messages
+
+    def commit(self) -> None:
+        """Journal first, then visible, then wake."""
+        journal = self.day.journal
+        if self.day.commit(self.settings.durability == "always"):
+            self.control.written.store(journal.position)
+            self.control.bell.ring()
+            if self.settings.durability == "group":
+                self._syncer.want(self.day)
+
+    def _housekeep(self, at: int) -> None:
+        if self._syncer.failed:
+            raise self._syncer.failed
+        now = now_ns()
+        self.ingress.turn(now, self.commit)
+        self.commit()
+        self._acknowledge()
+        if now >= self._next_roll_ns:
+            self._next_roll_ns = self.config.calendar.next_roll_ns(now)
+            if self.day.today(now) > self.day.trading_date:
+                self.roll(self.day.today(now))
+        if self.admin.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            self.admin.send(self._serve(self.admin.recv_multipart()[0]))
+        if at >= self._tidy_ns:
+            self._tidy_ns = at + TIDY_NS
+            self._tidy()
+
+    def _acknowledge(self) -> None:
+        """What is durable now is acknowledged to the outboxes, and shown to the hdb."""
+        journal = self.day.journal
+        durable = journal.position if self.settings.durability == "none" else journal.durable
+        if durable != self.control.durable.load():
+            self.control.durable.store(durable)
+            self.control.bell.ring()
+        reached = None
+        while self._marks and self._marks[0][0] <= durable:
+            reached = self._marks.popleft()[1]
+        if reached:
+            self.ingress.acknowledge(reached)
+        if not self._marks or self._marks[-1][0] < journal.position:
+            self._mark()
+
+    def _mark(self) -> None:
+        intake = self.day.intake
+        sessions = {n: intake.session(n) for n in self.day.feed_numbers}
+        if len(self._marks) < 1000:
+            self._marks.append((self.day.journal.position, sessions))
+
+    def roll(self, next_date: int) -> None:
+        """Seal the trading date and begin the next. What feeds send meanwhile waits in its queue."""
+        self.commit()
+        log.info("rolling from %d to %d", self.day.trading_date, next_date)
+        self._close_day(next_date)
+        self._announce()
+
+    def _close_day(self, next_date: int) -> None:
+        self.day.seal()
+        self._marks.clear()
+        self.day.open(next_date)
+
+    def _announce(self) -> None:
+        """Tell readers which date is open and how far its journal is."""
+        self.control.date.store(self.day.trading_date)
+        self.control.written.store(self.day.journal.position)
+        self.control.durable.store(self.day.journal.durable)
+        self.control.bell.ring()
+
+    def report(
+        self, kind: str, *, about: int = 0, session: int = 0, first: int = 0, last: int = 0,
+        text: str = "",
+    ) -> None:  # fmt: skip
+        """Make a row of table `event`, as feed 0, by the same way as everybody's rows."""
+        table = self.config.schema["event"]
+        row = table.empty(1)
+        row["ts_event"] = row["ts_recv"] = now = now_ns()
+        row["kind"], row["about"], row["session"] = kind.encode(), about, min(session, _INT_MAX)
+        row["first"], row["last"] = min(first, _INT_MAX), min(last, _INT_MAX)
+        row["text"] = text.encode()[:96]
+        data = row.tobytes()
+        rows, total = self._own_counts.get(table.number, (0, 0))
+        total += core.row_sum(data, table.row_size, self.registry.instruments.hashes)
+        frame = core.seal(
+            data, wire.ROWS, table=table.number, session=self.session, feed_row=rows,
+            seq=self.day.intake.session(0)[1], feed_sum=total % (1 << 64), time_ns=now, count=1,
+            schema=table.fingerprint,
+        )  # fmt: skip
+        self._own_counts[table.number] = (rows + 1, total)
+        while self.day.intake.take([frame], 0, now) == 0:
+            assert self.day.intake.reason == core.STAGE_FULL
+            self.commit()
+
+    def _serve(self, request: bytes) -> bytes:
+        """The one command that an operator can give a running ticker plant."""
+        try:
+            op = wire.unpack(request).get("op")
+            if op != "eod":
+                return wire.pack("error", text=f"unknown command {op!r}")
+            sealed = self.day.trading_date
+            self.roll(max(self.day.today(now_ns()), self._after(sealed)))
+            return wire.pack("rolled", sealed=sealed, trading_date=self.day.trading_date)
+        except FrameError as e:
+            return wire.pack("error", text=str(e))
+
+    def _tidy(self) -> None:
+        """Drop what is proven: the tables of finished dates at once, their journals after keep_days."""
+        proofs = self.config.plant.data_dir / "proofs"
+        for path in proofs.glob("[0-9]" * 8 + ".json"):
+            date = int(path.stem)
+            if date >= self.day.trading_date or not _complete(path):
+                continue
+            for table in self.config.schema:
+                segment.remove(segment_name(self.config.plant.name, date, table.name))
+            old = as_date(self.day.trading_date) - as_date(date)
+            if old.days > self.settings.keep_days:
+                folder = self.config.journal_dir / str(date)
+                for file in [*folder.glob("*")] if folder.is_dir() else []:
+                    file.unlink()
+                if folder.is_dir():
+                    folder.rmdir()
+
+    def status(self) -> dict[str, Any]:
+        """How the plant is, for the status file."""
+        intake, journal = self.day.intake, self.day.journal
+        feeds = {
+            s.name: {
+                "connected": s.connected,
+                "session": intake.session(n)[0],
+                "next_seq": intake.session(n)[1],
+                "fetching": s.fetching,
+                "held_bytes": s.held_bytes,
+                "gaps": s.gaps,
+            }
+            for n, s in self.ingress.feeds.items()
+        }
+        return {
+            "trading_date": self.day.trading_date,
+            "rows": {t.table.name: t.columns.taken for t in self.day.tables},
+            "journal_bytes": journal.position,
+            "durable_bytes": journal.durable,
+            "instruments": len(self.registry.instruments) - 1,
+            "frames": intake.frames,
+            "duplicates": intake.duplicates,
+            "refused_messages": self.ingress.strangers,
+            "degraded": str(self.day.refused) if self.day.refused else None,
+            "feeds": feeds,
+        }
+
+    def close(self) -> None:
+        """Stop in good order: everything taken is journaled and on disk."""
+        self.commit()
+        self.day.journal.close()
+        self.control.durable.store(self.day.journal.durable)
+        self.control.pid.store(0)
+        self.control.bell.ring()
+        for socket in (self.sub, self.router, self.admin):
+            socket.close(linger=0)
+        for lock in self._locks:
+            lock.release()

@@ -1,0 +1,109 @@
+"""What travels: frames of rows, and control messages.
+
+The frame's layout is told in _core/frame.h; this module names its parts for Python. Control messages
+(hello, fetch, acknowledge, request...) are small msgpack maps with a key `op`; a message that carries
+frames has them, end to end, in a second part.
+"""
+
+import struct
+from typing import Any, Literal, NamedTuple
+
+import msgpack
+
+from tickplant._core import core
+from tickplant.errors import FrameError
+
+HEADER_SIZE: int = core.HEADER
+ROWS, HEARTBEAT, SEGMENT, STATE, SEAL, REGISTRY = range(1, 7)
+KINDS = {
+    ROWS: "rows",
+    HEARTBEAT: "heartbeat",
+    SEGMENT: "segment",
+    STATE: "state",
+    SEAL: "seal",
+    REGISTRY: "registry",
+}
+MESSAGE_MAX = 1 << 24
+"""Bytes of one message at most; sockets refuse longer ones."""
+CONTROL_MAX = 1 << 20
+"""Bytes of one control message at most."""
+
+_HEADER = struct.Struct("<HHIIIBBHIQQQQQqII")
+
+
+class Header(NamedTuple):
+    """The header of a frame; see _core/frame.h for the meaning of each field."""
+
+    magic: int
+    table: int
+    size: int
+    crc: int
+    prev_crc: int
+    kind: int
+    version: int
+    feed: int
+    trading_date: int
+    row: int
+    session: int
+    seq: int
+    feed_row: int
+    feed_sum: int
+    time_ns: int
+    count: int  # type: ignore[assignment]  # a tuple's method of that name is no loss here
+    schema: int
+
+
+def header(frame: bytes | memoryview, offset: int = 0) -> Header:
+    """The header of the frame at `offset`. Raises FrameError if there are too few bytes for one."""
+    try:
+        return Header._make(_HEADER.unpack_from(frame, offset))
+    except struct.error:
+        raise FrameError(f"{len(frame) - offset} bytes are too few for a frame") from None
+
+
+def payload(frame: bytes | memoryview) -> memoryview:
+    """What follows the header of a single frame. Raises FrameError unless the frame is valid."""
+    verdict = core.check(frame)
+    if verdict:
+        raise FrameError(f"not a valid frame: {core.CHECKS[verdict]}")
+    return memoryview(frame)[HEADER_SIZE : HEADER_SIZE + header(frame).size]
+
+
+def topic(table: int) -> bytes:
+    """The prefix by which a subscription chooses a table; 0 chooses frames that are not rows."""
+    return struct.pack("<HH", 0x5054, table)
+
+
+def pack(op: str, /, **fields: Any) -> bytes:
+    """A control message."""
+    packed: bytes = msgpack.packb({"op": op, **fields})
+    return packed
+
+
+def unpack(message: bytes | memoryview) -> dict[Any, Any]:
+    """The fields of a control message or other small map. Raises FrameError on anything else."""
+    if len(message) > CONTROL_MAX * 16:
+        raise FrameError(f"a control message of {len(message):,} bytes is too long")
+    try:
+        fields = msgpack.unpackb(message, strict_map_key=False)
+    except Exception as e:  # msgpack raises several unrelated kinds
+        raise FrameError(f"not a control message: {e!r}") from None
+    if not isinstance(fields, dict):
+        raise FrameError(f"not a control message: a {type(fields).__name__}")
+    return fields
+
+
+Kind = Literal["int", "str", "bytes", "list", "dict"]
+_TYPES: dict[str, type] = {"int": int, "str": str, "bytes": bytes, "list": list, "dict": dict}
+
+
+def field(message: dict[str, Any], name: str, kind: Kind) -> Any:
+    """A field of a control message. Raises FrameError if it is missing or of another type."""
+    value: Any = message.get(name)
+    if not isinstance(value, _TYPES[kind]) or isinstance(value, bool):
+        raise FrameError(f"field {name!r} of message {message.get('op')!r} is not a {kind}")
+    if isinstance(value, int) and not 0 <= value < 1 << 64:
+        raise FrameError(
+            f"field {name!r} of message {message.get('op')!r} is out of range: {value}"
+        )
+    return value
