@@ -45,6 +45,7 @@ class Day:
         self.out = bytearray()
         self.live: list[tuple[int, int, int, int]] = []  # ref, stock, side, shares
         self.middle = [self.random.randrange(5_00, 500_00) * 100 for _ in range(STOCKS)]
+        self.moved = [0] * STOCKS
         self.weights = [1 / (rank + 8) for rank in range(STOCKS)]
         self.ref = self.match = 1
 
@@ -54,8 +55,8 @@ class Day:
         )
 
     def price(self, stock: int, side: int) -> int:
-        away = 100 * (1 + min(int(self.random.expovariate(0.15)), 400))
-        return self.middle[stock] + (away if side else -away)
+        away = 100 * (5 + min(int(self.random.expovariate(0.15)), 400))
+        return self.middle[stock] + 100 * self.moved[stock] + (away if side else -away)
 
     def pick(self) -> tuple[int, int, int, int]:
         """Take an order out of the live ones: the later it came, the more likely."""
@@ -76,8 +77,8 @@ class Day:
             self.ref += 1
             self.out += _ADD.pack(self.ref, b"BS"[side : side + 1], shares, symbol, price)
             self.live.append((self.ref, stock, side, shares))
-            if not self.ref % 64:
-                self.middle[stock] += self.random.choice((-100, 100))
+            if not self.ref % 16:  # to and fro, but never so far that old orders would trade
+                self.moved[stock] = max(-4, min(4, self.moved[stock] + self.random.choice((-1, 1))))
             return
         ref, stock, side, shares = self.pick()
         self.head(kind, stock, ns)
@@ -90,9 +91,7 @@ class Day:
         else:
             taken = shares if kind == "E" and shares == 100 else shares // 2
             self.match += 1
-            self.out += (
-                _EXECUTE.pack(ref, taken, self.match) if kind == "E" else _CANCEL.pack(ref, taken)
-            )
+            self.out += _EXECUTE.pack(ref, taken, self.match) if kind == "E" else _CANCEL.pack(ref, taken)
             if shares > taken:
                 self.live.append((ref, stock, side, shares - taken))
 
@@ -102,9 +101,7 @@ def day(messages: int, seed: int = 1) -> bytes:
     d = Day(seed)
     early = messages // 10
     stocks = d.random.choices(range(STOCKS), d.weights, k=messages)
-    kinds = ["A"] * early + d.random.choices(
-        [k for k, _ in MIX], [w for _, w in MIX], k=messages - early
-    )
+    kinds = ["A"] * early + d.random.choices([k for k, _ in MIX], [w for _, w in MIX], k=messages - early)
     for i, (kind, stock) in enumerate(zip(kinds, stocks, strict=True)):
         d.message(kind, stock, OPEN_NS + SESSION_NS * i // messages)
     return bytes(d.out)

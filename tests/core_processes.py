@@ -89,7 +89,8 @@ def write_copies(plant, updates):
     latest.ensure(HEADS, columns)
     intake = core.Intake([columns], 0, 1, 1)
     batch = 500
-    for first in itertools.count(0, batch):
+    last = SharedLatest(plant, "copies").get(1)
+    for first in itertools.count(last[1] + 1 if last else 0, batch):
         if int(updates) and first >= int(updates):
             return
         rows = COPIES.empty(batch)

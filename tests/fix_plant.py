@@ -216,12 +216,12 @@ class RawFeed:
         self.seq = 0
         self.counts, self.sums = {}, {}
 
-    def frame(self, table: Table, rows: Rows, **fields: Any) -> bytes:
+    def frame(self, of: Table, rows: Rows, **fields: Any) -> bytes:
         """A frame like the next one, but for `fields`."""
         usual = {
-            "table": table.number, "feed": self.number, "session": self.session, "seq": self.seq,
-            "feed_row": self.counts.get(table.name, 0), "feed_sum": self.sums.get(table.name, 0),
-            "time_ns": time.time_ns(), "count": len(rows), "schema": table.fingerprint,
+            "table": of.number, "feed": self.number, "session": self.session, "seq": self.seq,
+            "feed_row": self.counts.get(of.name, 0), "feed_sum": self.sums.get(of.name, 0),
+            "time_ns": time.time_ns(), "count": len(rows), "schema": of.fingerprint,
         }  # fmt: skip
         made: bytes = core.seal(rows.view("u1"), wire.ROWS, **(usual | fields))
         return made

@@ -191,13 +191,15 @@ def test_a_new_column_is_added_with_zeros_in_the_rows_that_are_there(
     new.close()
 
 
-def test_a_new_column_has_no_default_for_rows_to_come(
-    made: Callable[[Schema], History], query: Query
-) -> None:
+def test_a_new_column_has_no_default_for_rows_to_come(made: Callable[[Schema], History]) -> None:
     old = made(one(OLD))
-    made(one({**OLD, "fee": "f4"}))
-    with old, pytest.raises(HistoryError, match="columns that are not declared"):
+    with old:
         old.load(20261121, {"trade": old.schema["trade"].empty(1)}, 1, 0, expected=0)
+        made(one({**OLD, "fee": "f4"}))
+        for date, position in ((20261121, 1), (20261122, 0)):
+            rows = {"trade": old.schema["trade"].empty(1)}
+            with pytest.raises(HistoryError, match="columns that are not declared"):
+                old.load(date, rows, 2, 0, expected=position)
 
 
 def test_a_new_table_is_made_also_for_a_date_that_has_begun(

@@ -1,4 +1,4 @@
-"""tickplant: a real-time market-data plant. See README.md for what it does and docs/ARCHITECTURE.md for how."""
+"""tickplant: a real-time market-data plant. README.md: what it does; docs/ARCHITECTURE.md: how."""
 
 from tickplant.batch import Batch
 from tickplant.config import Config, load

@@ -23,6 +23,7 @@ from tickplant._core import core
 from tickplant.clock import SECOND_NS
 from tickplant.day import Day
 from tickplant.errors import FrameError, SchemaError
+from tickplant.sockets import readable
 
 log = logging.getLogger(__name__)
 
@@ -172,15 +173,18 @@ class Ingress:
         session.fetching, session.asked_ns = True, now_ns
         self._send(session, wire.pack("fetch", session=have, seq=seq, bytes=FETCH_BYTES))
 
-    def _send(self, session: Session, message: bytes) -> None:
+    def _send(self, session: Session, message: bytes) -> bool:
+        """Send to a feed's outbox; False if it can't be now, and so has to be sent again."""
         try:
             self.router.send_multipart([session.name.encode(), message], zmq.DONTWAIT)
-        except zmq.ZMQError:  # not connected, or its queue is full: it is asked again later
+        except zmq.ZMQError:  # not connected, or its queue is full
             session.connected = False
+            return False
+        return True
 
     def turn(self, now_ns: int, commit: Callable[[], None]) -> None:
         """Hear the outboxes, and ask again those that owe an answer."""
-        while self.router.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while readable(self.router):
             parts = self.router.recv_multipart(zmq.DONTWAIT)
             try:
                 self._hear(parts, now_ns, commit)
@@ -276,9 +280,10 @@ class Ingress:
         """Tell each outbox up to where its rows are durable: (session, next seq) by feed."""
         for number, session in self.feeds.items():
             at = positions[number]
-            if at > session.acknowledged and at[0]:
+            if at <= session.acknowledged or not at[0]:
+                continue
+            if self._send(session, wire.pack("ack", session=at[0], seq=at[1])):
                 session.acknowledged = at
-                self._send(session, wire.pack("ack", session=at[0], seq=at[1]))
 
 
 def _now_and_then(count: int) -> bool:

@@ -26,7 +26,7 @@ from tickplant.control import Control
 from tickplant.errors import FrameError, JournalError, RequestError, TickplantError
 from tickplant.registry import RegistryReader
 from tickplant.replay import ReplayIndex
-from tickplant.sockets import bind, context
+from tickplant.sockets import bind, context, readable
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Publisher:
 
     def _serve(self) -> None:
         for _ in range(REQUESTS_PER_TURN):
-            if not self.router.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            if not readable(self.router):
                 return
             peer, *parts = self.router.recv_multipart(zmq.DONTWAIT)
             self.requests += 1

@@ -61,6 +61,11 @@ def configure(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
 
 
+def readable(socket: zmq.Socket[bytes]) -> bool:
+    """Is there a message to receive right now?"""
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+
 def check_exposure(endpoint: str, plaintext: bool) -> None:
     """Refuse to offer plaintext TCP beyond this host unless told to. Raises ConfigError."""
     if not endpoint.startswith("tcp://") or plaintext:

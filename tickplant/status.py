@@ -61,7 +61,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _plant_problem(config: Config, state: str) -> str:
     start = f"tickplant --config {config.path} run tickerplant (or systemctl start tickplant.target)"
     if state == "stalled":
-        return "the ticker plant has not turned for 2 s; see its log, or: systemctl restart tickplant-tickerplant"
+        return "the ticker plant has not turned for 2 s; see its log, or restart tickplant-tickerplant"
     return f"the ticker plant is {state}; start it: {start}"
 
 

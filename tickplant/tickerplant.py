@@ -33,7 +33,7 @@ from tickplant.errors import AlreadyRunning, FrameError, JournalError
 from tickplant.ingress import Ingress
 from tickplant.lock import Lock
 from tickplant.registry import RegistryWriter
-from tickplant.sockets import bind, context
+from tickplant.sockets import bind, context, readable
 from tickplant.table import segment_name
 
 log = logging.getLogger(__name__)
@@ -210,7 +210,7 @@ class TickerPlant:
             self._next_roll_ns = self.config.calendar.next_roll_ns(now)
             if self.day.today(now) > self.day.trading_date:
                 self.roll(self.day.today(now))
-        if self.admin.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        if readable(self.admin):
             self.admin.send(self._serve(self.admin.recv_multipart()[0]))
         if at >= self._tidy_ns:
             self._tidy_ns = at + TIDY_NS

@@ -116,7 +116,7 @@ def decode(context: click.Context, capture: Path, as_json: bool, date: str | Non
         click.echo(json.dumps(found))
     else:
         _show_decoded(found)
-    context.exit(1 if found["malformed"] else 0)
+    context.exit(1 if found["malformed"] or found["damaged"] else 0)
 
 
 def _show_decoded(found: dict[str, Any]) -> None:

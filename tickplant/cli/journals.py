@@ -41,9 +41,8 @@ def journal_ls(path: Path | None) -> None:
     for folder in _folders(path, None):
         files = segments(folder)
         size = sum(f.stat().st_size for f in files)
-        click.echo(
-            f"{folder.name}  {len(files):3} segments  {size:>16,} bytes  {durable_position(folder):>16,} durable"
-        )
+        durable = durable_position(folder)
+        click.echo(f"{folder.name}  {len(files):3} segments  {size:>16,} bytes  {durable:>16,} durable")
 
 
 @journal.command("verify")

@@ -2,8 +2,8 @@
 
     python -m tickplant.demo.janitor FOLDER PLANT < pipe
 
-It ends the processes that were given to it (a line each: a pid) and that are still there, removes the folder and
-the plant's shared memory.
+It ends the processes whose command line or environment names the folder, and removes the folder and the
+plant's shared memory.
 """
 
 import contextlib

@@ -71,7 +71,7 @@ def settings(folder: Path, captures: Sequence[Path], seconds: float | None) -> d
                     "rate": rate,
                     "seconds": seconds or SECONDS,
                 },
-            }  # fmt: skip
+            }
             for number, (kind, venue, rate) in enumerate(
                 [("equity", "XSIM", 30_000.0), ("crypto", "CSIM", 20_000.0)], 1
             )

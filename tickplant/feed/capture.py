@@ -27,6 +27,8 @@ class Capture(ABC):
     def __init__(self) -> None:
         self.messages: Counter[str] = Counter()
         self.malformed = 0
+        self.damaged = False
+        """The capture ended in damage: cut off, or a broken container."""
 
     @abstractmethod
     def __iter__(self) -> Iterator[Batch]: ...

@@ -68,6 +68,7 @@ def decode(path: Path, **options: Any) -> dict[str, Any]:
         "format": source.format,
         "messages": dict(source.messages),
         "malformed": source.malformed,
+        "damaged": source.damaged,
         "tables": {name: account.plain() for name, account in tables.items()},
         "event_kinds": dict(kinds),
         "events": events,

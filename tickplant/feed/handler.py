@@ -176,6 +176,7 @@ class Feed:
             for at in range(0, len(rows), step):
                 self._pace()
                 self._send(declared, rows[at : at + step])
+        self.beat()
 
     def _define(self, rows: Rows) -> Rows:
         """Know the instruments that these rows define; each row is about the instrument it defines."""
@@ -190,7 +191,6 @@ class Feed:
         rows = rows.copy()
         rows["instrument"] = rows["code"]
         return rows
-        self.beat()
 
     def flush(self) -> None:
         """Publish what waits in batches; definitions before the rest."""

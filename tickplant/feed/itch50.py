@@ -105,10 +105,14 @@ class Itch50(Capture):
         self.midnight_ns = int(midnight.timestamp()) * 1_000_000_000
         self._decoder = ItchDecoder(self.midnight_ns)
         with self._open() as file:
-            if not sniff(file.read(4096)):
-                raise CaptureError(
-                    f"{self.path} does not begin with a message of Nasdaq ITCH 5.0 in a BinaryFILE"
-                )
+            source = _Source(file, 4096)
+            head = source.read()
+        if source.error:
+            raise CaptureError(f"can't read {self.path}: {source.error}")
+        if not sniff(head):
+            raise CaptureError(
+                f"{self.path} does not begin with a message of Nasdaq ITCH 5.0 in a BinaryFILE"
+            )
 
     def __iter__(self) -> Iterator[Batch]:
         """Batches of rows in the order to publish them in. Raises CaptureError if reading fails."""
@@ -165,17 +169,18 @@ class _Source:
         self.error = ""
 
     def __iter__(self) -> Iterator[bytes]:
-        data = self._next()
+        data = self.read()
         if data.startswith(GZIP_MAGIC[: len(data)]) and len(data) < len(GZIP_MAGIC):
-            data += self._next()
+            data += self.read()
         if data.startswith(GZIP_MAGIC):
             yield from self._inflate(data)
             return
         while data:
             yield data
-            data = self._next()
+            data = self.read()
 
-    def _next(self) -> bytes:
+    def read(self) -> bytes:
+        """The next piece of the file as it is; empty at its end, or with `error` set."""
         try:
             data = self._file.read(self._piece)
         except OSError as e:
@@ -188,7 +193,7 @@ class _Source:
         """Gzip members (RFC 1952), one after the other, and zeros that fill up the last block."""
         stream = zlib.decompressobj(wbits=31)
         while True:
-            data = data or self._next()
+            data = data or self.read()
             before = stream.copy()
             try:
                 out = stream.decompress(data, self._piece)
@@ -203,7 +208,7 @@ class _Source:
             data = stream.unconsumed_tail
             if stream.eof:
                 data = stream.unused_data.lstrip(b"\0")
-                while not data and (more := self._next()):
+                while not data and (more := self.read()):
                     data = more.lstrip(b"\0")
                 if not data:
                     return

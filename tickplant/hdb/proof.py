@@ -190,12 +190,12 @@ def _compare(
     records = []
     for feed in sorted(feeds):
         rows, total = claims.get(feed, (0, 0))
-        ours = [(rows, total), journaled.of(feed), memory and memory.of(feed), postgres.of(feed)]
-        counts = [o[0] if o else None for o in ours]
-        sums = [o[1] if o else None for o in ours]
-        same = len({o for o in ours if o is not None}) == 1
-        if any(counts):
-            records.append(Proof(trading_date, table.name, feed, *counts, *sums, same))
+        near = memory.of(feed) if memory is not None else (None, None)
+        ours = [(rows, total), journaled.of(feed), near, postgres.of(feed)]
+        (c1, s1), (c2, s2), (c3, s3), (c4, s4) = ours
+        if c1 or c2 or c3 or c4:
+            same = len(set(ours) - {(None, None)}) == 1
+            records.append(Proof(trading_date, table.name, feed, c1, c2, c3, c4, s1, s2, s3, s4, same))
     return records
 
 

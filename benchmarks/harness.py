@@ -1,0 +1,239 @@
+"""What the benchmarks share: a throw-away plant, child processes, frames, and a result as a line of JSON.
+
+Ours and the limit take turns, so that what else the machine does hits both; medians are told. Whatever
+way a benchmark ends, its processes, its folder and its shared memory go with it.
+"""
+
+import contextlib
+import ctypes
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import zmq
+
+from tickplant import config, local, sockets, wire
+from tickplant._core import core
+from tickplant.clock import SECOND_NS, monotonic_ns, now_ns
+from tickplant.config import Config
+from tickplant.schema import Rows, Schema, Table
+from tickplant.service import PARENT, die_with_parent
+
+FEED = "bench"
+INSTRUMENTS = 500
+PATIENCE_S = 30.0
+_PR_SET_TIMERSLACK = 29
+_SPAWN = multiprocessing.get_context("spawn")
+
+Child = Callable[..., None]
+"""What a child process runs: child(connection, *arguments)."""
+
+
+def free_endpoint() -> str:
+    """An endpoint of the kind that the shipped configuration has: TCP over the loopback."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{s.getsockname()[1]}"
+
+
+class Site:
+    """A folder, a configuration and a name for one plant, and the processes that belong to it."""
+
+    def __init__(self, **changes: dict[str, Any]) -> None:
+        """The shipped configuration, moved to the folder; `changes` are merged in by section."""
+        self.folder = Path(tempfile.mkdtemp(prefix="tpb"))  # socket paths must be short
+        self.name = self.folder.name.lower()
+        content = msgspec.toml.decode(config.shipped().read_bytes())
+        content["plant"] |= {"name": self.name, "data_dir": f"{self.folder}/data"}
+        content["plant"] |= {"run_dir": f"{self.folder}/run"}
+        content["tickerplant"] |= {"ingress": free_endpoint(), "repair": free_endpoint()}
+        content["feeds"] = {FEED: {"id": 1, "handler": "none"}}
+        for section, values in changes.items():
+            content[section] |= values
+        self.path = self.folder / "plant.toml"
+        self.path.write_bytes(msgspec.toml.encode(content))
+        self.config: Config = config.load(self.path)
+        self._children: list[multiprocessing.process.BaseProcess] = []
+        self._janitor = subprocess.Popen(
+            [sys.executable, "-m", "tickplant.demo.janitor", str(self.folder), self.name],
+            stdin=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: sys.exit(143))
+
+    def __enter__(self) -> "Site":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for child in self._children:
+            child.kill()
+            child.join()
+        assert self._janitor.stdin is not None
+        self._janitor.stdin.close()  # it ends the plant, and removes the folder and the shared memory
+        self._janitor.wait()
+
+    def run_ticker_plant(self) -> local.Plant:
+        """Run a ticker plant as production does; the plant, once it is up."""
+        with (self.folder / "tickerplant.log").open("wb") as said:
+            subprocess.Popen(
+                [sys.executable, "-m", "tickplant", "-c", str(self.path), "run", "tickerplant"],
+                stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+                env={**os.environ, PARENT: str(os.getpid())},
+            )  # fmt: skip
+        return local.wait_for(self.name, PATIENCE_S)
+
+    def spawn(self, child: Child, *arguments: Any) -> Connection:
+        """Run a function in a process of its own; the connection to it."""
+        ours, theirs = _SPAWN.Pipe()
+        os.environ[PARENT] = str(os.getpid())
+        process = _SPAWN.Process(target=_child, args=(child, theirs, *arguments), daemon=True)
+        process.start()
+        del os.environ[PARENT]
+        theirs.close()
+        self._children.append(process)
+        return ours
+
+
+def _child(child: Child, connection: Connection, *arguments: Any) -> None:
+    die_with_parent()
+    with contextlib.suppress(EOFError):
+        child(connection, *arguments)
+
+
+def hear(connection: Connection) -> Any:
+    """What a child says next."""
+    if not connection.poll(PATIENCE_S):
+        raise TimeoutError("a child process says nothing")
+    return connection.recv()
+
+
+class Frames:
+    """Makes the frames of one feed's session as a feed handler does: definitions, then trades."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.trade = schema["trade"]
+        self.session = now_ns()
+        self.seq = self.row = self.sum = 0
+        self.names = np.zeros(INSTRUMENTS + 1, np.uint64)
+        self.definitions = self._define(schema["instrument"])
+        self._random = np.random.default_rng(1)
+
+    def _define(self, table: Table) -> bytes:
+        rows = table.empty(INSTRUMENTS)
+        rows["code"] = rows["instrument"] = np.arange(1, INSTRUMENTS + 1)
+        rows["venue"] = b"XBEN"
+        rows["symbol"] = [f"S{n}".encode() for n in range(1, INSTRUMENTS + 1)]
+        for n in range(1, INSTRUMENTS + 1):
+            self.names[n] = core.name_hash(f"XBEN:S{n}".encode())
+        self.seq = INSTRUMENTS
+        return self._seal(table, rows, 0, 0, core.row_sum(rows.view("u1"), table.row_size, self.names))
+
+    def _seal(self, table: Table, rows: Rows, seq: int, row: int, total: int) -> bytes:
+        made: bytes = core.seal(
+            rows.view("u1"), wire.ROWS, table=table.number, feed=1, session=self.session, seq=seq,
+            feed_row=row, feed_sum=total, time_ns=now_ns(), count=len(rows), schema=table.fingerprint,
+        )  # fmt: skip
+        return made
+
+    def trades(self, messages: int, rows_each: int) -> list[bytes]:
+        """The next frames of the session."""
+        rows = self.trade.empty(messages * rows_each)
+        rows["ts_event"] = rows["ts_recv"] = now_ns() + np.arange(len(rows))
+        rows["instrument"] = self._random.integers(1, INSTRUMENTS + 1, len(rows))
+        rows["venue_seq"] = rows["trade_id"] = np.arange(self.row, self.row + len(rows))
+        rows["price"] = self._random.integers(100, 50_000, len(rows)) / 100
+        rows["size"] = self._random.integers(1, 1_000, len(rows))
+        rows["side"], rows["action"] = b"B", b"T"
+        out = []
+        for at in range(0, len(rows), rows_each):
+            part = rows[at : at + rows_each]
+            self.sum += core.row_sum(part.view("u1"), self.trade.row_size, self.names)
+            self.sum %= 1 << 64
+            out.append(self._seal(self.trade, part, self.seq, self.row, self.sum))
+            self.seq += rows_each
+            self.row += rows_each
+        return out
+
+
+def publisher(endpoint: str) -> zmq.Socket[bytes]:
+    """A PUB that never drops, connected to a SUB that has subscribed."""
+    pub = sockets.context().socket(zmq.XPUB)  # a PUB that tells when somebody listens
+    pub.setsockopt(zmq.SNDHWM, 0)
+    sockets.connect(pub, endpoint)
+    if not pub.poll(int(PATIENCE_S * 1000)):
+        raise TimeoutError(f"nobody subscribes at {endpoint}")
+    return pub
+
+
+def subscriber(endpoint: str) -> zmq.Socket[bytes]:
+    """A SUB such as the ticker plant's, bound."""
+    sub = sockets.context().socket(zmq.SUB)
+    sub.setsockopt(zmq.RCVHWM, 100_000)
+    sub.setsockopt(zmq.SUBSCRIBE, b"")
+    sockets.bind(sub, endpoint)
+    return sub
+
+
+def introduce(settings: Config, frames: Frames) -> None:
+    """Be the outbox of a session that has published its definitions; they are durable then."""
+    with sockets.context().socket(zmq.DEALER) as dealer:
+        dealer.setsockopt(zmq.IDENTITY, FEED.encode())
+        sockets.connect(dealer, settings.tickerplant.repair)
+        dealer.send(wire.pack("hello", session=frames.session, seq=frames.seq))
+        while dealer.poll(int(PATIENCE_S * 1000)):
+            asked = wire.unpack(dealer.recv())
+            place = (asked["session"], asked["seq"])
+            if asked["op"] == "fetch":
+                answer = wire.pack("frames", session=place[0], seq=place[1], more=False)
+                dealer.send_multipart([answer, frames.definitions])
+            elif place == (frames.session, frames.seq):
+                return
+    raise TimeoutError("the ticker plant does not acknowledge the definitions")
+
+
+def beats(count: int, interval_ns: int) -> Iterator[int]:
+    """Wait for each beat of a steady rhythm; its monotonic time. Late beats come at once, none is left out."""
+    ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1)  # else the kernel wakes us up to 50 us late
+    start = monotonic_ns() + 5 * interval_ns
+    for due in range(start, start + count * interval_ns, interval_ns):
+        left = due - monotonic_ns()
+        if left > 0:
+            time.sleep(left / SECOND_NS)
+        yield due
+
+
+def tell(
+    name: str, ours: Sequence[float], limit: Sequence[float], unit: str, goal: float | None = None, *,
+    at_most: bool = False, digits: int = 0, **more: Any,
+) -> None:  # fmt: skip
+    """Print a result. `goal`: of the ratio of the medians; met if that is at least, or at most, so much."""
+    median, most = statistics.median(ours), statistics.median(limit)
+    ratio = median / most
+    result: dict[str, Any] = {
+        "name": name,
+        "ours": round(median, digits or None),
+        "limit": round(most, digits or None),
+        "unit": unit,
+        "ratio": round(ratio, 3),
+        "goal": goal,
+        "met": None if goal is None else ratio <= goal if at_most else ratio >= goal,
+        "rounds": len(ours),
+        "ours_min": round(min(ours), digits or None),
+        "ours_max": round(max(ours), digits or None),
+        "limit_min": round(min(limit), digits or None),
+        "limit_max": round(max(limit), digits or None),
+    }
+    print(json.dumps(result | more), flush=True)

@@ -1,0 +1,366 @@
+"""Trading dates: what belongs to which, sealing and rolling, and starting again after any of it."""
+
+import threading
+
+import pytest
+
+from tests.fix_plant import check_claims, crashed, events, journaled, rows_of
+from tickplant import segment, wire
+from tickplant.clock import TradingCalendar, as_int, date_after, now_ns
+from tickplant.day import read_seal
+from tickplant.errors import FrameError, SchemaError
+from tickplant.journal import segments
+from tickplant.tickerplant import TickerPlant
+
+
+def ids(cfg, date):
+    return rows_of(cfg, date, "trade")["trade_id"].tolist()
+
+
+def seal_of(cfg, date):
+    head, payload = journaled(cfg, date)[-1]
+    assert head.kind == wire.SEAL
+    return read_seal(payload)
+
+
+def test_rows_before_and_after_a_roll_are_in_their_dates_and_the_session_goes_on(plant, raw):
+    cfg, first = plant.config, plant.day.trading_date
+    raw.send(raw.define(1, "A"), raw.trades(3, 1))
+    raw.settle()
+    plant.roll(date_after(first))
+    raw.send(raw.trades(4, 1))
+    raw.settle()
+    second = plant.day.trading_date
+    assert second == date_after(first)
+    assert ids(cfg, first) == [0, 1, 2]
+    assert ids(cfg, second) == [3, 4, 5, 6]
+    assert set(rows_of(cfg, second, "trade")["instrument"]) == {1}
+    assert len(events(cfg, first, "session")) == 1
+    assert events(cfg, second, "session") == []
+    check_claims(plant)
+
+
+def test_a_seal_has_rows_and_claims_of_its_date_alone(plant, raw):
+    cfg, first = plant.config, plant.day.trading_date
+    raw.send(raw.trades(3))
+    raw.settle()
+    plant.roll(date_after(first))
+    raw.send(raw.trades(4), raw.trades(1))
+    raw.settle()
+    plant.roll(date_after(plant.day.trading_date))
+    one, two = seal_of(cfg, first), seal_of(cfg, date_after(first))
+    assert (one["rows"]["trade"], two["rows"]["trade"]) == (3, 5)
+    assert one["claims"][1]["trade"][0] == 3
+    assert two["claims"][1]["trade"][0] == 5
+    assert one["claims"][0]["event"][0] == one["rows"]["event"]
+    total = (one["claims"][1]["trade"][1] + two["claims"][1]["trade"][1]) % 2**64
+    assert total == raw.sums["trade"]
+
+
+def test_what_was_sent_during_a_roll_is_in_the_next_date(plant, raw):
+    first = plant.day.trading_date
+    raw.send(raw.trades(3))
+    raw.settle()
+    raw.send(raw.trades(2))
+    plant.roll(date_after(first))
+    raw.settle()
+    assert ids(plant.config, first) == [0, 1, 2]
+    assert ids(plant.config, plant.day.trading_date) == [3, 4]
+
+
+def test_a_gap_over_a_roll_is_filled_into_the_next_date(plant, raw):
+    first = plant.day.trading_date
+    raw.send(raw.trades(1))
+    raw.settle()
+    raw.mute = True
+    raw.trades(2)
+    raw.send(raw.trades(2))
+    raw.settle(lambda: raw.asked)
+    plant.roll(date_after(first))
+    raw.mute = False
+    raw.answer(raw.asked[0])
+    raw.settle()
+    assert ids(plant.config, first) == [0]
+    assert ids(plant.config, plant.day.trading_date) == [1, 2, 3, 4]
+    check_claims(plant)
+
+
+def test_what_the_old_date_had_is_acknowledged_after_the_roll(plant, raw):
+    raw.send(raw.trades(3))
+    raw.settle()
+    plant.roll(date_after(plant.day.trading_date))
+    raw.settle(lambda: raw.acknowledged and raw.acknowledged[-1] == (raw.session, 3))
+
+
+@pytest.mark.parametrize("gentle", [True, False])
+def test_a_restart_in_the_middle_of_the_day_goes_on_where_it_was(site, plant, raw, gentle):
+    cfg, date = plant.config, plant.day.trading_date
+    raw.send(raw.define(1, "A"), raw.define(2, "B"), raw.trades(3, 1), raw.trades(2, 2))
+    raw.settle()
+    (plant.close if gentle else lambda: crashed(plant))()
+    again = site.ticker_plant(cfg)
+    assert again.day.trading_date == date
+    raw.plant = again
+    raw.send(raw.trades(2, 2))
+    raw.settle()
+    assert ids(cfg, date) == list(range(7))
+    assert rows_of(cfg, date, "trade")["instrument"].tolist() == [1] * 3 + [2] * 4
+    check_claims(again)
+
+
+@pytest.mark.parametrize("gentle", [True, False])
+def test_a_restart_right_after_a_roll_goes_on_where_it_was(site, plant, raw, gentle):
+    cfg, first = plant.config, plant.day.trading_date
+    raw.send(raw.define(1, "A"), raw.trades(3, 1))
+    raw.settle()
+    plant.roll(date_after(first))
+    (plant.close if gentle else lambda: crashed(plant))()
+    again = site.ticker_plant(cfg)
+    assert again.day.trading_date == date_after(first)
+    raw.plant = again
+    raw.send(raw.trades(2, 1))
+    raw.settle()
+    assert ids(cfg, date_after(first)) == [3, 4]
+    assert rows_of(cfg, date_after(first), "trade")["instrument"].tolist() == [1, 1]
+    assert events(cfg, date_after(first), "gap") == []
+    check_claims(again)
+
+
+def test_a_crash_right_after_a_seal_begins_the_next_date(site, plant, raw):
+    cfg, first = plant.config, plant.day.trading_date
+    raw.send(raw.define(1, "A"), raw.trades(3, 1))
+    raw.settle()
+    plant.commit()
+    plant.day.journal.append_frame(wire.SEAL, seal_payload(plant), trading_date=first)
+    crashed(plant)
+    again = site.ticker_plant(cfg)
+    assert again.day.trading_date == date_after(first)
+    raw.plant = again
+    raw.send(raw.trades(2, 1))
+    raw.settle()
+    assert seal_of(cfg, first)["rows"]["trade"] == 3
+    assert [h.kind for h, _ in journaled(cfg, first)].count(wire.SEAL) == 1
+    assert ids(cfg, date_after(first)) == [3, 4]
+    check_claims(again)
+
+
+def seal_payload(plant):
+    kept = []
+
+    class Journal:
+        def append_frame(self, kind, payload, **_):
+            kept.append(payload)
+
+        def close(self):
+            pass
+
+    real, plant.day.journal = plant.day.journal, Journal()
+    tables, plant.day.tables = plant.day.tables, []
+    try:
+        plant.day.tables = []
+        columns = [t for t in tables]
+        plant.day.tables = [Quiet(t) for t in columns]
+        plant.day.seal()
+    finally:
+        plant.day.journal, plant.day.tables = real, tables
+    return kept[0]
+
+
+class Quiet:
+    """A table that can be counted but is not sealed."""
+
+    def __init__(self, table):
+        self.table, self.columns = table.table, table.columns
+
+    def seal(self):
+        pass
+
+
+def test_a_plant_that_was_down_over_two_rolls_seals_and_goes_on_today(site, cfg, monkeypatch):
+    real = TradingCalendar.date_at
+    day = 86_400_000_000_000
+    monkeypatch.setattr(TradingCalendar, "date_at", lambda self, at: real(self, at - 2 * day))
+    plant = site.ticker_plant(cfg)
+    raw = site.raw_feed(plant)
+    raw.send(raw.define(1, "A"), raw.trades(3, 1))
+    raw.settle()
+    old = plant.day.trading_date
+    crashed(plant)
+    monkeypatch.undo()
+    raw.trades(2, 1)
+    again = site.ticker_plant(cfg)
+    today = as_int(cfg.calendar.date_at(now_ns()))
+    assert again.day.trading_date == today == date_after(date_after(old))
+    raw.plant = again
+    raw.send(raw.trades(2, 1))
+    raw.settle()
+    assert seal_of(cfg, old)["rows"]["trade"] == 3
+    assert ids(cfg, old) == [0, 1, 2]
+    assert ids(cfg, today) == [3, 4, 5, 6]
+    assert again.day.newest() == today
+    check_claims(again)
+
+
+def test_the_clock_rolls_the_day(site, cfg, monkeypatch):
+    plant = site.ticker_plant(cfg)
+    raw = site.raw_feed(plant)
+    raw.send(raw.trades(3))
+    raw.settle()
+    first = plant.day.trading_date
+    midnight = cfg.calendar.next_roll_ns(now_ns())
+    monkeypatch.setattr("tickplant.tickerplant.now_ns", lambda: midnight - 1)
+    raw.send(raw.trades(1))
+    raw.settle()
+    assert plant.day.trading_date == first
+    monkeypatch.setattr("tickplant.tickerplant.now_ns", lambda: midnight)
+    raw.settle(lambda: plant.day.trading_date == date_after(first))
+    raw.send(raw.trades(1))
+    raw.settle()
+    for _ in range(3):
+        plant.turn()
+    assert plant.day.trading_date == date_after(first)
+    assert ids(cfg, first) == [0, 1, 2, 3]
+    assert ids(cfg, date_after(first)) == [4]
+
+
+def test_the_clock_does_not_roll_a_day_that_the_operator_has_ended(site, cfg, monkeypatch):
+    plant = site.ticker_plant(cfg)
+    tomorrow = date_after(plant.day.trading_date)
+    midnight = cfg.calendar.next_roll_ns(now_ns())
+    plant.roll(tomorrow)
+    monkeypatch.setattr("tickplant.tickerplant.now_ns", lambda: midnight)
+    plant._housekeep_ns = 0
+    plant.turn()
+    assert plant.day.trading_date == tomorrow
+
+
+def test_a_clock_that_goes_back_does_not_take_the_day_back(site, cfg, monkeypatch):
+    plant = site.ticker_plant(cfg)
+    date = plant.day.trading_date
+    plant.close()
+    real = TradingCalendar.date_at
+    monkeypatch.setattr(TradingCalendar, "date_at", lambda s, at: real(s, at - 10**15))
+    assert site.ticker_plant(cfg).day.trading_date == date
+
+
+def test_another_schema_has_to_wait_for_the_next_day(site, plant, cfg):
+    date = plant.day.trading_date
+    plant.close()
+    tables = dict(cfg.content["tables"])
+    tables["more"] = {"columns": {"x": "i8"}}
+    changed = site.configured(tables=tables)
+    refused = TickerPlant(changed)
+    with pytest.raises(SchemaError, match=str(date)):
+        refused.open()
+    for lock in refused._locks:
+        lock.release()
+    for table in refused.day.tables:
+        table.segment.close()
+    again = site.ticker_plant(site.configured())
+    again.roll(date_after(date))
+    assert again.day.trading_date == date_after(date)
+
+
+def test_shared_memory_that_the_journal_does_not_know_is_made_anew(site, plant, raw):
+    cfg, date = plant.config, plant.day.trading_date
+    raw.send(raw.trades(3))
+    raw.settle()
+    crashed(plant)
+    for path in (cfg.journal_dir / str(date)).iterdir():
+        path.unlink()
+    again = site.ticker_plant(cfg)
+    raw.plant = again
+    raw.send(raw.beat())
+    raw.settle()
+    assert ids(cfg, date) == [0, 1, 2]
+    check_claims(again)
+
+
+def test_shared_memory_that_was_lost_is_made_from_the_journal(site, plant, raw):
+    cfg = plant.config
+    raw.send(raw.define(1, "A"), raw.trades(3, 1))
+    raw.settle()
+    crashed(plant)
+    for name in segment.names(f"tp.{cfg.plant.name}."):
+        segment.remove(name)
+    again = site.ticker_plant(cfg)
+    assert list(again.registry.instruments) == ["XTST:A"]
+    check_claims(again)
+
+
+def test_a_torn_tail_is_cut_and_told(site, plant, raw):
+    cfg, date = plant.config, plant.day.trading_date
+    raw.send(raw.trades(3))
+    raw.settle()
+    crashed(plant)
+    last = segments(cfg.journal_dir / str(date))[-1]
+    whole = last.stat().st_size
+    with last.open("ab") as file:
+        file.write(raw.trades(2)[:-1])
+    again = site.ticker_plant(cfg)
+    raw.plant = again
+    raw.send(raw.beat())
+    raw.settle()
+    rows = rows_of(cfg, date, "event")
+    (told,) = rows[rows["kind"] == b"torn"]["text"].tolist()
+    assert b"bytes of a torn tail" in told
+    assert (last.parent / f"{last.stem}.{whole}.torn").exists()
+    assert ids(cfg, date) == list(range(5))
+    check_claims(again)
+
+
+def test_segments_of_the_journal_are_one_journal(site):
+    cfg = site.configured(tickerplant={"segment_bytes": 1 << 17})
+    plant = site.ticker_plant(cfg)
+    raw = site.raw_feed(plant)
+    for _ in range(60):
+        raw.send(raw.trades(100))
+        raw.settle()
+    crashed(plant)
+    again = site.ticker_plant(cfg)
+    assert len(segments(cfg.journal_dir / str(again.day.trading_date))) > 3
+    assert ids(cfg, again.day.trading_date) == list(range(6000))
+    check_claims(again)
+
+
+def test_closing_a_journal_waits_for_the_sync_that_is_on(plant, raw, monkeypatch):
+    raw.send(raw.trades(3))
+    raw.settle()
+    journal = plant.day.journal
+    entered, go_on, failed = threading.Event(), threading.Event(), []
+    real = __import__("os").fdatasync
+
+    def slow(fd):
+        if threading.current_thread().name == "slow":
+            entered.set()
+            go_on.wait()
+        real(fd)
+
+    def sync():
+        try:
+            journal.sync()
+        except OSError as e:
+            failed.append(e)
+        except Exception as e:
+            failed.append(e)
+
+    monkeypatch.setattr("tickplant.journal.os.fdatasync", slow)
+    syncing = threading.Thread(target=sync, name="slow")
+    closing = threading.Thread(target=journal.close)
+    syncing.start()
+    entered.wait()
+    closing.start()
+    closing.join(0.05)
+    go_on.set()
+    syncing.join()
+    closing.join()
+    assert failed == []
+    assert journal.durable == journal.position
+
+
+@pytest.mark.parametrize("wrong", [{}, {"rows": {}}, {"rows": [], "claims": {}}])
+def test_a_seal_that_says_nothing_is_refused(wrong):
+    import msgpack
+
+    with pytest.raises(FrameError):
+        read_seal(msgpack.packb(wrong))

@@ -1,0 +1,173 @@
+"""The outbox: what the plant has not acknowledged can be had again, from any place, across sessions."""
+
+from contextlib import closing
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tickplant import wire
+from tickplant._core import core
+from tickplant.errors import AlreadyRunning, JournalError
+from tickplant.feed import outbox as module
+from tickplant.feed.outbox import Outbox
+from tickplant.journal import segments
+
+SEGMENT = 70_000
+
+
+def opened(folder, most=1 << 40):
+    box = Outbox(folder, "f", SEGMENT, most)
+    box.open()
+    return box
+
+
+def put(box, session, seq, count, size=3000):
+    frame = core.seal(
+        bytes(size), wire.ROWS, table=1, session=session, seq=seq, count=count, prev_crc=box.last_crc
+    )
+    box.append(frame, (session, seq), count)
+
+
+def places(frames):
+    found = []
+    for offset, *_ in core.index(frames).tolist():
+        head = wire.header(frames, offset)
+        found.append((head.session, head.seq, head.count))
+    return found
+
+
+def everything(box, after, limit=1 << 14):
+    """All that follows a place, asked for piece by piece as the plant does."""
+    found, more = [], True
+    while more:
+        frames, more = box.fetch(after, limit)
+        new = places(frames)
+        assert new or not more
+        found += new
+        if new:
+            after = (new[-1][0], new[-1][1] + new[-1][2])
+    return found
+
+
+def filled(folder, plan):
+    """An outbox over several sessions; `plan`: frames (count, size) of each. Returns it and its places."""
+    put_in = []
+    for session, frames in enumerate(plan, 1):
+        box = opened(folder)
+        seq = 0
+        for count, size in frames:
+            put(box, session, seq, count, size)
+            put_in.append((session, seq, count))
+            seq += count
+        box.close()
+    return opened(folder), put_in
+
+
+plans = st.lists(
+    st.lists(st.tuples(st.integers(1, 9), st.sampled_from([1, 3000, 40_000])), max_size=12), max_size=4
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(plan=plans, limit=st.sampled_from([1, 10_000, 1 << 22]), data=st.data())
+def test_what_follows_any_place_is_there_and_nothing_else(tmp_path_factory, plan, limit, data):
+    box, put_in = filled(tmp_path_factory.mktemp("box"), plan)
+    with closing(box):
+        place = data.draw(st.tuples(st.integers(0, 5), st.integers(0, 60)))
+        expected = [p for p in put_in if (p[0], p[1] + p[2]) > place]
+        assert everything(box, place, limit) == expected
+        box.acknowledge(place)
+        later = max(place, data.draw(st.sampled_from([(9, 9, 9), *put_in]))[:2])
+        assert everything(box, later, limit) == [p for p in put_in if (p[0], p[1] + p[2]) > later]
+
+
+@settings(deadline=None, max_examples=40)
+@given(plan=plans, data=st.data())
+def test_after_acknowledging_and_a_restart_the_rest_is_there(tmp_path_factory, plan, data):
+    folder = tmp_path_factory.mktemp("box")
+    box, put_in = filled(folder, plan)
+    with closing(box):
+        place = data.draw(st.sampled_from([(0, 0), (9, 9), *(p[:2] for p in put_in)]))
+        box.acknowledge(place)
+    with closing(opened(folder)) as box:
+        assert everything(box, place) == [p for p in put_in if (p[0], p[1] + p[2]) > place]
+        assert box.last_session <= len(plan)
+
+
+def test_acknowledged_segments_are_deleted_but_never_the_last(tmp_path):
+    box = opened(tmp_path)
+    for n in range(100):
+        put(box, 1, n, 1)
+    many = len(segments(tmp_path))
+    assert many > 3
+    box.acknowledge((1, 50))
+    assert 1 < len(segments(tmp_path)) < many
+    assert [p[1] for p in everything(box, (1, 50))] == list(range(50, 100))
+    box.acknowledge((1, 100))
+    assert len(segments(tmp_path)) == 1
+    assert box.waiting_bytes == 0
+    assert box.fetch((1, 100), 1 << 20) == (b"", False)
+    put(box, 1, 100, 1)
+    assert everything(box, (1, 100)) == [(1, 100, 1)]
+    box.close()
+
+
+def test_one_answer_is_no_larger_than_asked_for(tmp_path):
+    box = opened(tmp_path)
+    for n in range(30):
+        put(box, 1, n, 1)
+    frames, more = box.fetch((0, 0), 10_000)
+    assert len(places(frames)) == 3
+    assert more
+    frames, more = box.fetch((0, 0), 1)
+    assert len(places(frames)) == 1
+    box.close()
+
+
+def test_acknowledging_the_past_or_twice_changes_nothing(tmp_path):
+    box = opened(tmp_path)
+    for n in range(60):
+        put(box, 2, n, 1)
+    box.acknowledge((2, 40))
+    waiting = box.waiting_bytes
+    box.acknowledge((2, 40))
+    box.acknowledge((2, 3))
+    box.acknowledge((1, 999))
+    assert box.waiting_bytes == waiting
+    box.close()
+
+
+def test_a_full_outbox_is_an_error_and_loses_nothing_that_is_in_it(tmp_path):
+    box = opened(tmp_path, most=50_000)
+    with pytest.raises(JournalError, match="full"):
+        for n in range(100):
+            put(box, 1, n, 1)
+    kept = len(everything(box, (0, 0)))
+    assert kept > 10
+    box.acknowledge((1, kept))
+    put(box, 1, kept, 1)
+    box.close()
+
+
+def test_one_process_at_a_time(tmp_path):
+    box = opened(tmp_path)
+    with pytest.raises(AlreadyRunning):
+        opened(tmp_path)
+    put(box, 1, 0, 1)
+    box.close()
+    opened(tmp_path).close()
+
+
+def test_an_outbox_that_can_not_be_trusted_is_not_held(tmp_path):
+    box = opened(tmp_path)
+    for n in range(60):
+        put(box, 1, n, 1)
+    box.close()
+    first = segments(tmp_path)[0]
+    data = bytearray(first.read_bytes())
+    data[500] ^= 1
+    first.write_bytes(data)
+    for _ in range(2):
+        with pytest.raises(module.JournalError, match="verify"):
+            opened(tmp_path)
