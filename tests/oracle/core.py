@@ -43,7 +43,7 @@ def seal(payload, kind, **fields):
     values = dict.fromkeys(FIELDS, 0) | fields
     values |= {"magic": MAGIC, "version": VERSION, "kind": kind, "size": len(payload)}
     frame = bytearray(HEADER.pack(*(values[f] for f in FIELDS)) + bytes(payload))
-    frame[8:12] = struct.pack("<I", crc32c(frame[12:]))
+    frame[8:12] = struct.pack("<I", crc32c(frame[:8] + frame[12:]))
     return bytes(frame)
 
 
@@ -55,7 +55,7 @@ def check(data):
         return NOT_A_FRAME
     if len(data) < 80 + h["size"]:
         return SHORT
-    return GOOD if crc32c(data[12 : 80 + h["size"]]) == h["crc"] else BAD_CRC
+    return GOOD if crc32c(data[:8] + data[12 : 80 + h["size"]]) == h["crc"] else BAD_CRC
 
 
 def scan(data, crc):

@@ -4,7 +4,7 @@
  *        0    2 magic         "TP"; with `table` the prefix that ZeroMQ subscriptions match
  *        2    2 table         the table's number; 0 for frames that are not rows
  *        4    4 size          bytes of payload that follow the header
- *        8    4 crc           CRC32C of bytes [12, 80 + size)
+ *        8    4 crc           CRC32C of bytes [0, 8) and [12, 80 + size): all but itself
  *       12    4 prev_crc      in a journal: `crc` of the frame before, 0 for the first; else 0
  *       16    1 kind          enum tp_kind
  *       17    1 version       1
@@ -41,12 +41,12 @@ typedef struct {
 } tp_frame;
 _Static_assert(sizeof(tp_frame) == 80, "the frame header is 80 bytes without holes");
 
-enum { TP_MAGIC = 0x5054, TP_VERSION = 1, TP_HEADER = 80, TP_CRC_FROM = 12 };
+enum { TP_MAGIC = 0x5054, TP_VERSION = 1, TP_HEADER = 80, TP_CRC_AT = 8, TP_CRC_FROM = 12 };
 enum tp_kind { TP_ROWS = 1, TP_HEARTBEAT = 2, TP_SEGMENT = 3, TP_STATE = 4, TP_SEAL = 5, TP_REGISTRY = 6 };
 enum tp_check { TP_GOOD = 0, TP_SHORT = 1, TP_NOT_A_FRAME = 2, TP_BAD_CRC = 3, TP_BROKEN_CHAIN = 4 };
 
 static inline uint32_t tp_frame_crc(const uint8_t *p, uint32_t size) {
-    return tp_crc32c(0, p + TP_CRC_FROM, (size_t)TP_HEADER - TP_CRC_FROM + size);
+    return tp_crc32c(tp_crc32c(0, p, TP_CRC_AT), p + TP_CRC_FROM, (size_t)TP_HEADER - TP_CRC_FROM + size);
 }
 
 /* Is there a whole valid frame in the `n` bytes at p? Copies its header to *out. */
@@ -62,7 +62,7 @@ static inline enum tp_check tp_frame_read(const uint8_t *p, size_t n, tp_frame *
 static inline void tp_frame_seal(uint8_t *p, tp_frame *h) {
     memcpy(p, h, TP_HEADER);
     h->crc = tp_frame_crc(p, h->size);
-    memcpy(p + 8, &h->crc, 4);
+    memcpy(p + TP_CRC_AT, &h->crc, 4);
 }
 
 /* Walk the valid frames of a journal from p; `*crc` is the CRC of the frame before and becomes that of the last good

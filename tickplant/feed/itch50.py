@@ -47,7 +47,6 @@ references to unknown orders, and damage of the file are rows of table event.
 import datetime
 import os
 import re
-import time
 import zlib
 import zoneinfo
 from collections import Counter
@@ -57,6 +56,7 @@ from typing import BinaryIO
 import numpy as np
 
 from tickplant._core.itch import DTYPES, MESSAGE_LENGTHS, ItchDecoder
+from tickplant.clock import now_ns
 from tickplant.errors import CaptureError
 from tickplant.feed.capture import Batch, Capture
 from tickplant.schema import Rows
@@ -94,13 +94,13 @@ class Itch50(Capture):
             raise CaptureError(f"venue {venue!r} of {self.path} must be 1 to 16 ASCII characters")
         self.venue = venue.encode()
         self.chunk_bytes = max(1, chunk_bytes)
-        self.recv_clock = recv_clock or time.time_ns
+        self.recv_clock = recv_clock or now_ns
         self.damaged = False
         try:
             zone = zoneinfo.ZoneInfo(timezone)
         except (zoneinfo.ZoneInfoNotFoundError, ValueError):
             raise CaptureError(f"there is no time zone {timezone!r}, to read {self.path}") from None
-        self.date = date or date_in_name(self.path) or datetime.datetime.now(zone).date()
+        self.date = date or date_in_name(self.path) or datetime.datetime.fromtimestamp(now_ns() // 1_000_000_000, zone).date()
         midnight = datetime.datetime.combine(self.date, datetime.time(), zone)
         self.midnight_ns = int(midnight.timestamp()) * 1_000_000_000
         self._decoder = ItchDecoder(self.midnight_ns)
