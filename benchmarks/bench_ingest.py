@@ -50,9 +50,7 @@ def receive(connection: Connection, endpoint: str) -> None:
     sub = harness.subscriber(endpoint)
     connection.send("bound")
     while True:
-        while not connection.poll():
-            sub.poll(5)  # ZeroMQ greets who connects only while its socket is in use
-        left = connection.recv()
+        left = harness.in_use(sub, connection)
         while left:
             sub.recv()
             left -= 1
@@ -69,11 +67,11 @@ def committed(trades: Table, rows: int) -> int:
     return monotonic_ns()
 
 
-def case(rows_each: int, rounds: int) -> None:
+def case(rows_each: int, rounds: int, durability: str) -> None:
     messages, rows = MESSAGES[rows_each], MESSAGES[rows_each] * rows_each
     bare = harness.free_endpoint()
     ours, limit = [], []
-    with harness.Site() as site:
+    with harness.Site(tickerplant={"durability": durability}) as site:
         trades = site.run_ticker_plant().table("trade")
         receiver = site.spawn(receive, bare)
         harness.hear(receiver)
@@ -90,17 +88,19 @@ def case(rows_each: int, rounds: int) -> None:
                 end = committed(trades, upto) if target == "plant" else harness.hear(receiver)
                 rates.append(rows * SECOND_NS / (end - begin))
     harness.tell(
-        f"ingest_{rows_each}", ours[WARM_UP:], limit[WARM_UP:], "rows/s", GOALS.get(rows_each), rows=rows
-    )
+        f"ingest_{rows_each}", ours[WARM_UP:], limit[WARM_UP:], "rows/s", GOALS.get(rows_each),
+        rows=rows, durability=durability,
+    )  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--rows-each", type=int, nargs="+", choices=list(MESSAGES), default=list(MESSAGES))
+    parser.add_argument("--durability", choices=["none", "group", "always"], default="group")
     arguments = parser.parse_args()
     for rows_each in arguments.rows_each:
-        case(rows_each, arguments.rounds)
+        case(rows_each, arguments.rounds, arguments.durability)
 
 
 if __name__ == "__main__":

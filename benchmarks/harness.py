@@ -187,6 +187,13 @@ def subscriber(endpoint: str) -> zmq.Socket[bytes]:
     return sub
 
 
+def in_use(sub: zmq.Socket[bytes], connection: Connection) -> Any:
+    """What the parent says next; meanwhile the socket greets who connects (it does so only while in use)."""
+    while not connection.poll():
+        sub.poll(5)
+    return connection.recv()
+
+
 def introduce(settings: Config, frames: Frames) -> None:
     """Be the outbox of a session that has published its definitions; they are durable then."""
     with sockets.context().socket(zmq.DEALER) as dealer:

@@ -10,11 +10,20 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tickplant import segment
 
 ROOT = Path(__file__).parents[1]
 _numbers = itertools.count()
+
+# A busy machine is no failure; fixtures of a function serve all of its examples, which clear up themselves.
+settings.register_profile(
+    "tickplant",
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("tickplant")
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ import zmq
 from tickplant import Feed, config, control, segment, sockets, wire
 from tickplant._core import core
 from tickplant.config import Config
+from tickplant.errors import JournalError
 from tickplant.journal import JournalReader
 from tickplant.local import wait_for
 from tickplant.publisher import Publisher
@@ -161,22 +162,34 @@ def quietly(call: Callable[..., Any], *arguments: Any) -> None:
 def closed(plant: TickerPlant) -> None:
     """Close a ticker plant of this process, if it is still open, and its descriptors."""
     if not plant.sub.closed:
-        plant.close()
-        for table in plant.day.tables:
-            table.segment.close()
-        for latest in plant.day.latest:
-            latest.segment.close()
+        with contextlib.suppress(JournalError):
+            plant.close()
+        for held in (plant.sub, plant.router, plant.admin):
+            held.close(linger=0)
+        for lock in plant._locks:
+            lock.release()
+        _forget(plant)
 
 
 def crashed(plant: TickerPlant) -> None:
     """End a ticker plant of this process as kill -9 would: nothing is flushed, sealed or told."""
     for held in (plant.sub, plant.router, plant.admin):
         held.close(linger=0)
+    journal = plant.day.journal
+    with journal._syncing:
+        journal._unsynced.clear()
+        if journal._fd >= 0:
+            os.close(journal._fd)
+            journal._fd = -1
+    _forget(plant)
     for lock in plant._locks:
         lock.release()
-    os.close(plant.day.journal._fd)
+
+
+def _forget(plant: TickerPlant) -> None:
     for table in plant.day.tables:
-        table.segment.close()
+        with table._extending:
+            table.segment.close()
     for latest in plant.day.latest:
         latest.segment.close()
 

@@ -157,7 +157,7 @@ class Taking(RuleBasedStateMachine):
 
 
 TestTaking = Taking.TestCase
-TestTaking.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestTaking.settings = settings(max_examples=80, stateful_step_count=30)
 
 
 def intake(stage=STAGE):

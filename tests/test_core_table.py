@@ -103,7 +103,7 @@ class Appending(RuleBasedStateMachine):
 
 
 TestAppending = Appending.TestCase
-TestAppending.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestAppending.settings = settings(max_examples=60, stateful_step_count=20)
 
 
 @given(st.data())

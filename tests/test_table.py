@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from core_processes import DATE, HEADS, MIXED, expected, extend, opened
 from fix_core import finished
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tickplant import segment
@@ -43,7 +43,7 @@ def test_rows_are_there_when_they_are_committed_whenever_the_writer_dies(plant_n
     r = random.Random(4)
     _, _, table = filled(plant_name, 1)
     readers = [start("watch_table", plant_name, ROWS) for _ in range(2)]
-    for seed, goal in enumerate(sorted(r.randrange(ROWS) for _ in range(12))):
+    for seed, goal in enumerate(sorted(r.randrange(ROWS) for _ in range(8))):
         process = start("write_table", plant_name, ROWS, seed)
         while len(table) < goal and process.poll() is None:
             os.sched_yield()
@@ -57,7 +57,7 @@ def test_rows_are_there_when_they_are_committed_whenever_the_writer_dies(plant_n
     same(table, ROWS)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 @given(batches=st.lists(st.integers(0, 300), max_size=8), wanted=st.integers(1, 80))
 def test_last_rows_are_what_a_scan_finds(plant_name, batches, wanted):
     segment.remove(f"tp.{plant_name}.{DATE}.mixed")
@@ -234,7 +234,7 @@ ODD = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 @given(
     key=st.sampled_from(["schema", "max_rows", "instruments_max", "head", "prev", "offsets"]),
     value=ODD, drop=st.booleans(), table=st.sampled_from(["name", "number", "columns"]),

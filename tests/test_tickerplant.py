@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fix_plant import admin, check_claims, events, rows_of, until
+from tests.fix_plant import admin, check_claims, crashed, events, rows_of, until
 from tests.test_ingress import SAME_PLANT
 from tickplant import segment, wire
 from tickplant.clock import date_after
@@ -83,8 +83,7 @@ def test_a_disk_that_can_not_sync_ends_the_plant(plant, raw, monkeypatch):
     monkeypatch.setattr("tickplant.journal.os.fdatasync", broken)
     raw.send(raw.trades(3))
     with pytest.raises(JournalError, match="Input/output"):
-        until(lambda: False, turning=plant.turn)
-    monkeypatch.undo()
+        raw.settle(lambda: False)
 
 
 def test_the_operator_can_end_the_day(plant, raw):
@@ -171,10 +170,7 @@ def test_endpoints_that_can_not_be_had_are_refused(site):
     plant = TickerPlant(cfg)
     with pytest.raises(ConfigError, match="plaintext"):
         plant.open()
-    for socket in (plant.sub, plant.router, plant.admin):
-        socket.close(linger=0)
-    for lock in plant._locks:
-        lock.release()
+    crashed(plant)
 
 
 def test_the_status_counts_rows_and_feeds(plant, raw):

@@ -13,6 +13,7 @@ the schema), and the words, each on a line of its own:
 `tp.<plant>.ntf` holds the sleepers flag, the one word that readers may write.
 """
 
+import time
 from pathlib import Path
 
 from tickplant import segment
@@ -70,6 +71,21 @@ class Control:
         block = segment.attach(_block(plant))
         segment.description(block, MAGIC)
         return cls(plant, block, segment.attach(_flag(plant), writable=True), own=False)
+
+    @classmethod
+    def wait(cls, plant: str, patience_s: float = 30.0) -> "Control":
+        """Attach, once there is an open trading date. Raises NotRunning if there is none in time."""
+        end = monotonic_ns() + int(patience_s * SECOND_NS)
+        while True:
+            try:
+                control = cls.attach(plant)
+                if control.date.load():
+                    return control
+            except NotRunning:
+                pass
+            if monotonic_ns() > end:
+                raise NotRunning(f"no ticker plant of {plant} has begun a trading date; start it first")
+            time.sleep(0.02)
 
     @property
     def schema(self) -> Schema:

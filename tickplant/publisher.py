@@ -54,7 +54,7 @@ class Publisher:
 
     def open(self) -> None:
         """Index what the newest journal has, take the endpoints. Raises NotRunning without a plant."""
-        self.control = Control.attach(self.config.plant.name)
+        self.control = Control.wait(self.config.plant.name)
         self.registry = RegistryReader(self.config.registry_dir)
         self.trading_date = int(self.control.date.load())
         self.day = self._index(self.trading_date)

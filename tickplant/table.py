@@ -221,9 +221,9 @@ class SharedTable:
             raise SegmentError(f"{self.segment.name} has a header that is not sound: {e}") from None
         self.trading_date = trading_date
         self.committed = core.Word(self.segment.map, COMMITTED)
-        if len(self) > self.max_rows:
+        if self.committed.load() > self.max_rows:
             raise SegmentError(
-                f"{self.segment.name} counts {len(self)} rows, more than it can have"
+                f"{self.segment.name} counts {self.committed.load()} rows, more than it can have"
             )
         self._state = core.Word(self.segment.map, STATE)
         self._whole = {

@@ -20,12 +20,6 @@ from tickplant.instruments import Instruments
 from tickplant.subscriber import subscribe
 
 
-def register(cli: click.Group) -> None:
-    """Add the commands of this module."""
-    for command in (status_command, tail, decode, eod, config):
-        cli.add_command(command)
-
-
 @click.command("status")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_context

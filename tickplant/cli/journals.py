@@ -1,4 +1,4 @@
-"""The commands about stored data: journal ls, verify, dump, repair; hdb init, verify."""
+"""The commands about journals: ls, verify, dump, repair."""
 
 from pathlib import Path
 
@@ -7,16 +7,7 @@ import click
 from tickplant import config, repair, wire
 from tickplant._core import core
 from tickplant.errors import NotRunning
-from tickplant.hdb.loader import connect
-from tickplant.hdb.proof import prove
 from tickplant.journal import JournalReader, durable_position, segments
-from tickplant.registry import RegistryReader
-
-
-def register(cli: click.Group) -> None:
-    """Add the commands of this module."""
-    cli.add_command(journal)
-    cli.add_command(hdb)
 
 
 @click.group()
@@ -88,40 +79,3 @@ def journal_dump(path: Path | None, which: str, first: int, frames: int) -> None
 def journal_repair(path: Path | None, which: str, accept_loss: bool) -> None:
     """Cut damaged bytes out of a journal, keeping the old files aside. The plant must not be running."""
     click.echo(repair.repair(_folders(path, which)[0], accept_loss))
-
-
-@click.group()
-def hdb() -> None:
-    """The historical database in PostgreSQL."""
-
-
-@hdb.command("init")
-@click.pass_obj
-def hdb_init(path: Path | None) -> None:
-    """Make the tables and views; may be run again and again."""
-    settings = config.load(path)
-    history, server = connect(settings)
-    try:
-        history.init()
-        click.echo(f"the tables of {settings.plant.name} are there")
-    finally:
-        history.close()
-        if server:
-            server.stop()
-
-
-@hdb.command("verify")
-@click.argument("date", type=int, metavar="YYYYMMDD")
-@click.pass_context
-def hdb_verify(context: click.Context, date: int) -> None:
-    """Prove a sealed trading date again; exit status 1 if it is not complete."""
-    settings = config.load(context.obj)
-    history, server = connect(settings)
-    try:
-        verdict = prove(settings, history, RegistryReader(settings.registry_dir), date)
-        click.echo(f"{date}: {verdict.summary()}")
-    finally:
-        history.close()
-        if server:
-            server.stop()
-    context.exit(0 if verdict.complete else 1)

@@ -150,6 +150,7 @@ class Feed:
     def _pace(self) -> None:
         """Wait until the plant is near enough. Only before rows are touched: the lock is given up here."""
         while not self._failed and self._ahead() and not self.stopping.is_set():
+            self.beat()  # a plant that is away is no hang of ours
             self._room.wait(0.1)
         self._check()
 

@@ -11,6 +11,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from tickplant import service
 from tickplant.clock import SECOND_NS, now_ns
 from tickplant.config import Config
 from tickplant.errors import CaptureError, ConfigError
@@ -22,6 +25,8 @@ from tickplant.feed.simulated import Simulation
 Handler = Callable[..., None]
 
 SIMULATED_TURN_S = 0.01
+DRAIN_S = 30.0
+"""How long a finished feed waits for the plant to take the rest; what is left stays in the outbox."""
 
 
 def simulated(
@@ -45,6 +50,7 @@ def simulated(
         if events > 0:
             made += events
             for table, rows in simulation.batch(events, max(now, simulation.now_ns + events)):
+                rows["ts_recv"] = np.maximum(now_ns(), rows["ts_event"])
                 feed.append(table, rows)
 
 
@@ -102,3 +108,18 @@ def prepare(config: Config, name: str) -> tuple[Feed, Callable[[], None]]:
     except TypeError as e:
         raise ConfigError(f"feeds.{name}.options: {e}") from None
     return feed, lambda: handler(feed, **settings.options)
+
+
+def run_feed(config: Config, name: str) -> None:
+    """Run a feed handler as a process of its own, until it is done or told to stop."""
+    feed, handler = prepare(config, name)
+    pulse = service.Pulse(f"feed-{name}", config.status_dir, lambda: {"rows_published": feed.rows_published})
+    service.stop_signals(feed.stopping.set)
+    with feed:
+        feed.beat = pulse.beat
+        service.notify("READY=1")
+        handler()
+        service.notify("STOPPING=1")
+        pulse.write("draining")
+        feed.drained(DRAIN_S)
+    pulse.write("finished")

@@ -100,7 +100,8 @@ class Itch50(Capture):
             zone = zoneinfo.ZoneInfo(timezone)
         except (zoneinfo.ZoneInfoNotFoundError, ValueError):
             raise CaptureError(f"there is no time zone {timezone!r}, to read {self.path}") from None
-        self.date = date or date_in_name(self.path) or datetime.datetime.fromtimestamp(now_ns() // 1_000_000_000, zone).date()
+        today = datetime.datetime.fromtimestamp(now_ns() // 1_000_000_000, zone).date()
+        self.date = date or date_in_name(self.path) or today
         midnight = datetime.datetime.combine(self.date, datetime.time(), zone)
         self.midnight_ns = int(midnight.timestamp()) * 1_000_000_000
         self._decoder = ItchDecoder(self.midnight_ns)

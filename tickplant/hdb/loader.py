@@ -57,10 +57,10 @@ class Loader:
 
     def open(self) -> None:
         """Start or reach PostgreSQL, make the tables. Raises HistoryError if it refuses."""
-        self.control = Control.attach(self.config.plant.name)
-        self.registry = RegistryReader(self.config.registry_dir)
         self.history, self.server = connect(self.config)
         self.history.init()
+        self.control = Control.wait(self.config.plant.name)
+        self.registry = RegistryReader(self.config.registry_dir)
 
     def turn(self) -> bool:
         """One turn; True if rows were loaded."""

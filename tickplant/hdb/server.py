@@ -281,6 +281,7 @@ class Identity:
             stdout=out,
             stderr=subprocess.STDOUT,
             cwd="/",
+            env={k: v for k, v in os.environ.items() if k != "NOTIFY_SOCKET"},  # it is not the service
             start_new_session=True,
             user=self.uid if change else None,
             group=self.gid if change else None,

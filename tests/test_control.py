@@ -1,0 +1,120 @@
+import os
+import subprocess
+
+import pytest
+
+from tickplant import control, segment
+from tickplant.clock import monotonic_ns
+from tickplant.control import Control
+from tickplant.errors import NotRunning, SegmentError
+from tickplant.schema import Schema, declare
+
+SCHEMA = Schema([declare("trade", 1, {"price": "f8"}), declare("quote", 2, {"bid": "f8"})])
+WORDS = ("date", "heartbeat", "written", "durable", "pid")
+
+
+def test_words_that_the_plant_stores_are_read_by_others(plant_name):
+    own = Control.create(plant_name, SCHEMA)
+    other = Control.attach(plant_name)
+    for number, name in enumerate(WORDS, 1 << 40):
+        getattr(own, name).store(number)
+    assert [getattr(other, name).load() for name in WORDS] == list(range(1 << 40, (1 << 40) + 5))
+    assert other.schema.describe() == SCHEMA.describe()
+
+
+def test_readers_may_write_nothing_but_the_sleepers_flag(plant_name):
+    own = Control.create(plant_name, SCHEMA)
+    other = Control.attach(plant_name)
+    for name in WORDS:
+        with pytest.raises(TypeError, match="for reading"):
+            getattr(other, name).store(1)
+    with pytest.raises(TypeError, match="for reading"):
+        other.bell.ring()
+    assert other.bell.wait_above(other.written, 0, 0) == 0
+    modes = [(segment.SHM / f"tp.{plant_name}.{x}").stat().st_mode & 0o777 for x in ("ctl", "ntf")]
+    assert modes == [0o640, 0o660]
+    assert own.written.load() == 0
+
+
+def test_a_ring_wakes_who_waits_for_a_word(plant_name):
+    own = Control.create(plant_name, SCHEMA)
+    other = Control.attach(plant_name)
+    own.written.store(5)
+    own.bell.ring()
+    assert other.bell.wait_above(other.written, 0, 10_000_000_000) == 5
+
+
+def test_a_sound_block_of_the_same_schema_is_taken_over(plant_name):
+    Control.create(plant_name, SCHEMA).written.store(77)
+    reader = Control.attach(plant_name)
+    again = Control.create(plant_name, SCHEMA)
+    assert again.written.load() == 77
+    again.written.store(78)
+    assert reader.written.load() == 78
+
+
+@pytest.mark.parametrize("damage", ["schema", "header", "flag", "size"])
+def test_a_block_that_is_not_sound_is_made_anew(plant_name, damage):
+    Control.create(plant_name, SCHEMA).written.store(77)
+    block = segment.SHM / f"tp.{plant_name}.ctl"
+    schema = SCHEMA
+    if damage == "schema":
+        schema = Schema(list(SCHEMA)[:1])
+    elif damage == "header":
+        content = bytearray(block.read_bytes())
+        content[1030] ^= 1
+        block.write_bytes(content)
+    elif damage == "flag":
+        segment.remove(f"tp.{plant_name}.ntf")
+    else:
+        os.truncate(block, 100)
+    fresh = Control.create(plant_name, schema)
+    assert fresh.written.load() == 0
+    assert Control.attach(plant_name).schema.describe() == schema.describe()
+
+
+def test_without_a_block_nothing_runs(plant_name):
+    with pytest.raises(NotRunning):
+        Control.attach(plant_name)
+    Control.create(plant_name, SCHEMA)
+    segment.remove(f"tp.{plant_name}.ntf")
+    with pytest.raises(NotRunning):
+        Control.attach(plant_name)
+
+
+def test_a_damaged_block_is_refused(plant_name):
+    Control.create(plant_name, SCHEMA)
+    block = segment.SHM / f"tp.{plant_name}.ctl"
+    content = bytearray(block.read_bytes())
+    content[0] ^= 1
+    block.write_bytes(content)
+    with pytest.raises(SegmentError, match="not what it should be"):
+        Control.attach(plant_name)
+
+
+def test_a_plant_is_running_stalled_dead_or_stopped(plant_name):
+    own = Control.create(plant_name, SCHEMA)
+    other = Control.attach(plant_name)
+    assert other.state() == "stopped"
+    own.pid.store(os.getpid())
+    own.heartbeat.store(monotonic_ns())
+    assert other.state() == "running"
+    own.heartbeat.store(monotonic_ns() - control.STALE_NS - 1)
+    assert other.state() == "stalled"
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    own.pid.store(gone.pid)
+    assert other.state() == "dead"
+    own.pid.store(0)
+    assert other.state() == "stopped"
+
+
+def test_removing_all_leaves_other_plants_alone(plant_name):
+    Control.create(plant_name, SCHEMA)
+    neighbour = Control.create(plant_name + "x", SCHEMA)
+    try:
+        assert control.remove_all(plant_name) == [f"tp.{plant_name}.ctl", f"tp.{plant_name}.ntf"]
+        assert control.remove_all(plant_name) == []
+        assert Control.attach(neighbour.plant).state() == "stopped"
+    finally:
+        control.remove_all(plant_name + "x")

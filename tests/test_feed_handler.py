@@ -1,0 +1,302 @@
+"""The feed: what is published gets into the plant, whatever happens to either process on the way."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from tests.fix_plant import check_claims, events, journaled, killed, rows_of, trades, until
+from tickplant import wire
+from tickplant.errors import AlreadyRunning, ConfigError, JournalError, SchemaError
+from tickplant.feed import handler
+from tickplant.feed.outbox import Outbox
+
+
+def arrived(feed, plant):
+    """All that was published is in the plant, and acknowledged."""
+    until(lambda: feed.drained(0.0), turning=plant.turn)
+    plant.commit()
+
+
+def ids(plant):
+    return rows_of(plant.config, plant.day.trading_date, "trade")["trade_id"].tolist()
+
+
+def test_rows_published_one_by_one_and_by_array_are_the_same(site, plant, cfg):
+    feed = site.feed(cfg)
+    code = feed.instrument("XTST", "A", tick_size=0.5)
+    rows = trades(cfg.schema["trade"], 0, 2500, code)
+    names = [n for n in rows.dtype.names if n not in ("ts_recv", "ts_plant", "feed")]
+    for row in rows.tolist():
+        feed.trade(**{n: v for n, v in zip(rows.dtype.names, row, strict=True) if n in names})
+    feed.append("trade", rows)
+    arrived(feed, plant)
+    found = rows_of(cfg, plant.day.trading_date, "trade")
+    assert (found["ts_recv"] > 0).all()
+    found["ts_recv"] = found["ts_plant"] = 0
+    assert found[:2500].tobytes() == found[2500:].tobytes()
+    assert feed.rows_published == 5001
+    check_claims(plant)
+
+
+@pytest.mark.parametrize("batch_rows", [1, 2, 1000])
+def test_definitions_come_before_their_use(site, plant, cfg, batch_rows):
+    feed = site.feed(cfg, batch_rows=batch_rows)
+    for n in range(30):
+        code = feed.instrument("XTST", f"S{n % 11}")
+        feed.trade(instrument=code, trade_id=n)
+        feed.quote(instrument=code, bid_price=n)
+    arrived(feed, plant)
+    defined = set()
+    for head, payload in journaled(cfg, plant.day.trading_date):
+        if head.kind == wire.ROWS and head.feed:
+            rows = cfg.schema.numbered(head.table).rows(payload)
+            if head.table == 1:
+                defined |= set(rows["instrument"].tolist())
+            assert set(rows["instrument"].tolist()) <= defined
+    assert events(cfg, plant.day.trading_date, "undefined") == []
+    assert ids(plant) == list(range(30))
+    check_claims(plant)
+
+
+def test_definitions_come_first_wherever_their_table_is_declared(site, cfg):
+    tables = dict(cfg.content["tables"])
+    tables["instrument"] = tables.pop("instrument")
+    cfg = site.configured()
+    content = dict(cfg.content) | {"tables": tables}
+    cfg = type(cfg)(content, cfg.path)
+    plant = site.ticker_plant(cfg)
+    feed = site.feed(cfg)
+    feed.trade(instrument=feed.instrument("XTST", "A"), trade_id=0)
+    arrived(feed, plant)
+    assert rows_of(cfg, plant.day.trading_date, "trade")["instrument"].tolist() == [1]
+    assert events(cfg, plant.day.trading_date, "undefined") == []
+
+
+def test_a_definition_row_is_about_the_instrument_it_defines(site, plant, cfg):
+    feed = site.feed(cfg)
+    rows = cfg.schema["instrument"].empty(2)
+    rows["code"], rows["venue"], rows["symbol"] = [5, 6], b"XTST", [b"FIVE", b"SIX"]
+    feed.append("instrument", rows)
+    assert feed.instrument("XTST", "FIVE") == 5
+    assert feed.instrument("XTST", "NEXT") == 7
+    feed.append("trade", trades(cfg.schema["trade"], 0, 1, 6))
+    arrived(feed, plant)
+    numbers = rows_of(cfg, plant.day.trading_date, "instrument")["instrument"].tolist()
+    assert [plant.registry.instruments[n] for n in numbers] == ["XTST:FIVE", "XTST:SIX", "XTST:NEXT"]
+    assert rows_of(cfg, plant.day.trading_date, "trade")["instrument"].tolist() == [2]
+    check_claims(plant)
+
+
+@pytest.mark.parametrize(
+    ("venue", "symbol"),
+    [("", "A"), ("X", ""), ("X" * 17, "A"), ("X", "A" * 49), ("X", "ä" * 25), ("X:Y", "A"), ("X", "\ud800")]
+    + [("X", "a\0")],
+)
+def test_names_that_can_not_be_are_refused(site, cfg, venue, symbol):
+    feed = site.feed(cfg)
+    with pytest.raises(SchemaError):
+        feed.instrument(venue, symbol)
+    assert feed.instrument("X", "A") == 1
+
+
+def test_what_is_not_declared_or_does_not_fit_is_refused_and_the_feed_goes_on(site, plant, cfg):
+    feed = site.feed(cfg)
+    with pytest.raises(AttributeError):
+        _ = feed.nonsense
+    for wrong in (
+        lambda: feed.row("nonsense"),
+        lambda: feed.append("nonsense", np.zeros(1, [("a", "i8")])),
+        lambda: feed.trade(colour=1),
+        lambda: feed.trade(price="1"),
+        lambda: feed.trade(side="BUY"),
+        lambda: feed.append("trade", np.zeros(1, [("colour", "i8")])),
+        lambda: feed.append("trade", np.zeros(3)),
+        lambda: feed.append("instrument", cfg.schema["instrument"].empty(1)),
+        lambda: feed.instrument("X", "A", colour=1),
+    ):
+        with pytest.raises(SchemaError):
+            wrong()
+    feed.trade(trade_id=0)
+    arrived(feed, plant)
+    assert ids(plant) == [0]
+    check_claims(plant)
+
+
+def test_a_feed_that_is_not_configured_can_not_be(cfg):
+    with pytest.raises(ConfigError, match="three"):
+        handler.Feed(cfg, "three")
+
+
+def test_rows_go_out_soon_without_being_flushed(site, plant, cfg):
+    feed = site.feed(cfg)
+    feed.trade(trade_id=0)
+    until(lambda: plant.day.intake.session(1) == (feed.session, 1), turning=plant.turn)
+
+
+def test_what_was_published_while_no_plant_ran_is_delivered(site, cfg):
+    for first in (0, 100):
+        feed = site.feed(cfg)
+        feed.append("trade", trades(cfg.schema["trade"], first, 100))
+        assert not feed.drained(0.0)
+        feed.close(0.0)
+    feed = site.feed(cfg)
+    feed.append("trade", trades(cfg.schema["trade"], 200, 100))
+    plant = site.ticker_plant(cfg)
+    arrived(feed, plant)
+    assert ids(plant) == list(range(300))
+    check_claims(plant)
+
+
+def test_a_session_is_later_than_the_one_before_whatever_the_clock_says(site, plant, cfg, monkeypatch):
+    feed = site.feed(cfg)
+    feed.trade(trade_id=0)
+    arrived(feed, plant)
+    feed.close(0.0)
+    monkeypatch.setattr(handler, "now_ns", lambda: 1_000_000_000)
+    again = site.feed(cfg)
+    again.trade(trade_id=1)
+    arrived(again, plant)
+    assert again.session > feed.session
+    assert ids(plant) == [0, 1]
+
+
+def test_one_process_per_feed(site, cfg):
+    feed = site.feed(cfg)
+    with pytest.raises(AlreadyRunning, match="feed"):
+        handler.Feed(cfg, "one").open()
+    feed.close(0.0)
+    site.feed(cfg)
+    site.feed(cfg, "two")
+
+
+def test_an_outbox_that_is_full_stops_the_feed_with_an_error(site, cfg):
+    cfg = site.configured(outbox={"max_bytes": 100_000})
+    feed = site.feed(cfg)
+    with pytest.raises(JournalError, match="full"):
+        for first in range(0, 10_000, 100):
+            feed.append("trade", trades(cfg.schema["trade"], first, 100))
+    published = feed.rows_published
+    with pytest.raises(JournalError, match="full"):
+        feed.trade(trade_id=1)
+    feed.close(0.0)
+    plant = site.ticker_plant(cfg)
+    again = site.feed(cfg)
+    arrived(again, plant)
+    assert ids(plant) == list(range(published))
+    check_claims(plant)
+
+
+def test_a_paced_feed_waits_for_the_plant(site, plant, cfg, monkeypatch):
+    monkeypatch.setattr(handler, "WINDOW_BYTES", 1 << 18)
+    feed = site.feed(cfg, paced=True)
+    widest = []
+
+    def publish():
+        for first in range(0, 60_000, 500):
+            feed.append("trade", trades(cfg.schema["trade"], first, 500))
+            feed.quote(bid_price=first)  # stays in a batch, for the thread beside to send
+            widest.append(feed._outbox.waiting_bytes)
+
+    worker = threading.Thread(target=publish)
+    worker.start()
+    until(lambda: feed._outbox.waiting_bytes > 1 << 18)
+    until(lambda: not worker.is_alive(), turning=plant.turn)
+    arrived(feed, plant)
+    assert max(widest) < (1 << 18) + (1 << 17)
+    assert ids(plant) == list(range(60_000))
+    assert len(rows_of(cfg, plant.day.trading_date, "quote")) == 120
+    check_claims(plant)
+
+
+def test_a_paced_feed_that_is_told_to_stop_does_not_wait(site, cfg, monkeypatch):
+    monkeypatch.setattr(handler, "WINDOW_BYTES", 1000)
+    feed = site.feed(cfg, paced=True)
+    feed.stopping.set()
+    feed.append("trade", trades(cfg.schema["trade"], 0, 5000))
+    assert feed.rows_published == 5000
+
+
+def test_a_feed_too_far_ahead_is_fetched_from_its_outbox(site, plant, cfg, monkeypatch):
+    monkeypatch.setattr(handler, "WINDOW_BYTES", 50_000)
+    feed = site.feed(cfg)
+    feed.append("trade", trades(cfg.schema["trade"], 0, 30_000))
+    arrived(feed, plant)
+    assert ids(plant) == list(range(30_000))
+    check_claims(plant)
+
+
+def test_many_threads_may_publish(site, plant, cfg):
+    feed = site.feed(cfg, batch_rows=7)
+
+    def publish(first):
+        for n in range(first, first + 500):
+            feed.trade(instrument=feed.instrument("XTST", f"S{n % 50}"), trade_id=n)
+
+    workers = [threading.Thread(target=publish, args=(n * 1000,)) for n in range(3)]
+    for worker in workers:
+        worker.start()
+    until(lambda: not any(w.is_alive() for w in workers), turning=plant.turn)
+    arrived(feed, plant)
+    rows = rows_of(cfg, plant.day.trading_date, "trade")
+    for n in range(3):
+        mine = [i for i in rows["trade_id"].tolist() if i // 1000 == n]
+        assert mine == list(range(n * 1000, n * 1000 + 500))
+    names = [plant.registry.instruments[i] for i in rows["instrument"].tolist()]
+    assert names == [f"XTST:S{i % 50}" for i in (rows["trade_id"] % 1000 + rows["trade_id"] // 1000 * 1000)]
+    check_claims(plant)
+
+
+KILLED = """
+import sys
+from tests.fix_plant import trades
+from tickplant import config
+from tickplant.feed.handler import Feed
+cfg = config.load(sys.argv[1])
+feed = Feed(cfg, "one")
+feed.open()
+code = feed.instrument("XTST", "A")
+first = int(sys.argv[2])
+while True:
+    feed.append("trade", trades(cfg.schema["trade"], first, 50, code))
+    first += 50
+"""
+
+
+def kept_in_outbox(cfg):
+    """The number after the last trade in the outbox, or acknowledged before."""
+    box = Outbox(cfg.outbox_dir("one"), "one", cfg.outbox.segment_bytes, 1 << 40)
+    box.open()
+    more, last, place = True, 0, (0, 0)
+    while more:
+        frames, more = box.fetch(place, 1 << 22)
+        at = 0
+        while at < len(frames):
+            head = wire.header(frames, at)
+            place = head.session, head.seq + head.count
+            if head.table == cfg.schema["trade"].number:
+                rows = cfg.schema["trade"].rows(frames[at + 80 : at + 80 + head.size])
+                last = int(rows["trade_id"][-1]) + 1
+            at += wire.HEADER_SIZE + head.size
+    box.close()
+    return last
+
+
+def test_a_feed_killed_again_and_again_loses_nothing_that_was_in_its_outbox(site, plant, cfg):
+    first = 0
+    for round_ in range(3):
+        process = site.python("-c", KILLED, str(cfg.path), str(first))
+        had = plant.day.intake.session(1)[0]
+        until(lambda had=had: plant.day.intake.session(1)[0] > had, turning=plant.turn)
+        for _ in range(20 * round_):
+            plant.turn()
+        killed(process)
+        first = max(kept_in_outbox(cfg), first)
+    feed = site.feed(cfg)
+    feed.append("trade", trades(cfg.schema["trade"], first, 10))
+    arrived(feed, plant)
+    rows = rows_of(cfg, plant.day.trading_date, "trade")
+    assert rows["trade_id"].tolist() == list(range(first + 10))
+    assert rows["price"].tobytes() == trades(cfg.schema["trade"], 0, first + 10)["price"].tobytes()
+    assert events(cfg, plant.day.trading_date, "gap") == []
+    check_claims(plant)

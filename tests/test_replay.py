@@ -1,0 +1,93 @@
+"""Rows by number out of a journal, from any row, in answers of bounded size."""
+
+from contextlib import closing
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tickplant import wire
+from tickplant._core import core
+from tickplant.errors import FrameError
+from tickplant.journal import JournalWriter
+from tickplant.replay import ReplayIndex
+
+ROW = 32
+
+frames = st.lists(
+    st.tuples(st.integers(1, 3), st.integers(1, 5), st.sampled_from([1, 900])), max_size=60
+)
+
+
+def written(folder, plan, segment_bytes=1 << 17):
+    """A journal of frames (table, count, rows' size) and its writer; the first row of each frame."""
+    journal = JournalWriter(folder, {"what": "test"}, segment_bytes)
+    list(journal.recover())
+    rows, firsts = {}, []
+    for table, count, size in plan:
+        row = rows.get(table, 0)
+        journal.append_frame(
+            wire.ROWS, bytes(count * size * ROW), table=table, row=row, count=count
+        )
+        firsts.append((table, row, count))
+        rows[table] = row + count
+    return journal, rows, firsts
+
+
+def places(blob):
+    heads = [wire.header(blob, o) for o, *_ in core.index(blob).tolist()]
+    return [(h.table, h.row, h.count) for h in heads]
+
+
+@settings(deadline=None, max_examples=60)
+@given(plan=frames, table=st.integers(1, 4), row=st.integers(0, 200), limit=st.sampled_from([0, 5000, 1 << 20]))
+def test_from_any_row_on(tmp_path_factory, plan, table, row, limit):
+    folder = tmp_path_factory.mktemp("journal")
+    journal, rows, firsts = written(folder, plan)
+    with closing(journal), closing(ReplayIndex(folder)) as index:
+        while index.follow():
+            pass
+        assert index.rows == rows
+        found, at = [], row
+        while blob := index.fetch(table, at, limit):
+            new = places(blob)
+            assert len(new) == 1 or len(blob) <= limit
+            found += new
+            at = new[-1][1] + new[-1][2]
+        assert found == [f for f in firsts if f[0] == table and f[1] + f[2] > row]
+
+
+def test_what_is_being_written_is_followed_up_to_the_bound(tmp_path):
+    journal, rows, _ = written(tmp_path, [(1, 1, 1)] * 5)
+    index = ReplayIndex(tmp_path)
+    with closing(journal), closing(index):
+        bound = journal.position
+        journal.append_frame(wire.ROWS, bytes(ROW), table=1, row=5, count=1)
+        while index.follow(bound):
+            pass
+        assert index.rows == {1: 5}
+        assert index.fetch(1, 5, 1 << 20) == b""
+        assert len(places(index.fetch(1, 0, 1 << 20))) == 5
+        assert index.follow(journal.position)
+        assert index.rows == {1: 6}
+        assert places(index.fetch(1, 5, 1 << 20)) == [(1, 5, 1)]
+        assert rows == {1: 5}
+
+
+def test_the_seal_ends_it(tmp_path):
+    journal, *_ = written(tmp_path, [(1, 1, 1)])
+    with closing(journal), closing(ReplayIndex(tmp_path)) as index:
+        index.follow()
+        assert not index.sealed
+        journal.append_frame(wire.SEAL, b"\x82\xa4rows\x80\xa6claims\x80")
+        index.follow()
+        assert index.sealed
+        journal.append_frame(wire.SEAL, b"\x80")
+        with pytest.raises(FrameError):
+            index.follow()
+
+
+def test_a_journal_that_is_not_there_has_no_rows(tmp_path):
+    with closing(ReplayIndex(tmp_path / "none")) as index:
+        assert index.follow() == b""
+        assert index.fetch(1, 0, 1000) == b""

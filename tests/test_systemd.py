@@ -1,0 +1,298 @@
+"""The systemd units: what they say, and what they do on a machine of their own (systemd_machine.py)."""
+
+import configparser
+import json
+import re
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import pytest
+
+from tests.fix_plant import Site, until
+from tests.systemd_machine import CHECKOUT, Machine, Unavailable
+from tickplant import config
+from tickplant.cli.main import cli
+from tickplant.feed import handler
+
+UNITS = CHECKOUT / "systemd"
+SERVICES = sorted(UNITS.glob("*.service"))
+TARGET = "tickplant.target"
+PLANT, PUBLISHER = "tickplant-tickerplant.service", "tickplant-publisher.service"
+HDB, FEED = "tickplant-hdb.service", "tickplant-feed@sim.service"
+ALL = [PLANT, PUBLISHER, HDB, FEED]
+EXPOSURE_MAX = 3.0
+
+each_service = pytest.mark.parametrize("service", SERVICES, ids=lambda p: p.name)
+needs_analyze = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze")
+
+
+def settings(service: Path) -> dict[str, list[str]]:
+    """What a unit file sets, by key."""
+    found: dict[str, list[str]] = {}
+    for line in service.read_text().splitlines():
+        key, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found.setdefault(key, []).append(value)
+    return found
+
+
+# What they say.
+
+
+@needs_analyze
+def test_systemd_understands_every_line_of_every_unit(tmp_path: Path) -> None:
+    program = tmp_path / "tickplant"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    for unit in [*SERVICES, UNITS / TARGET]:
+        (tmp_path / unit.name).write_text(unit.read_text().replace("/usr/local/bin/tickplant", str(program)))
+    files = sorted(str(p) for p in tmp_path.glob("tickplant?*"))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *files], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@needs_analyze
+@each_service
+def test_a_service_is_exposed_little(service: Path) -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", str(service)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    level = re.search(r"exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert level, done.stderr
+    assert float(level[1]) < EXPOSURE_MAX
+
+
+@each_service
+def test_a_service_runs_a_command_that_there_is_with_the_configuration_that_is_read(service: Path) -> None:
+    (line,) = settings(service)["ExecStart"]
+    program, option, path, *words = line.split()
+    assert (program, option, path) == ("/usr/local/bin/tickplant", "--config", str(config.SYSTEM_FILE))
+    command: click.Command = cli
+    while isinstance(command, click.Group):
+        command = command.commands[words.pop(0)]
+    assert words == (["%i"] if "@" in service.name else [])
+    assert len([p for p in command.params if isinstance(p, click.Argument)]) == len(words)
+
+
+@each_service
+def test_a_service_may_write_where_the_default_configuration_has_it_write(service: Path) -> None:
+    said, default = settings(service), config.Plant()
+    assert [f"/var/lib/{n}" for n in said["StateDirectory"]] == [str(default.data_dir)]
+    assert [f"/run/{n}" for n in said["RuntimeDirectory"]] == [str(default.run_dir)]
+    assert said["RuntimeDirectoryPreserve"] == ["yes"]
+
+
+def test_all_services_have_the_same_user_and_the_same_sandbox() -> None:
+    parts = {re.search(r"^User=.*?(?=^\[Install)", s.read_text(), re.S | re.M)[0] for s in SERVICES}  # type: ignore[index]
+    assert len(parts) == 1
+
+
+@each_service
+def test_shared_memory_outlives_a_service(service: Path) -> None:
+    said = settings(service)
+    assert not {"DynamicUser", "PrivateIPC", "RemoveIPC", "InaccessiblePaths"} & set(said)
+
+
+@each_service
+def test_a_service_stops_with_the_target_but_not_with_the_ticker_plant(service: Path) -> None:
+    said = settings(service)
+    assert said["PartOf"] == [TARGET]
+    assert not {"Requires", "BindsTo", "Requisite", "Upholds"} & set(said)
+
+
+def test_all_unit_files_are_installed() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(CHECKOUT / "setup.cfg")
+    listed = setup["options.data_files"]["share/tickplant/systemd"].split()
+    assert sorted(listed) == sorted(f"systemd/{p.name}" for p in UNITS.iterdir())
+
+
+def test_a_paced_feed_that_waits_for_the_plant_still_feeds_its_watchdog(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = site.feed(site.configured(), paced=True)
+    rows = feed.config.schema["trade"].empty(1000)
+    monkeypatch.setattr(handler, "WINDOW_BYTES", 0)
+    feed.append("trade", rows)
+    beats: list[int] = []
+    feed.beat = lambda: beats.append(0)
+    waiting = threading.Thread(target=feed.append, args=("trade", rows))
+    waiting.start()
+    until(lambda: len(beats) > 2)
+    assert waiting.is_alive()
+    feed.stopping.set()
+    waiting.join()
+
+
+# What they do.
+
+
+class Plant:
+    """The plant on the machine."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+
+    def said(self, name: str) -> dict[str, Any]:
+        """What a process says of itself."""
+        path = self.machine.file(f"/run/tickplant/status/{name}.json")
+        try:
+            found: dict[str, Any] = json.loads(path.read_text())
+        except FileNotFoundError:
+            return {}
+        return found
+
+    def of(self, service: str) -> dict[str, Any]:
+        """What the process says that the service runs now; nothing if it has said nothing yet."""
+        name = service.removeprefix("tickplant-").removesuffix(".service").replace("@", "-")
+        said = self.said(name)
+        return said if said.get("pid") == self.machine.main_pid(service) else {}
+
+    def rows(self) -> int:
+        """Rows that the ticker plant that runs now has of the trading date."""
+        return sum(self.of(PLANT).get("rows", {}).values())
+
+    def flows(self) -> None:
+        """Rows come, and get as far as PostgreSQL and the network."""
+        rows = self.machine.until(self.rows, "rows")
+        self.machine.until(lambda: self.rows() > rows, "more rows")
+        for service, key in ((HDB, "loaded_bytes"), (PUBLISHER, "frames_sent")):
+            self.machine.until(lambda s=service, k=key: self.of(s).get(k, 0) > 0, key)
+            before = self.of(service)[key]
+            self.machine.until(lambda s=service, k=key, b=before: self.of(s).get(k, 0) > b, f"more {key}")
+
+    def pids(self, *but: str) -> dict[str, int]:
+        """The main process of each service, but for some."""
+        return {s: self.machine.main_pid(s) for s in ALL if s not in but}
+
+    def restarts(self, service: str) -> int:
+        return int(self.machine.show(service, "NRestarts"))
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    """A machine with these units and a simulated feed; the publisher's watchdog is impatient."""
+    content = msgspec.toml.decode(config.shipped().read_bytes())
+    options = {"rate": 10_000.0, "instruments": 50}
+    content["feeds"] = {"sim": {"id": 1, "handler": "simulated", "options": options}}
+    content["hdb"]["throwaway"] = True
+    content["hdb"]["chunk_ms"] = 100
+    content["plant"]["roll"] = f"{datetime.now(UTC) + timedelta(hours=6):%H:%M}"  # not while this runs
+    made = Machine()
+    try:
+        made.boot(
+            UNITS, msgspec.toml.encode(content), {PUBLISHER: "[Service]\nWatchdogSec=3\nLimitCORE=0\n"}
+        )
+        yield made
+    except Unavailable as e:
+        pytest.skip(str(e))
+    finally:
+        made.end()
+
+
+@pytest.fixture
+def plant(machine: Machine) -> Plant:
+    """The plant, up, with rows that flow."""
+    machine.do("systemctl", "start", TARGET, FEED)
+    plant = Plant(machine)
+    plant.flows()
+    return plant
+
+
+def test_after_the_start_of_the_target_every_service_is_up_and_says_how_it_is(
+    machine: Machine, plant: Plant
+) -> None:
+    assert [machine.show(s, "ActiveState") for s in [TARGET, *ALL]] == ["active"] * 5
+    assert [machine.show(s, "User") for s in ALL] == ["tickplant"] * 4
+    assert re.fullmatch(r"trading date \d{8}, [\d,]+ rows", machine.show(PLANT, "StatusText"))
+    assert all(machine.show(s, "StatusText") for s in ALL)
+    assert "reception only permitted" not in machine.ask("journalctl", "--no-pager")
+
+
+def test_a_member_of_the_group_reads_the_rows_and_nobody_else_does(machine: Machine, plant: Plant) -> None:
+    someone = ["setpriv", "--reuid=nobody", "--regid=nogroup"]
+    tail = ["tickplant", "tail", "quote", "-n", "5"]
+    member = machine.do(*someone, "--groups=tickplant", *tail)
+    assert len(member.splitlines()) == 5
+    assert machine.run(*someone, "--clear-groups", *tail).returncode != 0
+    seen = json.loads(machine.do(*someone, "--groups=tickplant", "tickplant", "status", "--json"))
+    assert (seen["state"], seen["problems"]) == ("running", [])
+
+
+def test_a_service_that_stops_takes_nothing_from_the_others(machine: Machine, plant: Plant) -> None:
+    others = plant.pids(PUBLISHER)
+    machine.do("systemctl", "stop", PUBLISHER)
+    assert machine.file("/run/tickplant/tickerplant.sock").is_socket()
+    assert machine.file("/run/tickplant/pg/.s.PGSQL.5432").is_socket()
+    machine.do("systemctl", "start", PUBLISHER)
+    plant.flows()
+    assert plant.pids(PUBLISHER) == others
+
+
+def test_a_publisher_that_hangs_is_restarted(machine: Machine, plant: Plant) -> None:
+    others, restarts, pid = plant.pids(PUBLISHER), plant.restarts(PUBLISHER), machine.main_pid(PUBLISHER)
+    machine.kill(PUBLISHER, signal.SIGSTOP)
+    machine.until(lambda: machine.main_pid(PUBLISHER) not in (0, pid), "the watchdog")
+    machine.until(lambda: machine.active(PUBLISHER), "another publisher")
+    plant.flows()
+    assert plant.restarts(PUBLISHER) == restarts + 1
+    assert plant.pids(PUBLISHER) == others
+    assert "Watchdog timeout" in machine.ask("journalctl", "--no-pager", "--unit", PUBLISHER)
+
+
+@pytest.mark.parametrize("service", [PLANT, PUBLISHER, HDB])
+def test_a_service_that_is_killed_under_load_is_back_and_the_others_never_left(
+    machine: Machine, plant: Plant, service: str
+) -> None:
+    others, restarts, pid = plant.pids(service), plant.restarts(service), machine.main_pid(service)
+    machine.kill(service, signal.SIGKILL)
+    machine.until(lambda: machine.main_pid(service) not in (0, pid), f"another {service}")
+    machine.until(lambda: machine.active(service), service)
+    plant.flows()
+    assert plant.restarts(service) == restarts + 1
+    assert plant.pids(service) == others
+
+
+def test_after_all_this_the_day_is_complete(machine: Machine, plant: Plant) -> None:
+    machine.kill(PLANT, signal.SIGKILL)
+    machine.until(lambda: machine.active(PLANT) and plant.of(PLANT).get("rows"), "another ticker plant")
+    machine.do("systemctl", "stop", FEED)
+    assert machine.show(FEED, "Result") == "success"
+    published = plant.said("feed-sim")
+    assert published["state"] == "finished"
+    sealed = re.match(r"sealed (\d{8});", machine.do("tickplant", "eod"))
+    assert sealed
+    path = machine.file(f"/var/lib/tickplant/proofs/{sealed[1]}.json")
+    machine.until(path.exists, "the proof")
+    proof = json.loads(path.read_text())
+    records = [r for r in proof["records"] if r["feed"] == 1]
+    places = [sum(r[p] for r in records) for p in ("published", "journaled", "shared_memory", "postgres")]
+    assert proof["complete"], proof
+    assert plant.restarts(FEED) == 0
+    assert places == [published["rows_published"]] * 4
+    assert plant.said("tickerplant")["feeds"]["sim"]["gaps"] == 0
+
+
+def test_the_stop_of_the_target_drains_and_ends_everything(machine: Machine, plant: Plant) -> None:
+    machine.do("systemctl", "stop", TARGET)
+    assert [machine.show(s, "ActiveState") for s in ALL] == ["inactive"] * 4
+    assert [machine.show(s, "Result") for s in ALL] == ["success"] * 4
+    assert machine.ask("ps", "-u", "tickplant", "-o", "pid=,args=") == ""
+    states = [plant.said(n)["state"] for n in ("feed-sim", "tickerplant", "publisher", "hdb")]
+    assert states == ["finished", "stopped", "stopped", "stopped"]
+    taken, published = plant.said("tickerplant")["feeds"]["sim"], plant.said("feed-sim")
+    assert taken["next_seq"] == published["rows_published"]
+    assert "Failed with result" not in machine.ask(
+        "journalctl", "--no-pager", "--grep", "Failed with result 'timeout'"
+    )
