@@ -26,14 +26,13 @@ def feed(connection: Connection, path: str) -> None:
     """Child: on a number publish so many rows, each with the time at which it was due as its ts_event."""
     settings = config.load(path)
     with Feed(settings, harness.FEED) as handler:
-        row = settings.schema["trade"].empty(1)
-        row["instrument"] = handler.instrument("XBEN", "S1")
+        code = handler.instrument("XBEN", "S1")
         handler.drained(harness.PATIENCE_S)
         connection.send("ready")
         while True:
             for due in harness.beats(connection.recv(), INTERVAL_NS):
-                row["ts_event"] = due
-                handler.append("trade", row)
+                handler.row("trade", ts_event=due, instrument=code, price=187.32, size=100.0, side=b"B")
+                handler.flush()
 
 
 def read(connection: Connection, plant: str) -> None:

@@ -224,11 +224,13 @@ def beats(count: int, interval_ns: int) -> Iterator[int]:
 
 def tell(
     name: str, ours: Sequence[float], limit: Sequence[float], unit: str, goal: float | None = None, *,
-    at_most: bool = False, digits: int = 0, **more: Any,
+    at_most: bool = False, absolute: bool = False, digits: int = 0, **more: Any,
 ) -> None:  # fmt: skip
-    """Print a result. `goal`: of the ratio of the medians; met if that is at least, or at most, so much."""
+    """Print a result. `goal`: for the ratio of the medians, or for ours itself if `absolute`; met if that is
+    at least, or at most, so much."""
     median, most = statistics.median(ours), statistics.median(limit)
     ratio = median / most
+    judged = median if absolute else ratio
     result: dict[str, Any] = {
         "name": name,
         "ours": round(median, digits or None),
@@ -236,7 +238,7 @@ def tell(
         "unit": unit,
         "ratio": round(ratio, 3),
         "goal": goal,
-        "met": None if goal is None else ratio <= goal if at_most else ratio >= goal,
+        "met": None if goal is None else judged <= goal if at_most else judged >= goal,
         "rounds": len(ours),
         "ours_min": round(min(ours), digits or None),
         "ours_max": round(max(ours), digits or None),

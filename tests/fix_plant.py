@@ -265,9 +265,7 @@ class RawFeed:
 
     def beat(self) -> bytes:
         """A heartbeat that says what has been made."""
-        beat: bytes = core.seal(
-            b"", wire.HEARTBEAT, feed=self.number, session=self.session, seq=self.seq
-        )
+        beat: bytes = core.seal(b"", wire.HEARTBEAT, feed=self.number, session=self.session, seq=self.seq)
         return beat
 
     def send(self, *messages: bytes) -> None:

@@ -45,7 +45,7 @@ class Machine:
         """Start it. `dropins`: content by unit. Raises Unavailable if it can't be had."""
         if os.geteuid() != 0:
             raise Unavailable("needs root")
-        for tool in ("unshare", "nsenter", "pivot_root", "systemd-sysusers", "timeout"):
+        for tool in ("unshare", "nsenter", "setpriv", "pivot_root", "systemd-sysusers", "timeout"):
             if not shutil.which(tool):
                 raise Unavailable(f"there is no {tool}")
         if not Path("/lib/systemd/systemd").exists():
@@ -64,11 +64,12 @@ class Machine:
     def _start(self, units: Path) -> None:
         base = Path(sys.base_prefix)
         enter = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
+        # It ends in time, and with us, whatever becomes of us.
+        bounds = ["setpriv", "--pdeathsig", "TERM", "timeout", "-k", "2", str(LIFE_S)]
         namespaces = ["--pid", "--fork", "--mount", "--uts", "--ipc", "--net", "--cgroup", "--kill-child"]
         with (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                ["sh", "-c", enter, str(self.cgroup), "timeout", "-k", "2", str(LIFE_S), "unshare"]
-                + [*namespaces, "sh", str(INSIDE)],
+                ["sh", "-c", enter, str(self.cgroup), *bounds, "unshare", *namespaces, "sh", str(INSIDE)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env=_PATH | {
                     "WORK": str(self.folder / "work"),

@@ -125,7 +125,10 @@ class Taking(RuleBasedStateMachine):
             was, now = model.feeds[feed], fresh.session(feed)
             assert now == (was.session, was.next_seq)
             assert fresh.claims(feed) == was.claimed()
-            if any(self.model.feeds[feed].claims.values()) and was.session == self.native.session(feed)[0]:
+            if (
+                any(self.model.feeds[feed].claims.values())
+                and was.session == self.native.session(feed)[0]
+            ):
                 assert fresh.counters(feed) == self.native.counters(feed)
 
     @rule()
@@ -191,7 +194,9 @@ def test_a_message_longer_than_the_stage_is_refused_for_good():
     assert (i.take([pack([0], table=1, feed=1)], 0, 1), i.reason) == (0, core.MALFORMED)
 
 
-@given(st.binary(max_size=300), st.integers(0, 65535), st.integers(0, 65535), st.integers(0, 1 << 31))
+@given(
+    st.binary(max_size=300), st.integers(0, 65535), st.integers(0, 65535), st.integers(0, 1 << 31)
+)
 def test_restore_and_apply_survive_any_bytes(tail, table, feed, count):
     i = intake()
     data = core.seal(tail, oracle.ROWS, table=table, feed=feed, count=count) + tail

@@ -90,8 +90,16 @@ def test_a_definition_row_is_about_the_instrument_it_defines(site, plant, cfg):
 
 @pytest.mark.parametrize(
     ("venue", "symbol"),
-    [("", "A"), ("X", ""), ("X" * 17, "A"), ("X", "A" * 49), ("X", "ä" * 25), ("X:Y", "A"), ("X", "\ud800")]
-    + [("X", "a\0")],
+    [
+        ("", "A"),
+        ("X", ""),
+        ("X" * 17, "A"),
+        ("X", "A" * 49),
+        ("X", "ä" * 25),
+        ("X:Y", "A"),
+        ("X", "\ud800"),
+        ("X", "a\0"),
+    ],
 )
 def test_names_that_can_not_be_are_refused(site, cfg, venue, symbol):
     feed = site.feed(cfg)

@@ -98,13 +98,12 @@ def test_segments_are_named_by_position_and_say_whose_they_are(shm_folder):
 
 def test_reading_begins_at_any_frame_and_checks_the_chain_from_there(shm_folder):
     frames = filled(shm_folder, [bytes(30_000)] * 5 + [b"x"])
-    rows = [
-        (at, size)
-        for path in segments(shm_folder)
-        for at, size, kind, *_ in (core.index(path.read_bytes()) + [begins(path), *[0] * 6]).tolist()
-        if kind == wire.ROWS
-    ]
-    for number, (at, _) in enumerate(rows):
+    rows = []
+    for path in segments(shm_folder):
+        for at, _, kind, *_ in core.index(path.read_bytes()).tolist():
+            if kind == wire.ROWS:
+                rows.append(begins(path) + at)
+    for number, at in enumerate(rows):
         assert read_all(JournalReader(shm_folder, at)) == frames[number:]
         before = wire.header(frames[number]).prev_crc
         assert read_all(JournalReader(shm_folder, at, before)) == frames[number:]
@@ -219,7 +218,12 @@ def test_frames_missing_repeated_or_exchanged_break_the_chain(shm_folder, change
     frames = filled(shm_folder, [b"a", b"b", b"c", b"d"], synced=4 if durable else 1)
     (path,) = segments(shm_folder)
     lead = path.read_bytes()[: -sum(map(len, frames))]
-    order = {"missing": (0, 2, 3), "repeated": (0, 1, 1, 2, 3), "exchanged": (0, 2, 1, 3), "cut": (0,)}
+    order = {
+        "missing": (0, 2, 3),
+        "repeated": (0, 1, 1, 2, 3),
+        "exchanged": (0, 2, 1, 3),
+        "cut": (0,),
+    }
     path.write_bytes(lead + b"".join(frames[i] for i in order[change]))
     kept = 2 if change == "repeated" else 1
     if durable:
@@ -231,7 +235,7 @@ def test_frames_missing_repeated_or_exchanged_break_the_chain(shm_folder, change
 
 def test_damage_before_the_last_segment_is_refused_even_if_nothing_was_durable(shm_folder):
     filled(shm_folder, [bytes(40_000)] * 4, synced=None)
-    first, last = segments(shm_folder)
+    first, _ = segments(shm_folder)
     for damage in ("cut", "flip", "gone"):
         whole = first.read_bytes()
         if damage == "cut":
@@ -275,7 +279,9 @@ def test_the_durable_position_lags_and_never_leads(shm_folder, monkeypatch):
     """A sync covers every segment that the writer before may have left unsynced."""
     filled(shm_folder, [bytes(40_000)] * 6, synced=1)
     synced = []
-    monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    monkeypatch.setattr(
+        os, "fdatasync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+    )
     assert durable_position(shm_folder) < begins(segments(shm_folder)[1])
     journal, _ = writer(shm_folder)
     assert synced == [str(p) for p in segments(shm_folder)]

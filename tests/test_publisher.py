@@ -10,6 +10,7 @@ from tests.fix_plant import until
 from tests.test_ingress import SAME_PLANT
 from tickplant import sockets, wire
 from tickplant.clock import date_after
+from tickplant.control import Control
 from tickplant.errors import NotRunning
 from tickplant.publisher import Publisher
 from tickplant.schema import Schema
@@ -68,7 +69,8 @@ def received(sub, publisher, wanted):
     return frames
 
 
-def test_it_needs_a_plant(site, cfg):
+def test_it_needs_a_plant(cfg, monkeypatch):
+    monkeypatch.setattr(Control.wait.__func__, "__defaults__", (0.01,))
     with pytest.raises(NotRunning):
         Publisher(cfg).open()
 
@@ -160,9 +162,7 @@ def test_dates_that_are_not_there_are_an_error(publisher, dealer, date):
     assert str(date) in message["text"]
 
 
-def test_a_date_that_had_just_begun_when_it_was_asked_for_is_not_taken_for_all(
-    plant, raw, publisher, dealer
-):
+def test_a_date_that_had_just_begun_when_it_was_asked_for_is_not_taken_for_all(plant, raw, publisher, dealer):
     first = plant.day.trading_date
     second = date_after(first)
     plant.roll(second)

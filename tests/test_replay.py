@@ -14,9 +14,7 @@ from tickplant.replay import ReplayIndex
 
 ROW = 32
 
-frames = st.lists(
-    st.tuples(st.integers(1, 3), st.integers(1, 5), st.sampled_from([1, 900])), max_size=60
-)
+frames = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 5), st.sampled_from([1, 900])), max_size=60)
 
 
 def written(folder, plan, segment_bytes=1 << 17):
@@ -26,9 +24,7 @@ def written(folder, plan, segment_bytes=1 << 17):
     rows, firsts = {}, []
     for table, count, size in plan:
         row = rows.get(table, 0)
-        journal.append_frame(
-            wire.ROWS, bytes(count * size * ROW), table=table, row=row, count=count
-        )
+        journal.append_frame(wire.ROWS, bytes(count * size * ROW), table=table, row=row, count=count)
         firsts.append((table, row, count))
         rows[table] = row + count
     return journal, rows, firsts
@@ -40,7 +36,9 @@ def places(blob):
 
 
 @settings(deadline=None, max_examples=60)
-@given(plan=frames, table=st.integers(1, 4), row=st.integers(0, 200), limit=st.sampled_from([0, 5000, 1 << 20]))
+@given(
+    plan=frames, table=st.integers(1, 4), row=st.integers(0, 200), limit=st.sampled_from([0, 5000, 1 << 20])
+)
 def test_from_any_row_on(tmp_path_factory, plan, table, row, limit):
     folder = tmp_path_factory.mktemp("journal")
     journal, rows, firsts = written(folder, plan)

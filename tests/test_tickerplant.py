@@ -1,4 +1,4 @@
-"""The ticker plant: one per plant, acknowledging what is durable, serving its operator, tidying what is proven."""
+"""The ticker plant: alone, acknowledging what is durable, serving its operator, tidying what is proven."""
 
 import json
 import os
@@ -134,7 +134,12 @@ def test_tidying_drops_what_is_proven_and_nothing_else(site):
     proofs.mkdir()
     for date, complete in zip(dates, (True, False, True, True, True), strict=True):
         (proofs / f"{date}.json").write_text(json.dumps({"complete": complete}))
-    for name, text in (("notes.json", "{}"), ("00000000.json", "{"), ("20010101.json", "[]"), ("20010102.json", "7")):
+    for name, text in (
+        ("notes.json", "{}"),
+        ("00000000.json", "{"),
+        ("20010101.json", "[]"),
+        ("20010102.json", "7"),
+    ):
         (proofs / name).write_text(text)
     plant._tidy()
     there = [segment.names(segment_name(site.name, d, "trade")) != [] for d in dates]

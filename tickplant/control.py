@@ -84,7 +84,9 @@ class Control:
             except NotRunning:
                 pass
             if monotonic_ns() > end:
-                raise NotRunning(f"no ticker plant of {plant} has begun a trading date; start it first")
+                raise NotRunning(
+                    f"no ticker plant of {plant} has begun a trading date; start it first"
+                )
             time.sleep(0.02)
 
     @property

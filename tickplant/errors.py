@@ -73,6 +73,8 @@ class AlreadyRunning(TickplantError):
 class CaptureError(TickplantError):
     """A market-data capture can't be read."""
 
+    exit_code = 65
+
 
 class HistoryError(TickplantError):
     """PostgreSQL refused, is not there, or does not match."""

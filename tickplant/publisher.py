@@ -35,6 +35,8 @@ REPLY_BYTES = 1 << 22
 NAMES_PER_REPLY = 10_000
 REQUESTS_PER_TURN = 16
 INDEXES_MAX = 4
+INDEX_SLICE = 8
+"""Chunks of an old journal that are indexed per request."""
 
 
 class Publisher:
@@ -175,8 +177,11 @@ class Publisher:
                 raise RequestError(f"there is no journal of trading date {date}")
             self._keep(date, self._index(date))
         index = self._indexes[date]
-        while not index.sealed and index.follow(self._bound(date)):
-            pass
+        # A slice at a time: live rows must not wait for an old date. Who asks is told what is known so
+        # far, and asks again.
+        for _ in range(INDEX_SLICE):
+            if index.sealed or not index.follow(self._bound(date)):
+                break
         return index
 
     def status(self) -> dict[str, Any]:

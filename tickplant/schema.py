@@ -135,6 +135,8 @@ class Schema:
         self.tables = tuple(tables)
         self._by_name = {t.name: t for t in self.tables}
         self._by_number = {t.number: t for t in self.tables}
+        if not len(self._by_name) == len(self._by_number) == len(self.tables):
+            raise SchemaError("two tables have the same name or number")
 
     def __iter__(self) -> Iterator[Table]:
         return iter(self.tables)
@@ -171,11 +173,22 @@ class Schema:
         """The inverse of `describe`. Raises SchemaError on anything that is not a schema."""
         try:
             return cls(
-                Table(d["name"], int(d["number"]), _columns(d["name"], dict(d["columns"])))
+                Table(d["name"], _number(d), _columns(d["name"], dict(d["columns"])))
                 for d in described
             )
         except (KeyError, TypeError, ValueError, OverflowError) as e:
             raise SchemaError(f"not a schema description: {e!r}") from None
+
+
+def _number(described: Mapping[str, Any]) -> int:
+    number = int(described["number"])
+    _check_number(described["name"], number)
+    return number
+
+
+def _check_number(name: str, number: int) -> None:
+    if not 1 <= number <= TABLES_MAX:
+        raise SchemaError(f"table {name} would be number {number}; at most {TABLES_MAX} tables")
 
 
 def declare(
@@ -192,8 +205,7 @@ def declare(
     """
     if not _NAME.fullmatch(name):
         raise SchemaError(f"table name {name!r} must match {_NAME.pattern}")
-    if not 1 <= number <= TABLES_MAX:
-        raise SchemaError(f"table {name} would be number {number}; at most {TABLES_MAX} tables")
+    _check_number(name, number)
     if not 1 <= max_rows < 1 << 32:
         raise SchemaError(f"max_rows of table {name} is {max_rows}; must be from 1 to 2^32-1")
     taken = KEY_COLUMNS.keys() & columns.keys()
@@ -215,6 +227,6 @@ def _columns(table: str, declared: Mapping[str, str]) -> tuple[Column, ...]:
             )
         columns.append(Column(name, kind, offset))
         offset += columns[-1].size
-    if {c.name: c.type for c in columns[: len(KEY_COLUMNS)]} != KEY_COLUMNS:
+    if [(c.name, c.type) for c in columns[: len(KEY_COLUMNS)]] != list(KEY_COLUMNS.items()):
         raise SchemaError(f"table {table} does not begin with {', '.join(KEY_COLUMNS)}")
     return tuple(columns)

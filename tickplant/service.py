@@ -37,14 +37,18 @@ class Role(Protocol):
 
 
 def notify(message: str) -> bool:
-    """Tell systemd, if it started this process; whether it was told."""
+    """Tell systemd, if it started this process and listens; whether it was told."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return False
     if address.startswith("@"):
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as s:
-        s.sendto(message.encode(), address)
+        try:
+            s.sendto(message.encode(), address)
+        except OSError as e:
+            log.debug("systemd does not listen at %s: %s", address, e.strerror)
+            return False
     return True
 
 
@@ -99,6 +103,8 @@ def _brief(said: dict[str, Any]) -> str:
     parts = [f"trading date {said['trading_date']}"] if "trading_date" in said else []
     if "rows" in said:
         parts.append(f"{sum(said['rows'].values()):,} rows")
+    if "rows_published" in said:
+        parts.append(f"{said['rows_published']:,} rows published")
     if said.get("waiting") or said.get("degraded"):
         parts.append(str(said.get("waiting") or said.get("degraded")))
     return ", ".join(parts) or said["state"]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tickplant.clock import SECOND_NS, now_ns
@@ -103,6 +104,6 @@ def show(seen: dict[str, Any], console: Console) -> None:
         verdict = "complete" if proof["complete"] else "[red]DIFFERS[/]"
         console.print(f"trading date {proof['trading_date']}: {verdict}")
     for problem in seen["problems"]:
-        console.print(f"[red]![/] {problem}")
+        console.print(f"[red]![/] {escape(problem)}")
     if not seen["problems"]:
         console.print("[green]all is well[/]")

@@ -1,7 +1,8 @@
 """The command line: parse, call one function, say what came of it. No logic lives here.
 
 Exit status: 0 done; 1 not so (a proof that differs, a damaged capture or journal); 2 wrong use of a command;
-69 what is needed does not run, or runs already; 74 disk or memory trouble; 78 configuration; 130 Ctrl-C.
+65 not a capture; 69 what is needed does not run, or runs already; 74 disk or memory trouble; 78
+configuration; 130 Ctrl-C.
 """
 
 import sys

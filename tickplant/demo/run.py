@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 
 from tickplant import config as configuration
 from tickplant import local
@@ -114,14 +115,16 @@ class Demo:
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: sys.exit(143))
         try:
-            self._start()
+            with self.console.status("starting ticker plant, publisher, PostgreSQL and readers"):
+                self._start()
             self._watch()
-            date = int(end_of_day(self.plant)["sealed"])
-            proof = self._proof(date)
-            self._wait(lambda: all(r.poll() is not None for r in self.readers), "the readers to end")
+            with self.console.status("rolling the day and proving it"):
+                date = int(end_of_day(self.plant)["sealed"])
+                proof = self._proof(date)
+                self._wait(lambda: all(r.poll() is not None for r in self.readers), "the readers to end")
             return self._report(date, proof)
         except TickplantError as e:
-            self.console.print(f"[red]{e}[/]")
+            self.console.print(f"[red]{escape(str(e))}[/]")
             self._last_words()
             return e.exit_code
         finally:

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 TURN_NS = 50 * MILLISECOND_NS
 RETRY_NS = SECOND_NS
+RECONNECT_S = 0.2
+"""How long one turn tries to reach a PostgreSQL that is away; the next turns try again."""
 
 
 def connect(config: Config) -> tuple[History, PostgresServer | None]:
@@ -59,6 +61,7 @@ class Loader:
         """Start or reach PostgreSQL, make the tables. Raises HistoryError if it refuses."""
         self.history, self.server = connect(self.config)
         self.history.init()
+        self.history.patience = RECONNECT_S
         self.control = Control.wait(self.config.plant.name)
         self.registry = RegistryReader(self.config.registry_dir)
 

@@ -1,0 +1,105 @@
+"""Rows per second from a journal to the tables of a trading date, after the shared memory was lost.
+
+A cold start as the ticker plant does it: every frame read and checked, memory allocated, columns, index and
+latest values made. The limit is reading and checking the same file alone. The file is in the page cache.
+`ours_per_cpu_second` counts the processor's time alone, which tells more on a machine that does other things, too.
+
+    python benchmarks/bench_recovery.py [--rounds 5] [--rows 5000000]
+"""
+
+import argparse
+import statistics
+import time
+
+import harness
+
+from tickplant import control
+from tickplant._core import core
+from tickplant.clock import now_ns
+from tickplant.day import Day
+from tickplant.journal import JournalReader
+from tickplant.registry import RegistryWriter
+
+GOAL = 5_000_000
+"""Rows per second: the floor is absolute, whatever the limit is."""
+ROWS_EACH = 100
+BATCH = 200
+DATE = 20260105
+IDENTITY = "benchmark"
+FEED = 1
+
+
+def begin(site: harness.Site) -> Day:
+    """A day of that plant, not yet open."""
+    registry = RegistryWriter(site.config.registry_dir, site.name, IDENTITY)
+    registry.open(site.config.tickerplant.instruments_max)
+    return Day(site.config, registry)
+
+
+def write(site: harness.Site, rows: int) -> None:
+    """The journal of a date with so many trades."""
+    frames = harness.Frames(site.config.schema)
+    day = begin(site)
+    day.open(DATE)
+    day.intake.begin(FEED, frames.session, 0)
+    instrument = site.config.schema["instrument"]
+    day.define(FEED, instrument.rows(frames.definitions[core.HEADER :]), now_ns())
+    messages = [frames.definitions]
+    for _ in range(rows // (ROWS_EACH * BATCH)):
+        taken = day.intake.take(messages, 0, now_ns(), True)
+        assert taken == len(messages), day.intake.reason
+        day.commit(sync=False)
+        messages = frames.trades(BATCH, ROWS_EACH)
+    day.intake.take(messages, 0, now_ns())
+    day.commit(sync=False)
+    day.journal.close()
+
+
+def recover(site: harness.Site, rows: int) -> tuple[float, float]:
+    """Seconds, and seconds of processors, of a cold recovery."""
+    control.remove_all(site.name)
+    day = begin(site)
+    start, used = time.perf_counter(), time.process_time()
+    day.open(DATE)
+    seconds, used = time.perf_counter() - start, time.process_time() - used
+    trades = next(t for t in day.tables if t.table.name == "trade")
+    assert trades.committed.load() == rows
+    day.journal.close()
+    for table in day.tables:
+        table.segment.close()
+    return seconds, used
+
+
+def read(site: harness.Site) -> float:
+    """Seconds of reading and checking the journal."""
+    reader = JournalReader(site.config.journal_dir / str(DATE))
+    start = time.perf_counter()
+    while reader.read():
+        pass
+    seconds = time.perf_counter() - start
+    reader.close()
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=5_000_000)
+    arguments = parser.parse_args()
+    rows = arguments.rows // (ROWS_EACH * BATCH) * ROWS_EACH * BATCH
+    ours, limit, used = [], [], []
+    with harness.Site() as site:
+        write(site, rows)
+        for _ in range(arguments.rounds):
+            limit.append(rows / read(site))
+            seconds, processors = recover(site, rows)
+            ours.append(rows / seconds)
+            used.append(rows / processors)
+    harness.tell(
+        "recovery", ours, limit, "rows/s", GOAL, absolute=True,
+        rows=rows, ours_per_cpu_second=round(statistics.median(used)),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

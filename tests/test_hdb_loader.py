@@ -1,0 +1,190 @@
+"""The hdb's process: every journaled row in PostgreSQL exactly once, whoever is killed or away."""
+
+import json
+import os
+import signal
+
+import psycopg
+import pytest
+
+from tests.fix_plant import killed, until
+from tests.hdb_plant import Loading, check_stored, drop
+from tickplant.errors import HistoryError
+from tickplant.hdb.loader import Loader
+from tickplant.hdb.server import PostgresServer
+from tickplant.hdb.store import History
+
+
+@pytest.fixture
+def hdb_cfg(site, postgres, pg_admin):
+    """A plant whose history is in the session's PostgreSQL, in small transactions."""
+    yield site.configured(hdb={"dsn": postgres.dsn, "chunk_ms": 0, "chunk_rows": 500})
+    drop(pg_admin, site.name)
+
+
+@pytest.fixture
+def loading(site, hdb_cfg):
+    made = Loading(site, hdb_cfg)
+    yield made
+    made.close()
+
+
+def kill_server(server: PostgresServer) -> None:
+    """kill -9 of the postmaster, and its children are gone."""
+    assert server.pid is not None
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        asked = connection.execute("SELECT pid FROM pg_stat_activity").fetchall()
+    os.kill(server.pid, signal.SIGKILL)
+    until(lambda: not any(os.path.exists(f"/proc/{pid}/exe") for (pid,) in asked))
+
+
+def test_rows_of_several_feeds_and_tables_are_loaded_while_they_come(loading):
+    for _ in range(4):
+        loading.publish(300, 200)
+        loading.until_loaded()
+    assert check_stored(loading.cfg, loading.loader.history, loading.date) == 4 * 2 * 500 + 2 + 2
+
+
+def test_a_finished_date_is_proven_and_the_next_one_taken_up(loading):
+    loading.publish(30, 20)
+    first = loading.roll()
+    loading.publish(3, 2)
+    loading.until(lambda: loading.loader.verdict)
+    assert loading.loader.verdict.complete
+    loading.until_loaded()
+    second = loading.roll()
+    loading.until(lambda: loading.loader.verdict.trading_date == second)
+    for date, trades in ((first, 60), (second, 6)):
+        proof = json.loads((loading.cfg.plant.data_dir / "proofs" / f"{date}.json").read_text())
+        assert proof["complete"]
+        records = [r for r in proof["records"] if r["table"] == "trade"]
+        assert sum(r["postgres"] for r in records) == trades
+        check_stored(loading.cfg, loading.loader.history, date)
+
+
+def test_at_the_end_of_the_day_means_not_before_it(site, hdb_cfg, postgres):
+    loading = Loading(site, site.configured(hdb={"dsn": postgres.dsn, "mode": "end-of-day"}))
+    loading.publish(30, 20)
+    for _ in range(20):
+        loading.turn()
+    assert loading.loader.history.progress(loading.date).position == 0
+    date = loading.roll()
+    loading.until(lambda: loading.loader.verdict)
+    assert loading.loader.verdict.complete
+    assert check_stored(loading.cfg, loading.loader.history, date) == 2 * 50 + 2 + 2
+    loading.close()
+
+
+def test_only_what_is_durable_is_loaded(loading, monkeypatch):
+    loading.publish(10, 10)
+    loading.until_loaded()
+    monkeypatch.setattr(loading.plant._syncer, "want", lambda day: None)
+    loading.publish(30, 20)
+    durable = loading.plant.control.durable.load()
+    for _ in range(10):
+        loading.turn()
+    assert loading.plant.control.durable.load() == durable < loading.plant.day.journal.position
+    assert loading.loader.history.progress(loading.date).position == durable
+    loading.plant.day.journal.sync()
+    loading.until_loaded()
+    check_stored(loading.cfg, loading.loader.history, loading.date)
+
+
+def test_an_hdb_killed_again_and_again_loads_every_row_once(site, hdb_cfg, postgres):
+    loading = Loading(site, hdb_cfg)
+    loading.close()  # processes of their own do it here
+    with History(postgres.dsn, hdb_cfg.schema, site.name) as history:
+        for step in range(3):
+            process = site.run("run", "hdb")
+            before = history.progress(loading.date).position
+
+            def something_was_loaded(before=before):
+                loading.publish(200, 100)
+                return history.progress(loading.date).position > before
+
+            until(something_was_loaded, turning=loading.plant.turn)
+            killed(process) if step < 2 else None
+        date = loading.roll()
+        proof = hdb_cfg.plant.data_dir / "proofs" / f"{date}.json"
+        until(proof.exists, turning=loading.plant.turn)
+        assert json.loads(proof.read_text())["complete"]
+        check_stored(hdb_cfg, history, date)
+
+
+def test_a_postgresql_killed_while_it_loads_loses_and_doubles_nothing(site, pg_folder):
+    with PostgresServer(pg_folder / "data", pg_folder / "s", throwaway=True) as server:
+        loading = Loading(site, site.configured(hdb={"dsn": server.dsn, "chunk_ms": 0, "chunk_rows": 100}))
+        for _ in range(2):
+            loading.publish(1000, 100)
+            loading.turn()
+            kill_server(server)
+            loading.publish(1000, 100)
+            loading.until(lambda: loading.loader.waiting)
+            assert "PostgreSQL at" in loading.loader.status()["waiting"]
+            server.start()
+            loading.until_loaded()
+        assert check_stored(loading.cfg, loading.loader.history, loading.date) == 8 * 1100 + 2 + 2
+        loading.close()
+
+
+def test_while_postgresql_is_away_the_hdb_goes_on_turning_and_catches_up(site, pg_folder, caplog):
+    server = PostgresServer(pg_folder / "data", pg_folder / "s", throwaway=True)
+    server.start()
+    loading = Loading(site, site.configured(hdb={"dsn": server.dsn, "chunk_ms": 0}))
+    loading.publish(30, 20)
+    loading.until_loaded()
+    server.stop()
+    loading.publish(30, 20)
+    loading.until(lambda: caplog.text.count("trying again") >= 3)
+    assert loading.loader.status()["waiting"]
+    server.start()
+    loading.until_loaded()
+    assert loading.loader.status()["waiting"] is None
+    assert check_stored(loading.cfg, loading.loader.history, loading.date) == 4 * 50 + 2 + 2
+    loading.close()
+    server.stop()
+
+
+def test_a_server_of_the_plants_own_is_started_again_when_it_dies(site):
+    cfg = site.configured(hdb={"chunk_ms": 0, "throwaway": True})
+    loading = Loading(site, cfg)
+    loading.publish(30, 20)
+    loading.until_loaded()
+    kill_server(loading.loader.server)
+    loading.publish(30, 20)
+    loading.until(lambda: loading.loader.waiting)
+    loading.until_loaded()
+    check_stored(cfg, loading.loader.history, loading.date)
+    loading.close()
+
+
+def test_what_is_at_hand_when_the_hdb_ends_is_loaded(site, hdb_cfg, postgres):
+    loading = Loading(site, site.configured(hdb={"dsn": postgres.dsn, "chunk_ms": 3_600_000}))
+    loading.publish(30, 20)
+    loading.until(lambda: loading.loader._rows >= 104)
+    assert loading.loader.history.progress(loading.date).position == 0
+    loading.close()
+    with History(postgres.dsn, hdb_cfg.schema, site.name) as history:
+        assert history.progress(loading.date).rows["trade"] == 60
+
+
+def test_the_status_says_how_far_the_hdb_is(loading):
+    loading.publish(30, 20)
+    loading.until_loaded()
+    said = loading.loader.status()
+    assert (said["trading_date"], said["behind_bytes"], said["waiting"]) == (loading.date, 0, None)
+    assert said["loaded_bytes"] == loading.plant.day.journal.durable
+
+
+def test_a_second_hdb_of_one_plant_does_not_load(loading):
+    loading.publish(30, 20)
+    loading.until_loaded()
+    second = Loader(loading.cfg)
+    second.open()
+    second.history.lock_patience = 0.1
+    loading.publish(30, 20)
+    with pytest.raises(HistoryError, match="another hdb is loading"):
+        until(lambda: False, turning=lambda: (loading.plant.turn(), second.turn()))
+    second.history.close()
+    loading.until_loaded()
+    check_stored(loading.cfg, loading.loader.history, loading.date)

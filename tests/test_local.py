@@ -1,0 +1,220 @@
+"""Readers on the same host: arrays, waiting, following, over rolls, and what is not there."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from tests.fix_plant import rows_of, trades, until
+from tickplant import connect, segment
+from tickplant.clock import date_after
+from tickplant.errors import ConfigError, NotRunning, SchemaError
+from tickplant.local import wait_for
+from tickplant.table import segment_name
+
+
+@pytest.fixture
+def filled(plant, raw):
+    """A plant with two instruments and 50 trades of them in turn."""
+    raw.send(raw.define(1, "A"), raw.define(2, "B"))
+    raw.settle()
+    for n in range(10):
+        raw.send(raw.trades(5, 1 + n % 2))
+    raw.settle()
+    return plant
+
+
+@pytest.fixture
+def local(filled):
+    return connect(filled.config)
+
+
+def test_columns_rows_and_journal_are_the_same(filled, local):
+    table = local.table("trade")
+    rows = rows_of(filled.config, filled.day.trading_date, "trade")
+    assert len(table) == 50
+    assert table.packed(0, 50).tobytes() == rows.tobytes()
+    for name in rows.dtype.names:
+        assert table[name].tobytes() == np.ascontiguousarray(rows[name]).tobytes()
+    frame = table.frame()
+    assert list(frame) == list(rows.dtype.names)
+    assert {len(c) for c in frame.values()} == {50}
+    expected = trades(filled.config.schema["trade"], 0, 50)
+    assert table["price"].tobytes() == expected["price"].tobytes()
+
+
+def test_nothing_can_be_written_through_a_reader(local):
+    table = local.table("trade")
+    for column in (table["price"], table.frame()["size"]):
+        with pytest.raises(ValueError, match="read-only"):
+            column[0] = 1
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            column.flags.writeable = True
+
+
+def test_views_that_are_held_stay_what_they_were(filled, raw, local):
+    table = local.table("trade")
+    held = table["trade_id"]
+    raw.send(raw.trades(5, 1))
+    raw.settle()
+    filled.roll(date_after(filled.day.trading_date))
+    segment.remove(segment_name(filled.config.plant.name, table.trading_date, "trade"))
+    assert held.tolist() == list(range(50))
+    assert len(table) == 55
+    assert table.sealed
+
+
+@pytest.mark.parametrize(("first", "count"), [(-1, 1), (0, 51), (50, 1), (0, -1), (2**40, 1)])
+def test_rows_beyond_what_is_there_are_refused(local, first, count):
+    with pytest.raises(IndexError):
+        local.table("trade").packed(first, count)
+
+
+def test_the_last_rows_of_an_instrument(local):
+    table = local.table("trade")
+    for name, number, parity in (("XTST:A", 1, 0), ("XTST:B", 2, 1)):
+        mine = [n for n in range(50) if n // 5 % 2 == parity]
+        for last in (0, 1, 7, 25, 26, 10**9):
+            batch = table.rows(name, last)
+            assert batch["trade_id"].tolist() == mine[len(mine) - last if last < 25 else 0 :]
+            assert batch.numbers.tolist() == batch["trade_id"].tolist()
+            assert table.rows(number, last)["trade_id"].tolist() == batch["trade_id"].tolist()
+    assert len(table.rows(0, 5)) == 0
+    assert len(table.rows(99, 5)) == 0
+
+
+def test_the_latest_values(local):
+    latest = local.latest("trade")
+    assert latest["XTST:A"]["trade_id"] == 44
+    assert latest["XTST:B"]["trade_id"] == 49
+    assert sorted(latest.snapshot()["trade_id"].tolist()) == [44, 49]
+    with pytest.raises(KeyError):
+        _ = local.latest("quote")["XTST:A"]
+    assert len(local.latest("quote").snapshot()["instrument"]) == 0
+
+
+def test_instruments_are_up_to_date_at_each_look(raw, local):
+    assert list(local.instruments) == ["XTST:A", "XTST:B"]
+    raw.send(raw.define(3, "C"))
+    raw.settle()
+    assert list(local.instruments) == ["XTST:A", "XTST:B", "XTST:C"]
+    assert local.instruments[3] == "XTST:C"
+    assert local.instruments.number("XTST:C") == 3
+
+
+def test_what_is_not_there(filled, local):
+    with pytest.raises(NotRunning):
+        connect("no_such_plant")
+    with pytest.raises(ConfigError):
+        connect(str(filled.config.plant.data_dir / "none.toml"))
+    with pytest.raises(NotRunning):
+        wait_for("no_such_plant", 0.01)
+    with pytest.raises(SchemaError):
+        local.table("nonsense")
+    with pytest.raises(SchemaError):
+        local.latest("nonsense")
+    with pytest.raises(NotRunning):
+        local.latest("order")
+    with pytest.raises(NotRunning):
+        local.table("trade", 20010101)
+    with pytest.raises(SchemaError):
+        local.table("trade").rows("XTST:NONE")
+    with pytest.raises(SchemaError):
+        _ = local.latest("trade")["NONE"]
+    with pytest.raises((KeyError, SchemaError)):
+        _ = local.table("trade")["nonsense"]
+
+
+def test_a_plant_is_found_by_name_and_by_file_and_says_how_it_is(filled):
+    filled.turn()
+    for how in (filled.config, filled.config.plant.name, str(filled.config.path)):
+        found = connect(how)
+        assert found.trading_date == filled.day.trading_date
+        assert found.state == "running"
+    assert wait_for(filled.config.plant.name, 0.01).state == "running"
+    filled.close()
+    assert found.state == "stopped"
+
+
+def test_waiting_ends_with_rows_with_time_and_with_the_day(filled, raw, local):
+    table = local.table("trade")
+    assert table.wait(49) == 50
+    assert table.wait(50, timeout=0.01) == 50
+    woken = []
+    for action in (
+        lambda: raw.send(raw.trades(5, 1)),
+        lambda: filled.roll(date_after(filled.day.trading_date)),
+    ):
+        waiting = threading.Thread(target=lambda: woken.append(table.wait(len(table))))
+        waiting.start()
+        action()
+        raw.settle()
+        until(lambda thread=waiting: not thread.is_alive(), turning=filled.turn)
+    assert woken == [55, 55]
+
+
+def following(table, count, **options):
+    """Batches that follow gives until there are so many rows, read in a thread of its own."""
+    got, done = [], threading.Event()
+
+    def read():
+        for batch in table.follow(**options):
+            got.append(batch)
+            if sum(len(b) for b in got) >= count:
+                break
+        done.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    return got, done
+
+
+def ids_of(got):
+    return [i for b in got for i in b["trade_id"].tolist()]
+
+
+def test_following_gives_every_row_of_every_date_in_order(filled, raw, local):
+    dates = [filled.day.trading_date]
+    got, done = following(local.table("trade"), 90, max_rows=7)
+    late, late_done = following(local.table("trade"), 50, from_row=40)
+    for _ in range(4):
+        raw.send(raw.trades(5, 1), raw.trades(5, 2))
+        raw.settle()
+        filled.roll(date_after(dates[-1]))
+        dates.append(filled.day.trading_date)
+    until(lambda: done.is_set() and late_done.is_set(), turning=filled.turn)
+    assert ids_of(got) == list(range(90))
+    assert ids_of(late) == list(range(40, 90))
+    assert max(len(b) for b in got) <= 7
+    assert [d for d in dict.fromkeys(b.trading_date for b in got)] == dates[:4]
+    for batch in got:
+        start = batch.first_row + (
+            0 if batch.trading_date == dates[0] else 60 + 10 * (dates.index(batch.trading_date) - 1)
+        )
+        assert batch["trade_id"][0] == start
+
+
+def test_a_follower_that_was_away_over_several_rolls_misses_no_date(filled, raw, local):
+    date = filled.day.trading_date
+    follower = local.table("trade").follow(from_row=50)
+    for _ in range(3):
+        raw.send(raw.trades(5, 1))
+        raw.settle()
+        date = date_after(date)
+        filled.roll(date)
+    raw.send(raw.trades(5, 1))
+    raw.settle()
+    got = [next(follower) for _ in range(4)]
+    assert ids_of(got) == list(range(50, 70))
+
+
+def test_tables_of_a_date_before_are_there_as_long_as_they_are_kept(filled, raw, local):
+    first = filled.day.trading_date
+    filled.roll(date_after(first))
+    assert local.trading_date == date_after(first)
+    assert len(local.table("trade")) == 0
+    assert len(local.table("trade", first)) == 50
+    assert local.latest("trade")["XTST:B"]["trade_id"] == 49
+    raw.send(raw.trades(5, 2))
+    raw.settle()
+    assert local.latest("trade")["XTST:B"]["trade_id"] == 54
+    assert local.table("trade").rows("XTST:B", 9)["trade_id"].tolist() == [50, 51, 52, 53, 54]
