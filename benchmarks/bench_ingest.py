@@ -4,7 +4,7 @@ A sender pours frames made beforehand, with nothing dropped, into a ticker plant
 (journal, group commit, tables, latest values). The limit is ZeroMQ itself: a process that only receives the
 same frames from the same sender. From the first send until the last row is committed, or received.
 
-    python benchmarks/bench_ingest.py [--rounds 7] [--rows-each 1 10 100 1000]
+    python benchmarks/bench_ingest.py [--rounds 5] [--rows-each 1 10 100 1000]
 """
 
 import argparse
@@ -17,14 +17,14 @@ from tickplant import config
 from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.local import Table
 
-MESSAGES = {1: 100_000, 10: 60_000, 100: 20_000, 1000: 3_000}
+MESSAGES = {1: 60_000, 10: 40_000, 100: 12_000, 1000: 1_500}
 """By rows per message: enough for some tenths of a second."""
 GOALS = {1: 0.6, 100: 0.5}
 WARM_UP = 1
 
 
 def send(connection: Connection, path: str, bare: str) -> None:
-    """Child: on ("plant" or "bare", messages, rows each) make frames; on the next word send them, and tell when."""
+    """Child: on ("plant" or "bare", messages, rows each) make frames; then, when told, send them."""
     settings = config.load(path)
     frames = harness.Frames(settings.schema)
     harness.introduce(settings, frames)
@@ -70,7 +70,8 @@ def committed(trades: Table, rows: int) -> int:
 def case(rows_each: int, rounds: int, durability: str) -> None:
     messages, rows = MESSAGES[rows_each], MESSAGES[rows_each] * rows_each
     bare = harness.free_endpoint()
-    ours, limit = [], []
+    ours: list[float] = []
+    limit: list[float] = []
     with harness.Site(tickerplant={"durability": durability}) as site:
         trades = site.run_ticker_plant().table("trade")
         receiver = site.spawn(receive, bare)
@@ -95,7 +96,7 @@ def case(rows_each: int, rounds: int, durability: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows-each", type=int, nargs="+", choices=list(MESSAGES), default=list(MESSAGES))
     parser.add_argument("--durability", choices=["none", "group", "always"], default="group")
     arguments = parser.parse_args()

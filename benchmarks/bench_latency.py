@@ -1,8 +1,8 @@
 """Microseconds from a feed handler's call until a local reader, asleep, has the row: one row per millisecond.
 
-The way is the whole one: outbox, PUB, ticker plant, journal, shared memory, wakeup. The limit is what ZeroMQ
-alone takes for a frame of that size in that rhythm: PUB to a SUB that sleeps in recv. Open loop: times count from
-the moment at which a row was due, so a stall is seen by every row that it delays.
+The way is the whole one: outbox, PUB, ticker plant, journal, shared memory, wakeup. The limit is what
+ZeroMQ alone takes for a frame of that size in that rhythm: PUB to a SUB that sleeps in recv. Open loop:
+times count from the moment at which a row was due, so a stall is seen by every row that it delays.
 
     python benchmarks/bench_latency.py [--rounds 7] [--rows 1000]
 """

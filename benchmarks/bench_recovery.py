@@ -2,7 +2,7 @@
 
 A cold start as the ticker plant does it: every frame read and checked, memory allocated, columns, index and
 latest values made. The limit is reading and checking the same file alone. The file is in the page cache.
-`ours_per_cpu_second` counts the processor's time alone, which tells more on a machine that does other things, too.
+`ours_per_cpu_second` counts the processors' time alone, which tells more on a busy machine.
 
     python benchmarks/bench_recovery.py [--rounds 5] [--rows 5000000]
 """

@@ -212,7 +212,7 @@ def introduce(settings: Config, frames: Frames) -> None:
 
 
 def beats(count: int, interval_ns: int) -> Iterator[int]:
-    """Wait for each beat of a steady rhythm; its monotonic time. Late beats come at once, none is left out."""
+    """Wait for each beat of a steady rhythm; its monotonic time. Late beats come at once, all of them."""
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1)  # else the kernel wakes us up to 50 us late
     start = monotonic_ns() + 5 * interval_ns
     for due in range(start, start + count * interval_ns, interval_ns):

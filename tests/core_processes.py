@@ -2,6 +2,7 @@
 
 import ctypes
 import itertools
+import os
 import random
 import sys
 
@@ -64,7 +65,7 @@ def write_table(plant, upto, seed):
     r = random.Random(int(seed))
     at = append.committed.load()
     while at < int(upto):
-        count = min(r.choice((1, 2, 3, 50, 700)), int(upto) - at)
+        count = min(r.choice((1, 2, 50, 700, 9000)), int(upto) - at)
         extend(append, intake, at, count)
         at += count
 
@@ -72,28 +73,29 @@ def write_table(plant, upto, seed):
 def watch_table(plant, upto):
     """Verify every cell of every row as soon as it is committed."""
     table, seen = SharedTable(plant, DATE, "mixed"), 0
+    names = [c.name for c in reversed(table.table.columns)]
     while seen < int(upto):
         now = len(table)
         assert now >= seen, (now, seen)
+        # Those written last are looked at first and at once: from behind, the last rows of each.
+        last = {c: table.column(c, now)[max(seen, now - 64) :].copy() for c in names}
         rows = expected(seen, now - seen)
-        for column in table.table.columns:
-            cells = table.column(column.name, now)[seen:]
-            assert (cells == rows[column.name]).all(), (column.name, seen, now)
+        for name in names:
+            assert (last[name] == rows[name][-64:]).all(), (name, seen, now)
+            assert (table.column(name, now)[seen:] == rows[name]).all(), (name, seen, now)
         seen = now
 
 
-def write_copies(plant, updates):
-    """Replace the rows of instruments 0 and 1 by copies of a counter; endlessly if updates is 0."""
+def write_copies(plant):
+    """Replace the rows of instruments 0 and 1 by copies of a counter, until killed."""
     latest = LatestTable(plant, "test", COPIES, HEADS)
     columns = AppendTable(COPIES).columns
     latest.ensure(HEADS, columns)
     intake = core.Intake([columns], 0, 1, 1)
-    batch = 500
+    batch = 3000
+    rows = COPIES.empty(batch)
     last = SharedLatest(plant, "copies").get(1)
     for first in itertools.count(last[1] + 1 if last else 0, batch):
-        if int(updates) and first >= int(updates):
-            return
-        rows = COPIES.empty(batch)
         counter = np.arange(first, first + batch)
         for column in COPIES.columns:
             if column.type == "i8":
@@ -112,9 +114,13 @@ def whole(value):
 
 
 def watch_copies(plant, updates):
-    """Read all the time; rows are whole and never go back."""
-    latest, seen = SharedLatest(plant, "copies"), [-1, -1]
-    while min(seen) < int(updates) - 2:
+    """Read all the time until so many updates went by; rows are whole and never go back."""
+    latest = SharedLatest(plant, "copies")
+    while latest.get(1) is None:
+        os.sched_yield()
+    seen = [-1, whole(latest.get(1))]
+    upto = seen[1] + int(updates)
+    while min(seen) < upto:
         for code in (0, 1):
             value = latest.get(code)
             now = -1 if value is None else whole(value)

@@ -3,12 +3,13 @@ import subprocess
 import threading
 
 import pytest
-from fix_core import ROOT, finished
+from fix_core import finished
 from test_sanitizers import build
 
 from tickplant._core import core
 
 SECOND = 1_000_000_000
+ROUNDS = 200_000
 
 
 class Shared:
@@ -39,8 +40,9 @@ def test_ringing_clears_the_flag_of_sleepers_that_died():
     s = Shared()
     s.bell.wait_above(s.count, 0, 0)
     s.bell.ring()
-    assert s.flag.load() == 0
-    assert s.word.load() == 1
+    assert (s.flag.load(), s.word.load()) == (0, 1)
+    s.bell.ring()  # nobody asks for it
+    assert (s.flag.load(), s.word.load()) == (0, 1)
 
 
 @pytest.mark.parametrize("word", [0, (1 << 32) - 3])
@@ -63,7 +65,7 @@ def test_a_sleeper_is_woken_for_each_ring_also_where_the_word_wraps(word):
         s.bell.ring()
     thread.join()
     assert seen[-1] == 20
-    assert s.word.load() % (1 << 32) == (word + 20) % (1 << 32)
+    assert 1 <= (s.word.load() - word) % (1 << 32) <= 20
 
 
 def test_only_the_writer_rings_and_only_a_writable_flag_can_be_slept_on():
@@ -86,12 +88,12 @@ def test_two_processes_answer_each_other_twenty_thousand_times(tmp_path, start):
 def test_no_wakeup_is_lost_between_two_processes(tmp_path):
     """Every sleep that ends by its timeout instead of a wake fails the harness."""
     harness = build(tmp_path, "wake.c", "-O2", "-DTP_SLICE_NS=INT64_C(20000000000)")
-    done = subprocess.run([harness, "60000"], capture_output=True, text=True, check=False)
+    done = subprocess.run([harness, str(ROUNDS)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("60000 rounds")
+    assert done.stdout.startswith(f"{ROUNDS} rounds")
 
 
 def test_nobody_asleep_costs_no_system_call(tmp_path):
     harness = build(tmp_path, "wake.c", "-O2", "-DTP_SLICE_NS=INT64_C(20000000000)")
     done = subprocess.run([harness, "0"], capture_output=True, text=True, check=False)
-    assert done.stdout == "0 rounds, 0 system calls of 1000 rings\n", ROOT
+    assert done.stdout == "0 rounds, 0 system calls of 1000 rings\n"

@@ -30,7 +30,7 @@ class Taking(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.journal = []
+        self.journal, self.began, self.begun = [], {}, set()
         self.now = 1
         self.native = self.fresh()
         self.model = self.fresh_model()
@@ -56,13 +56,17 @@ class Taking(RuleBasedStateMachine):
             assert (at, self.native.reason) == (0, verdict)
         return verdict
 
-    @rule(feed=st.sampled_from(FEEDS), table=st.sampled_from([1, 1, 2]), defined=st.booleans(),
-          codes=st.lists(SMALL, min_size=1, max_size=4), total=st.integers(0, (1 << 64) - 1))  # fmt: skip
-    def take_what_follows(self, feed, table, codes, total, defined):
+    @rule(
+        feed=st.sampled_from(FEEDS), table=st.sampled_from([1, 1, 2]), defined=st.booleans(),
+        codes=st.lists(st.just(0) | SMALL, min_size=1, max_size=4),
+        total=st.integers(0, (1 << 64) - 1), ahead=st.sampled_from([0, 0, 0, 1, 2, -1, -2, -4]),
+    )  # fmt: skip
+    def take_what_follows_or_nearly(self, feed, table, codes, total, defined, ahead):
         state = self.model.feeds[feed]
+        seq = max(0, state.next_seq + ahead)
         self.offer(
-            pack(codes, table=table, feed=feed, session=state.session, seq=state.next_seq,
-                 feed_row=state.next_seq, feed_sum=total),
+            pack(codes, table=table, feed=feed, session=state.session, seq=seq, feed_row=seq,
+                 feed_sum=total),
             defined,
         )  # fmt: skip
 
@@ -94,11 +98,13 @@ class Taking(RuleBasedStateMachine):
 
     @rule(feed=st.sampled_from(FEEDS), session=SMALL, seq=SMALL)
     def begin(self, feed, session, seq):
+        self.begun.add(feed)
         self.native.begin(feed, session, seq)
         self.model.feeds[feed].begin(session, seq)
 
     @rule(feed=st.sampled_from(FEEDS), ahead=SMALL)
     def skip(self, feed, ahead):
+        self.begun.add(feed)
         self.model.feeds[feed].next_seq += ahead
         self.native.skip(feed, self.model.feeds[feed].next_seq)
 
@@ -113,7 +119,7 @@ class Taking(RuleBasedStateMachine):
         """A new intake, given the journal alone, stands where the one before stood at its commit."""
         self.commit()
         fresh, model = self.fresh(), self.fresh_model()
-        for feed, (session, seq, counters) in getattr(self, "began", {}).items():
+        for feed, (session, seq, counters) in self.began.items():
             fresh.carry(feed, session, seq, counters)
             state = model.feeds[feed]
             state.begin(session, seq)
@@ -125,17 +131,17 @@ class Taking(RuleBasedStateMachine):
             was, now = model.feeds[feed], fresh.session(feed)
             assert now == (was.session, was.next_seq)
             assert fresh.claims(feed) == was.claimed()
-            if (
-                any(self.model.feeds[feed].claims.values())
-                and was.session == self.native.session(feed)[0]
-            ):
+            if feed not in self.begun:
+                assert now == self.native.session(feed)
                 assert fresh.counters(feed) == self.native.counters(feed)
+                assert fresh.claims(feed) == self.native.claims(feed)
 
     @rule()
     def roll(self):
         self.commit()
         self.date += 1
         self.journal = []
+        self.begun.clear()
         self.began = {f: (*self.native.session(f), self.native.counters(f)) for f in FEEDS}
         self.native.roll(self.date)
         self.model.trading_date = self.date

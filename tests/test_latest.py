@@ -42,18 +42,16 @@ def reader(plant):
 
 
 def test_values_are_whole_and_never_go_back_while_they_are_replaced(plant_name, start):
-    writing = writer(plant_name)
-    watchers = [start("watch_copies", plant_name, UPDATES) for _ in range(2)]
-    finished(start("write_copies", plant_name, UPDATES))
-    for watcher in watchers:
+    writer(plant_name)
+    start("write_copies", plant_name)
+    for watcher in [start("watch_copies", plant_name, UPDATES) for _ in range(2)]:
         finished(watcher)
-    assert writing[0].slots == HEADS
 
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
 def test_a_writer_stopped_or_killed_anywhere_leaves_whole_values(plant_name, start, how):
     r = random.Random(how)
-    process = start("write_copies", plant_name, 0)
+    process = start("write_copies", plant_name)
     latest, seen = reader(plant_name), -1
     for _ in range(10 if how == signal.SIGSTOP else 5):
         goal = seen + r.randrange(1, 3000)
@@ -69,7 +67,7 @@ def test_a_writer_stopped_or_killed_anywhere_leaves_whole_values(plant_name, sta
         assert [whole((DATE, n, row)) for n, row in zip(numbers.tolist(), rows, strict=True)]
         process.send_signal(signal.SIGCONT)
         if how == signal.SIGKILL:
-            process = start("write_copies", plant_name, 0)
+            process = start("write_copies", plant_name)
 
 
 def test_get_and_snapshot_give_the_last_row_of_each_instrument(plant_name):

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import socket
-import sys
 
 import pytest
 
@@ -185,8 +184,8 @@ time.sleep(600)
 """
 PARENT = """
 import os, subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], env={**os.environ, "TICKPLANT_PARENT": sys.argv[2] or
-                         str(os.getpid())}, stdout=subprocess.PIPE)
+env = {**os.environ, "TICKPLANT_PARENT": sys.argv[2] or str(os.getpid())}
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], env=env, stdout=subprocess.PIPE)
 print(child.pid, child.stdout.readline().decode().strip() or child.wait(), flush=True)
 time.sleep(600)
 """
@@ -214,4 +213,3 @@ def test_a_child_whose_parent_is_dead_before_it_starts_ends_at_once(site):
 def test_a_process_that_nobody_supervises_does_not_care(site):
     site.python("-c", CHILD)
     assert line(site) == ["up"]
-    assert sys.executable

@@ -56,8 +56,9 @@ def test_a_plant_that_is_well_has_no_problems(said, plant):
 def test_a_plant_that_was_never_started_says_how_to_start_it(cfg):
     seen = status.look(cfg)
     assert seen["state"] == "not running"
-    assert f"the ticker plant is not running; start it: tickplant --config {cfg.path} run tickerplant" in (
-        seen["problems"][0]
+    assert (
+        f"the ticker plant is not running; start it: tickplant --config {cfg.path} run tickerplant"
+        in (seen["problems"][0])
     )
     assert "hdb has never said how it is; is it started?" in seen["problems"]
     assert (seen["rows"], seen["trading_date"], seen["proofs"]) == ({}, None, [])

@@ -3,7 +3,7 @@
 `tp.<plant>.ctl`, mapped read-only by readers. Header as in `segment.describe` (the description holds
 the schema), and the words, each on a line of its own:
 
-    128  bell       u32, changes with every batch (_core/futex.h)
+    128  bell       u32 that readers sleep on (_core/futex.h)
     256  date       trading date, yyyymmdd
     384  heartbeat  monotonic ns of the ticker plant's last turn
     512  written    bytes of the date's journal that are written

@@ -108,6 +108,7 @@ class Day:
         for view in views:
             self._recover_definitions(view)
         self.make_room()
+        self.look_ahead()
         self.grow_latest()
         self.intake.apply(chunk)
 
@@ -186,6 +187,9 @@ class Day:
                     table.ensure(columns.taken)
                 except TableFull as e:
                     self.refused = e
+
+    def look_ahead(self) -> None:
+        """Have memory allocated for rows to come, beside: not between a row and its reader."""
         self.grower.look(self.tables)
 
     def commit(self, sync: bool) -> bool:

@@ -6,6 +6,7 @@ import zmq
 
 from tickplant import sockets, wire
 from tickplant.config import Config
+from tickplant.control import Control
 from tickplant.errors import NotRunning, TickplantError
 
 PATIENCE_MS = 60_000
@@ -16,6 +17,9 @@ def end_of_day(config: Config) -> dict[str, Any]:
 
     Raises NotRunning if the ticker plant does not answer, TickplantError if it refuses.
     """
+    state = Control.attach(config.plant.name).state()
+    if state in ("stopped", "dead"):
+        raise NotRunning(f"the ticker plant is {state}; see: tickplant status")
     socket = sockets.context().socket(zmq.REQ)
     try:
         sockets.connect(socket, f"ipc://{config.plant.run_dir}/tickerplant.sock")

@@ -12,6 +12,7 @@ from tickplant._core import core
 from tickplant.clock import now_ns
 from tickplant.errors import JournalDamaged
 from tickplant.journal import JournalReader, JournalWriter, begins, durable_position, segments
+from tickplant.lock import Lock
 from tickplant.schema import Schema
 
 SEGMENT_BYTES = 1 << 28
@@ -31,7 +32,7 @@ class Report:
     @property
     def sound(self) -> bool:
         """Is every byte part of a good frame?"""
-        return self.damage is None and self.position == self.size
+        return self.damage is None and self.position >= self.size  # it may grow while it is read
 
     def text(self) -> str:
         """One line for people."""
@@ -145,8 +146,25 @@ def repair(folder: Path, accept_loss: bool) -> str:
     """Cut what is damaged out of a journal; what was done, or would be, in a sentence.
 
     The journal as it was is kept beside it as `<name>.damaged`. Rows behind a hole keep their order and get
-    lower numbers; each hole becomes an event row.
+    lower numbers; each hole becomes an event row. Raises AlreadyRunning if the ticker plant runs.
     """
+    lock = _lock(folder)
+    try:
+        return _repair(folder, accept_loss)
+    finally:
+        if lock:
+            lock.release()
+
+
+def _lock(folder: Path) -> Lock | None:
+    """Keep the ticker plant of this journal from starting. Raises AlreadyRunning if it runs."""
+    for above in folder.resolve().parents:
+        if (above / "tickerplant.lock").exists():
+            return Lock(above / "tickerplant.lock", "ticker plant")
+    return None
+
+
+def _repair(folder: Path, accept_loss: bool) -> str:
     report = verify(folder)
     if report.sound:
         return f"{folder}: sound, nothing to repair"

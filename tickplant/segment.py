@@ -5,7 +5,6 @@ has neither a mode nor a read-only attach. Memory is taken with fallocate before
 full /dev/shm is an error here and never a SIGBUS there; a segment is never made smaller.
 """
 
-import contextlib
 import errno
 import mmap
 import os
@@ -21,8 +20,6 @@ from tickplant._core import core
 from tickplant.errors import FrameError, NotRunning, SegmentError, TableFull
 
 SHM = Path("/dev/shm")
-MADV_POPULATE_WRITE = 23
-"""madvise(2), Linux 5.14: fault pages in for writing; not yet a name in Python's mmap."""
 
 
 class Segment:
@@ -45,8 +42,7 @@ class Segment:
                 f"or: mount -o remount,size=SIZE {SHM}"
             ) from None
         start = offset - offset % mmap.PAGESIZE
-        with contextlib.suppress(OSError):  # an older kernel: the first touch faults the page in
-            self.map.madvise(MADV_POPULATE_WRITE, start, offset + length - start)
+        core.populate(self.map, start, offset + length - start)  # where refused, first touch faults pages in
 
     def close(self) -> None:
         """Close the descriptor; the mapping goes when its last view does."""

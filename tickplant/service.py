@@ -92,6 +92,11 @@ class Pulse:
             log.warning("can't write %s: %s", self.path, e.strerror)
         notify(f"STATUS={_brief(said)}")
 
+    def fail(self, error: TickplantError) -> None:
+        """Say what ends the process."""
+        self.status = lambda: {"error": str(error)}
+        self.write("failed")
+
 
 def resident_bytes() -> int:
     """Memory of this process that is not shared."""
@@ -148,7 +153,5 @@ def run(role: Role, name: str, status_dir: Path) -> None:
         role.close()
         pulse.write("stopped")
     except TickplantError as e:
-        error = {"error": str(e)}
-        pulse.status = lambda: error
-        pulse.write("failed")
+        pulse.fail(e)
         raise

@@ -95,6 +95,7 @@ class Supervisor:
             [sys.executable, "-m", "tickplant", *child.arguments],
             env={**os.environ, ENVIRONMENT: str(self.path), PARENT: str(os.getpid())},
             stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            process_group=0,  # Ctrl-C in a terminal is for us: `stop` has its order
         )  # fmt: skip
         if out:
             out.close()

@@ -5,6 +5,8 @@ makes them visible and wakes whoever sleeps. A second thread syncs the journal, 
 shared memory ahead. It answers no query and knows no reader.
 """
 
+import contextlib
+import ctypes
 import json
 import logging
 import os
@@ -43,6 +45,8 @@ DRAIN_BYTES = 1 << 21
 TURN_MS = 10
 ACKNOWLEDGE_NS = 50 * MILLISECOND_NS
 TIDY_NS = SECOND_NS
+KEPT_BYTES = 8 * DRAIN_BYTES
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _INT_MAX = (1 << 63) - 1
 
 
@@ -64,6 +68,15 @@ def _identity(path: Path) -> str:
     if not path.exists():
         path.write_text(uuid.uuid4().hex)
     return path.read_text()
+
+
+def _keep_memory() -> None:
+    """Have malloc keep what a turn frees: to give it back and fault it in anew each turn took a fifth of
+    the ticker plant's time under load."""
+    with contextlib.suppress(AttributeError):  # not glibc
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
+        libc.mallopt(_M_MMAP_THRESHOLD, KEPT_BYTES)
 
 
 def _complete(proof: Path) -> bool:
@@ -119,6 +132,7 @@ class TickerPlant:
 
     def open(self) -> None:
         """Recover, take the endpoints, be ready to turn."""
+        _keep_memory()
         plant = self.config.plant
         self.registry = RegistryWriter(
             self.config.registry_dir, plant.name, _identity(plant.data_dir / "identity")
@@ -205,6 +219,7 @@ class TickerPlant:
         now = now_ns()
         self.ingress.turn(now, self.commit)
         self.commit()
+        self.day.look_ahead()
         self._acknowledge()
         if now >= self._next_roll_ns:
             self._next_roll_ns = self.config.calendar.next_roll_ns(now)

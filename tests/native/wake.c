@@ -1,5 +1,5 @@
-/* Two processes that answer each other through futex.h, each sleeping in every round. A sleep that ends by its timeout
- * is a lost wakeup. Usage: wake ROUNDS */
+/* Two processes: one publishes through futex.h, the other sleeps for each number. A sleep that ends by its timeout is a
+ * lost wakeup. Usage: wake ROUNDS */
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -31,22 +31,30 @@ typedef struct {
 
 static void pause_a_little(uint32_t *seed) {
     *seed = *seed * 1664525u + 1013904223u;
-    for (volatile uint32_t i = *seed >> 22; i; i--) continue;
+    for (volatile uint32_t i = *seed >> 24; i; i--) continue;
 }
 
-static void say(side *s, uint64_t number) {
+static void publish(side *s, uint64_t number) {
     atomic_store_explicit(&s->count, number, memory_order_release);
     tp_wake(&s->word, &s->sleepers);
 }
 
-static void play(side *mine, side *theirs, int first, uint64_t rounds) {
-    uint32_t seed = (uint32_t)first + 1;
+/* The reader sleeps for each number and says when it has seen it. */
+static void reader(side *s, _Atomic uint64_t *seen, uint64_t rounds) {
     for (uint64_t number = 1; number <= rounds; number++) {
+        while (tp_wait_above(&s->count, number - 1, &s->word, &s->sleepers, INT64_MAX, 0) < number) continue;
+        atomic_store_explicit(seen, number, memory_order_release);
+    }
+}
+
+/* The writer publishes a moment after it was seen: just while the reader is about to fall asleep. */
+static void writer(side *s, const _Atomic uint64_t *seen, pid_t other, uint64_t rounds) {
+    uint32_t seed = 1;
+    for (uint64_t number = 1; number <= rounds; number++) {
+        publish(s, number);
+        for (uint32_t i = 1; atomic_load_explicit(seen, memory_order_acquire) < number; i++)
+            if (i % (1 << 20) == 0 && waitpid(other, NULL, WNOHANG)) exit(1);
         pause_a_little(&seed);
-        if (first) say(mine, number);
-        while (tp_wait_above(&theirs->count, number - 1, &theirs->word, &theirs->sleepers, INT64_MAX, 0) < number)
-            continue;
-        if (!first) say(mine, number);
     }
 }
 
@@ -54,17 +62,20 @@ int main(int argc, char **argv) {
     uint64_t rounds = argc > 1 ? strtoull(argv[1], NULL, 10) : 1000;
     side *sides = mmap(NULL, 2 * sizeof(side), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (sides == MAP_FAILED) return 2;
-    for (int i = 0; i < 2; i++) sides[i].word = UINT32_MAX - 5;
+    sides[0].word = UINT32_MAX - 5;
     if (rounds == 0) {
-        for (int i = 0; i < 1000; i++) say(&sides[0], 1);
+        for (uint64_t i = 1; i <= 1000; i++) publish(&sides[0], i);
         printf("0 rounds, %ld system calls of 1000 rings\n", calls);
         return 0;
     }
     pid_t other = fork();
-    play(&sides[other == 0], &sides[other != 0], other != 0, rounds);
-    if (other == 0) _exit(0);
+    if (other == 0) {
+        reader(&sides[0], &sides[1].count, rounds);
+        _exit(0);
+    }
+    writer(&sides[0], &sides[1].count, other, rounds);
     int status = 0;
     waitpid(other, &status, 0);
-    printf("%llu rounds, %ld system calls here\n", (unsigned long long)rounds, calls);
+    printf("%llu rounds, %ld system calls to wake\n", (unsigned long long)rounds, calls);
     return status != 0;
 }

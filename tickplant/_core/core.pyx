@@ -48,6 +48,9 @@ cdef extern from "futex.h" nogil:
     uint64_t tp_wait_above(const atomic64 *value, uint64_t above, const atomic32 *word, atomic32 *sleepers,
                            int64_t timeout_ns, uint32_t spins)
 
+cdef extern from "<sys/mman.h>" nogil:
+    int madvise(void *address, size_t length, int advice)
+
 cdef extern from "latch.h" nogil:
     uint64_t TP_LATCH_BUSY
     uint64_t tp_latch_get(const uint8_t *slot, uint32_t cell_size, uint64_t *words)
@@ -235,6 +238,17 @@ cdef _aligned(const void *at):
         raise ValueError(f"address {<size_t>at:#x} is not a multiple of 8")
 
 
+def populate(uint8_t[::1] mapping, Py_ssize_t offset, uint64_t length):
+    """Fault pages in for writing without holding the GIL (mmap.madvise holds it); False if the kernel can't."""
+    cdef int MADV_POPULATE_WRITE = 23, failed
+    _within(mapping.shape[0], offset, length)
+    if length == 0:
+        return True
+    with nogil:
+        failed = madvise(&mapping[offset], length, MADV_POPULATE_WRITE)
+    return failed == 0
+
+
 cdef class Word:
     """A 64-bit counter in shared memory, loaded with acquire and stored with release."""
 
@@ -264,7 +278,7 @@ cdef class Word:
 
 
 cdef class Bell:
-    """The wakeup (futex.h): a word that the plant rings, and the flag of those who sleep on it."""
+    """The wakeup (futex.h): a word that readers sleep on, and the flag that says that some may."""
 
     cdef Word word, sleepers
 

@@ -66,6 +66,8 @@ static inline void tp_link(tp_table *t, const uint8_t *rows, uint64_t count) {
     }
 }
 
+/* Put the latest values of a frame's rows. All rows of the turn are written and linked by now, so a row that is not its
+ * instrument's head has a later one behind it, and need not be put. (Rows there was no room for are in no chain.) */
 static inline void tp_put_latest(tp_table *t, const tp_frame *h, const uint8_t *rows) {
     uint64_t cell[TP_CELL_MAX / 8];
     uint32_t code;
@@ -74,7 +76,11 @@ static inline void tp_put_latest(tp_table *t, const tp_frame *h, const uint8_t *
         const uint8_t *row = rows + i * t->row_size;
         memcpy(&code, row + TP_AT_INSTRUMENT, 4);
         if (code >= t->n_slots) continue;
-        cell[0] = h->row + i;
+        uint64_t number = h->row + i;
+        if (number < t->rows && code < t->n_heads &&
+            atomic_load_explicit(&t->head[code], memory_order_relaxed) != (uint32_t)(number + 1))
+            continue;
+        cell[0] = number;
         cell[1] = h->trading_date;
         memcpy((uint8_t *)cell + TP_LATEST_PREFIX, row, t->row_size);
         tp_latch_put(t->latest + (uint64_t)code * t->slot_size, t->cell_size, cell);

@@ -7,6 +7,8 @@ configuration; 130 Ctrl-C.
 
 import sys
 
+import click
+
 from tickplant.cli.main import cli
 from tickplant.errors import TickplantError
 
@@ -16,11 +18,14 @@ __all__ = ["main"]
 def main() -> None:
     """The entry point: every expected error is one line with cause and remedy."""
     try:
-        cli(standalone_mode=True)
+        sys.exit(cli(prog_name="tickplant", standalone_mode=False))
     except TickplantError as e:
         print(f"tickplant: {e}", file=sys.stderr)
         sys.exit(e.exit_code)
-    except KeyboardInterrupt:
+    except click.ClickException as e:
+        e.show()
+        sys.exit(e.exit_code)
+    except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()

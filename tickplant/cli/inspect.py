@@ -36,7 +36,8 @@ def status_command(context: click.Context, as_json: bool) -> None:
 @click.command()
 @click.argument("table")
 @click.option("-s", "--symbol", metavar="VENUE:SYMBOL", help="Only this instrument.")
-@click.option("-n", "--rows", default=10, show_default=True, help="How many of the last rows.")
+@click.option("-n", "--rows", type=click.IntRange(min=0), default=10, show_default=True,
+              help="How many of the last rows.")  # fmt: skip
 @click.option("--follow", "-f", is_flag=True, help="Go on with new rows.")
 @click.option("--remote", metavar="ENDPOINT", help="From a publisher's request endpoint, not shared memory.")
 @click.pass_obj
@@ -65,15 +66,18 @@ def tail(
 
 def _tail_remote(endpoint: str, table: str, symbol: str | None, rows: int, follow: bool) -> None:
     symbols = [symbol] if symbol else None
-    subscription = subscribe(endpoint, [table], symbols, from_row={table: -rows})
+    subscription = subscribe(endpoint, [table], symbols, from_row={table: -rows} if rows else None)
     printed = 0
-    while follow or printed < rows:
-        batch = subscription.next(1.0)
-        if batch is None and not follow:
-            return
-        if batch is not None:
-            _print(batch, subscription.instruments)
-            printed += len(batch)
+    try:
+        while follow or printed < rows:
+            batch = subscription.next(1.0)
+            if batch is None and not follow:
+                return
+            if batch is not None:
+                _print(batch, subscription.instruments)
+                printed += len(batch)
+    finally:
+        subscription.close()
 
 
 def _print(rows: Batch, instruments: Instruments) -> None:
@@ -115,16 +119,19 @@ def decode(context: click.Context, capture: Path, as_json: bool, date: str | Non
 
 def _show_decoded(found: dict[str, Any]) -> None:
     console = Console()
-    console.print(f"{found['capture']}: {found['format']}, {found['malformed']} malformed")
+    console.print(f"{found['capture']}: {found['format']}, {found['malformed']} malformed", markup=False)
     console.print("messages: " + "  ".join(f"{k} {v:,}" for k, v in sorted(found["messages"].items())))
     shown = Table("table", "rows", "sum of sizes", "notional", "first event", "last event")
     for name, t in found["tables"].items():
         times = [_text("ts_event", t[k]) if t[k] else "" for k in ("first_ts_event", "last_ts_event")]
         sums = [f"{t[k]:,.2f}" if t[k] is not None else "" for k in ("size_sum", "notional_sum")]
         shown.add_row(name, f"{t['rows']:,}", *sums, *times)
+    for column in shown.columns:
+        column.overflow = "fold"  # in a narrow terminal nothing is cut off
     console.print(shown)
     for event in found["events"]:
-        console.print(f"{event['kind']}: bytes {event['first']:,} to {event['last']:,}: {event['text']}")
+        said = f"{event['kind']}: bytes {event['first']:,} to {event['last']:,}: {event['text']}"
+        console.print(said, markup=False)
 
 
 @click.command()

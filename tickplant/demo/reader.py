@@ -7,6 +7,7 @@ Without an endpoint it reads shared memory, with one it is a remote subscriber.
 Says how far it is in the plant's status folder; ends when the trading date is over and it has all of it.
 """
 
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -98,6 +99,7 @@ def remote_batches(
 def main() -> None:
     """Follow one trading date to its end."""
     service.die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C in a terminal reaches every process
     settings, date = config.load(sys.argv[1]), int(sys.argv[2])
     endpoint = sys.argv[3] if len(sys.argv) > 3 else None
     tally = Tally(settings.schema)

@@ -7,10 +7,12 @@ When the feeds are done the day is rolled, the hdb proves it, the readers are co
 janitor removes everything once this process has ended, in whatever way.
 """
 
+import contextlib
 import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -52,7 +54,7 @@ def settings(folder: Path, captures: Sequence[Path], seconds: float | None) -> d
         "repair": f"ipc://{folder}/run/repair",
         "extent_rows": 1 << 16,
     }
-    content["publisher"] |= {"publish": "tcp://127.0.0.1:*", "request": "tcp://127.0.0.1:*"}
+    content["publisher"] |= _endpoints("publish", "request")
     content["hdb"] |= {"dsn": "", "throwaway": True}
     for number, path in enumerate(captures, 1):
         content.setdefault("feeds", {})[f"capture-{number}"] = {
@@ -78,6 +80,15 @@ def settings(folder: Path, captures: Sequence[Path], seconds: float | None) -> d
             )
         }
     return content
+
+
+def _endpoints(*names: str) -> dict[str, str]:
+    """An endpoint with a free port for each name: its own, so that who is restarted is found again."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in names]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return {n: f"tcp://127.0.0.1:{s.getsockname()[1]}" for n, s in zip(names, sockets, strict=True)}
 
 
 def demo(captures: Sequence[Path], seconds: float | None, as_json: bool) -> int:
@@ -142,7 +153,10 @@ class Demo:
             command = [sys.executable, "-m", "tickplant.demo.reader", str(self.plant.path), str(date), *extra]
             self.readers.append(
                 subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, env={**os.environ, PARENT: str(os.getpid())}
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, PARENT: str(os.getpid())},
+                    process_group=0,
                 )
             )
         self._wait(lambda: self._says("reader-local") and self._says("reader-remote"), "the readers to start")
@@ -215,7 +229,7 @@ class Demo:
             screen.show(result, self._events(date), self.console)
         return 0 if result["complete"] else 1
 
-    def _events(self, date: int) -> list[dict[str, Any]]:
+    def _events(self, date: int) -> list[str]:
         """What was lost, refused or damaged, from the day's journal (its tables may be gone by now)."""
         return screen.events(self.plant, date)
 

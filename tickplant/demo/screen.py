@@ -17,7 +17,7 @@ from tickplant.errors import TickplantError
 from tickplant.journal import JournalReader
 
 BUSIEST = 8
-EVENTS_MAX = 12
+EVENTS_MAX = 4
 PLACES = ("published", "journaled", "shared_memory", "postgres")
 
 
@@ -131,21 +131,24 @@ def _total(records: list[dict[str, Any]], key: str, modulus: int | None = None) 
     return int(total % modulus if modulus else total)
 
 
-def events(config: Config, date: int) -> list[dict[str, Any]]:
-    """Event rows of the date, from its journal; the first few."""
+def events(config: Config, date: int) -> list[str]:
+    """What the date's event rows say, from its journal: the first few of each kind, and how many more."""
     table = config.schema["event"]
     reader = JournalReader(config.journal_dir / str(date), None, 0)
-    found: list[dict[str, Any]] = []
-    while len(found) < EVENTS_MAX and (chunk := reader.read()):
+    found: list[str] = []
+    seen: dict[str, int] = defaultdict(int)
+    while chunk := reader.read():
         for row in table.rows(core.payloads(chunk, table.number)):
-            if row["kind"] != b"session":
-                found.append({n: row[n].decode("utf-8", "replace") for n in ("kind", "text")})
-                found[-1] |= {"first": int(row["first"]), "last": int(row["last"])}
+            kind, text = (row[n].decode("utf-8", "replace") for n in ("kind", "text"))
+            seen[kind] += 1
+            if kind != "session" and seen[kind] <= EVENTS_MAX:
+                found.append(f"event {kind} [{int(row['first']):,}, {int(row['last']):,}]: {text}")
     reader.close()
-    return found[:EVENTS_MAX]
+    more = {k: n - EVENTS_MAX for k, n in seen.items() if k != "session"}
+    return found + [f"event {k}: {n:,} more" for k, n in more.items() if n > 0]
 
 
-def show(verdict: dict[str, Any], happened: list[dict[str, Any]], console: Console) -> None:
+def show(verdict: dict[str, Any], happened: list[str], console: Console) -> None:
     """The verdict for people."""
     places = ["published", "journaled", "shared_memory", "remote", "local", "postgres"]
     shown = Table("table", *(p.replace("_", " ") for p in places), "checksum", "",
@@ -157,11 +160,11 @@ def show(verdict: dict[str, Any], happened: list[dict[str, Any]], console: Conso
         )
     for column in shown.columns[1:7]:
         column.justify = "right"
+    for column in shown.columns:
+        column.overflow = "fold"  # in a narrow terminal nothing is cut off
     console.print(shown)
     for event in happened:
-        console.print(
-            f"event {event['kind']} [{event['first']:,}, {event['last']:,}]: {event['text']}", markup=False
-        )
+        console.print(event, markup=False)
     late = verdict["latency_us"]
     console.print(
         f"feed to local reader: p50 {late['p50']} us, p99 {late['p99']} us; {verdict['seconds']} s in all"

@@ -16,7 +16,7 @@ import numpy as np
 from tickplant import service
 from tickplant.clock import SECOND_NS, now_ns
 from tickplant.config import Config
-from tickplant.errors import CaptureError, ConfigError
+from tickplant.errors import CaptureError, ConfigError, TickplantError
 from tickplant.feed.capture import Capture
 from tickplant.feed.handler import Feed
 from tickplant.feed.itch50 import Itch50, sniff
@@ -73,8 +73,19 @@ def open_capture(path: Path, **options: Any) -> Capture:
     if not sniff(head):
         raise CaptureError(f"{path} is not a capture that tickplant reads (it reads: Nasdaq ITCH 5.0)")
     if isinstance(options.get("date"), str):
-        options["date"] = date.fromisoformat(options["date"])
+        options["date"] = _day(options["date"])
+    try:
+        inspect.signature(Itch50).bind(path, **options)
+    except TypeError as e:
+        raise ConfigError(f"options of the capture {path}: {e}") from None
     return Itch50(path, recv_clock=now_ns, **options)
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"date {text!r} is not of the form YYYY-MM-DD") from None
 
 
 HANDLERS: dict[str, Handler] = {"simulated": simulated, "itch50": capture, "capture": capture}
@@ -87,7 +98,7 @@ def resolve(name: str) -> Handler:
         return HANDLERS[name]
     module, colon, attribute = name.partition(":")
     try:
-        if not colon:
+        if not (module and colon):
             raise ImportError("it is not of the form module:function")
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as e:
@@ -115,11 +126,15 @@ def run_feed(config: Config, name: str) -> None:
     feed, handler = prepare(config, name)
     pulse = service.Pulse(f"feed-{name}", config.status_dir, lambda: {"rows_published": feed.rows_published})
     service.stop_signals(feed.stopping.set)
-    with feed:
-        feed.beat = pulse.beat
-        service.notify("READY=1")
-        handler()
-        service.notify("STOPPING=1")
-        pulse.write("draining")
-        feed.drained(DRAIN_S)
+    try:
+        with feed:
+            feed.beat = pulse.beat
+            service.notify("READY=1")
+            handler()
+            service.notify("STOPPING=1")
+            pulse.write("draining")
+            feed.drained(DRAIN_S)
+    except TickplantError as e:
+        pulse.fail(e)
+        raise
     pulse.write("finished")
