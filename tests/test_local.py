@@ -195,7 +195,7 @@ def test_following_gives_every_row_of_every_date_in_order(filled, raw, local):
 
 def test_a_follower_that_was_away_over_several_rolls_misses_no_date(filled, raw, local):
     date = filled.day.trading_date
-    follower = local.table("trade").follow(from_row=50)
+    table = local.table("trade")
     for _ in range(3):
         raw.send(raw.trades(5, 1))
         raw.settle()
@@ -203,7 +203,8 @@ def test_a_follower_that_was_away_over_several_rolls_misses_no_date(filled, raw,
         filled.roll(date)
     raw.send(raw.trades(5, 1))
     raw.settle()
-    got = [next(follower) for _ in range(4)]
+    got, done = following(table, 20, from_row=50)
+    until(done.is_set)
     assert ids_of(got) == list(range(50, 70))
 
 

@@ -81,7 +81,7 @@ class Column:
     type: str
     offset: int
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Width in bytes."""
         return SCALARS.get(self.type) or int(self.type[1:])
@@ -104,7 +104,7 @@ class Table:
             [(c.name, "<" + c.type if c.type[0] != "S" else c.type) for c in self.columns]
         )
 
-    @property
+    @cached_property
     def row_size(self) -> int:
         """Bytes of one row."""
         return self.dtype.itemsize

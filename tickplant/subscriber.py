@@ -192,8 +192,9 @@ class Subscription:
         frames = _split(parts[1])
         end, after = wire.field(message, "end", "int"), wire.field(message, "next", "int")
         self.gaps_filled += 1
-        self._ready += self._sequences[number].on_answer(frames, asked[0], end, after)
-        if frames or after:
+        sequence = self._sequences[number]
+        self._ready += sequence.on_answer(frames, asked[0], end, after)
+        if frames or after or sequence.over:
             del self._asked[number]  # else there is nothing yet: not again at once
 
     def _batch(self, delivery: Delivery) -> Batch:

@@ -31,14 +31,17 @@ class RowBatch:
             "<" + "".join(_CODES.get(c.type) or f"{c.type[1:]}s" for c in table.columns)
         )
         self._index = {c.name: i for i, c in enumerate(table.columns)}
+        self._widths = [c.size if c.type[0] == "S" else 0 for c in table.columns]
         self._blank: list[Any] = [
             float("nan") if c.type[0] == "f" else b"" if c.type[0] == "S" else 0 for c in table.columns
         ]
         self._buffer = bytearray(room * table.row_size)
         self._used = 0
+        self.rows = 0
+        """Rows that wait to be taken."""
 
     def __len__(self) -> int:
-        return self._used // self.table.row_size
+        return self.rows
 
     def add(self, now_ns: int, values: dict[str, Any]) -> None:
         """Add a row. Raises SchemaError for a column not declared or a value that does not fit."""
@@ -47,12 +50,11 @@ class RowBatch:
         index = self._index
         try:
             for name, value in values.items():
-                row[index[name]] = encoded(value) if isinstance(value, str) else value
-            for column in self.table.columns:
-                if column.type[0] == "S" and len(row[index[column.name]]) > column.size:
+                at = index[name]
+                row[at] = encoded(value) if isinstance(value, str) else value
+                if self._widths[at] and len(row[at]) > self._widths[at]:
                     raise SchemaError(
-                        f"{row[index[column.name]]!r} is too long for "
-                        f"{self.table.name}.{column.name} ({column.type})"
+                        f"{row[at]!r} is too long for {self.table.name}.{name} (S{self._widths[at]})"
                     )
             self._pack.pack_into(self._buffer, self._used, *row)
         except KeyError as e:
@@ -61,11 +63,12 @@ class RowBatch:
         except (struct.error, TypeError, OverflowError) as e:
             raise SchemaError(f"a value does not fit table {self.table.name}: {e} in {values}") from None
         self._used += self.table.row_size
+        self.rows += 1
 
     def take(self) -> Rows:
         """The rows added, as an array of their own; the batch is empty then."""
         rows = self.table.rows(bytes(self._buffer[: self._used]))
-        self._used = 0
+        self._used = self.rows = 0
         return rows
 
 

@@ -144,7 +144,7 @@ class Feed:
         except KeyError:
             raise SchemaError(f"there is no table {table!r}") from None
         batch.add(now_ns(), values)
-        if len(batch) >= self.batch_rows:
+        if batch.rows >= self.batch_rows:
             self.flush()
 
     def _pace(self) -> None:
@@ -197,7 +197,7 @@ class Feed:
         """Publish what waits in batches; definitions before the rest."""
         with self._lock:
             for batch in self._batches.values():
-                if len(batch):
+                if batch.rows:
                     self._send(batch.table, batch.take())
 
     def _send(self, table: Table, rows: Rows) -> None:
