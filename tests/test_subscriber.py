@@ -172,6 +172,13 @@ def test_a_slow_reader_gets_everything_and_hurts_nobody(site, reading):
         running.end()
 
 
+def test_rows_come_live_and_nothing_is_requested_where_nothing_is_lost(running, reading):
+    subscription = reading(running.endpoint, ["trade"], from_row=None)
+    running.publish(500)
+    assert ids(take(subscription, 500)) == list(range(500))
+    assert subscription.gaps_filled == 0
+
+
 def test_several_tables_are_each_complete(running, reading):
     subscription = reading(running.endpoint, ["trade", "quote", "instrument"])
     running.publish(100)

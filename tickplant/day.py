@@ -18,13 +18,16 @@ from tickplant.clock import as_int
 from tickplant.config import Config
 from tickplant.errors import FrameError, SchemaError, TableFull
 from tickplant.instruments import Name, named
-from tickplant.journal import JournalWriter
+from tickplant.journal import JournalReader, JournalWriter
 from tickplant.latest import LatestTable
 from tickplant.registry import RegistryWriter
-from tickplant.schema import Rows
+from tickplant.schema import Rows, Schema
 from tickplant.table import AppendTable, Grower, segment_name
 
 log = logging.getLogger(__name__)
+
+State = dict[int, dict[str, Any]]
+"""By feed number: `session`, `next_seq`, `codes` (packed u32), `counters` (rows and sum by table number)."""
 
 STAGE_BYTES = wire.MESSAGE_MAX + (1 << 22)
 
@@ -32,9 +35,10 @@ STAGE_BYTES = wire.MESSAGE_MAX + (1 << 22)
 class Day:
     """The journal and tables of the trading date that is open."""
 
-    def __init__(self, config: Config, registry: RegistryWriter) -> None:
+    def __init__(self, config: Config, registry: RegistryWriter, schema: Schema | None = None) -> None:
+        """`schema`: that of an earlier date, if its tables were declared otherwise than now."""
         self.config, self.registry = config, registry
-        self.schema = config.schema
+        self.schema = schema or config.schema
         self.tables = [AppendTable(t) for t in self.schema]
         self.definitions = self.schema["instrument"]
         feeds = [0, *(f.id for f in config.feeds.values())]
@@ -62,10 +66,26 @@ class Day:
         dates = [int(p.name) for p in folder.glob("[0-9]" * 8) if p.is_dir()]
         return max(dates, default=0)
 
-    def open(self, trading_date: int) -> None:
-        """Recover a date from its journal, or begin it. Raises JournalDamaged or SchemaError."""
+    def declared(self, trading_date: int) -> Schema:
+        """The tables with which a date began; those of the configuration if it has not."""
+        reader = JournalReader(self.config.journal_dir / str(trading_date))
+        try:
+            first = reader.read()
+        finally:
+            reader.close()
+        if not first:
+            return self.schema
+        about = wire.unpack(memoryview(first)[wire.HEADER_SIZE :][: wire.header(first).size])
+        return Schema.read(wire.field(about, "schema", "list"))
+
+    def open(self, trading_date: int, state: State | None = None) -> None:
+        """Recover a date from its journal, or begin it, with the feeds in this state (None: as they are).
+
+        Raises JournalDamaged or SchemaError.
+        """
         t = self.config.tickerplant
-        state = self._state() if self.trading_date not in (0, trading_date) else None
+        if state is None and self.trading_date not in (0, trading_date):
+            state = self.state()
         self.intake.roll(trading_date)
         self.trading_date, self.sealed = trading_date, False
         for table in self.tables:
@@ -86,7 +106,7 @@ class Day:
             self._recover(chunk)
         if self.journal.position == 0:
             self.journal.append_frame(
-                wire.STATE, msgpack.packb(state or self._state()), trading_date=trading_date
+                wire.STATE, msgpack.packb(state or self.state()), trading_date=trading_date
             )
         self.journal.sync()
         self.intake.last_crc = self.journal.last_crc
@@ -119,15 +139,19 @@ class Day:
             if about.get("schema") != self.schema.describe():
                 raise SchemaError(
                     f"the tables of {self.config.path} are not those with which trading date "
-                    f"{self.trading_date} began; put them back, and change them after a roll "
-                    "(tickplant eod)"
+                    f"{self.trading_date} began; put them back, or end the date with them first: "
+                    "tickplant eod --stop"
                 )
         elif head.kind == wire.STATE:
-            for feed, was in wire.unpack(wire.payload(frame)).items():
-                if feed in self.feed_numbers:
-                    self._carry(feed, was)
+            self.take_over(wire.unpack(wire.payload(frame)))
         elif head.kind == wire.SEAL:
             self.sealed = True
+
+    def take_over(self, state: State) -> None:
+        """Put the feeds where a date left them."""
+        for feed, was in state.items():
+            if feed in self.feed_numbers:
+                self._carry(feed, was)
 
     def _carry(self, feed: int, was: dict[str, Any]) -> None:
         counters = {int(t): (c[0], c[1]) for t, c in was["counters"].items()}
@@ -226,7 +250,11 @@ class Day:
             table.seal()
         log.info("sealed trading date %d", self.trading_date)
 
-    def _state(self) -> dict[int, dict[str, Any]]:
+    def state(self, schema: Schema | None = None) -> State:
+        """Where the feeds stand, for a date that begins with the tables of `schema`."""
+        numbers = {t.number: t.number for t in self.schema}
+        if schema is not None:
+            numbers = {t.number: schema[t.name].number for t in self.schema if t.name in schema}
         out = {}
         for feed in self.feed_numbers:
             session, next_seq = self.intake.session(feed)
@@ -234,7 +262,9 @@ class Day:
                 "session": session,
                 "next_seq": next_seq,
                 "codes": bytes(self.intake.codes(feed)),
-                "counters": self.intake.counters(feed),
+                "counters": {
+                    numbers[t]: c for t, c in self.intake.counters(feed).items() if t in numbers
+                },
             }
         return out
 

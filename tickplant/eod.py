@@ -12,8 +12,10 @@ from tickplant.errors import NotRunning, TickplantError
 PATIENCE_MS = 60_000
 
 
-def end_of_day(config: Config) -> dict[str, Any]:
+def end_of_day(config: Config, *, stop: bool = False) -> dict[str, Any]:
     """Have the date sealed and the next begun: `sealed` and `trading_date` say which.
+
+    `stop`: the ticker plant ends instead; its next start begins the next date (0 in the answer).
 
     Raises NotRunning if the ticker plant does not answer, TickplantError if it refuses.
     """
@@ -23,7 +25,7 @@ def end_of_day(config: Config) -> dict[str, Any]:
     socket = sockets.context().socket(zmq.REQ)
     try:
         sockets.connect(socket, f"ipc://{config.plant.run_dir}/tickerplant.sock")
-        socket.send(wire.pack("eod"))
+        socket.send(wire.pack("eod", stop=stop))
         if not socket.poll(PATIENCE_MS):
             raise NotRunning("the ticker plant does not answer; see: tickplant status")
         reply = wire.unpack(socket.recv())

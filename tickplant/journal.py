@@ -63,9 +63,7 @@ def durable_position(folder: Path) -> int:
 class JournalReader:
     """Reads whole, verified frames from a position on; follows a journal that is being written."""
 
-    def __init__(
-        self, folder: Path, position: int | None = None, last_crc: int | None = None
-    ) -> None:
+    def __init__(self, folder: Path, position: int | None = None, last_crc: int | None = None) -> None:
         """`position`: where to begin (None: the first byte there is); `last_crc`: the crc of the
         frame before, if known, so that the chain is checked from the first frame on."""
         self.folder = folder
@@ -236,9 +234,7 @@ class JournalWriter:
             raise JournalError(
                 f"can't set the torn tail of {path} at {keep:,} aside as {aside}: {e.strerror}"
             ) from None
-        self.torn = (
-            f"{len(tail):,} bytes of a torn tail cut from {path} at {keep:,}, kept as {aside}"
-        )
+        self.torn = f"{len(tail):,} bytes of a torn tail cut from {path} at {keep:,}, kept as {aside}"
 
     def append(self, frames: bytes | memoryview, last_crc: int) -> int:
         """Write chained frames, whose last has crc `last_crc`; returns the position after them.

@@ -10,6 +10,7 @@ import ctypes
 import json
 import logging
 import os
+import signal
 import threading
 import uuid
 from collections import deque
@@ -35,6 +36,7 @@ from tickplant.errors import AlreadyRunning, FrameError, JournalError
 from tickplant.ingress import Ingress
 from tickplant.lock import Lock
 from tickplant.registry import RegistryWriter
+from tickplant.schema import Schema
 from tickplant.sockets import bind, context, readable
 from tickplant.table import segment_name
 
@@ -141,11 +143,7 @@ class TickerPlant:
         self.day = Day(self.config, self.registry)
         self.control = Control.create(plant.name, self.config.schema)
         self.session = now_ns()
-        today = self.day.today(self.session)
-        newest = self.day.newest()
-        self.day.open(newest or today)
-        if newest and (newest < today or self.day.sealed):
-            self._close_day(max(today, self._after(newest)) if self.day.sealed else today)
+        self._take_up(self.day.newest(), self.day.today(self.session))
         self._own_counts: dict[int, tuple[int, int]] = {}
         self.day.intake.begin(0, self.session, 0)
         self._bind()
@@ -157,6 +155,28 @@ class TickerPlant:
         self._syncer = Syncer(self.settings.sync_interval_ms * MILLISECOND_NS)
         self._syncer.start()
         self._next_roll_ns = self.config.calendar.next_roll_ns(now_ns())
+
+    def _take_up(self, newest: int, today: int) -> None:
+        """Recover the newest date, and begin the next if that one is over."""
+        declared = self.day.declared(newest) if newest else self.config.schema
+        if declared.describe() != self.config.schema.describe():
+            self._change_tables(declared, newest, today)
+            return
+        self.day.open(newest or today)
+        if newest and (newest < today or self.day.sealed):
+            self._close_day(max(today, self._after(newest)) if self.day.sealed else today)
+
+    def _change_tables(self, declared: Schema, newest: int, today: int) -> None:
+        """Begin a date with other tables than the one before, which has to be sealed."""
+        before = Day(self.config, self.registry, declared)
+        before.open(newest)
+        if not before.sealed:
+            before.journal.close()
+            self.day.open(newest)  # says what does not fit
+        before.seal()
+        state = before.state(self.config.schema)
+        self.day.take_over(state)
+        self.day.open(max(today, self._after(newest)), state)
 
     def _bind(self) -> None:
         self.sub = context().socket(zmq.SUB)
@@ -298,10 +318,15 @@ class TickerPlant:
     def _serve(self, request: bytes) -> bytes:
         """The one command that an operator can give a running ticker plant."""
         try:
-            op = wire.unpack(request).get("op")
-            if op != "eod":
-                return wire.pack("error", text=f"unknown command {op!r}")
+            message = wire.unpack(request)
+            if message.get("op") != "eod":
+                return wire.pack("error", text=f"unknown command {message.get('op')!r}")
             sealed = self.day.trading_date
+            if message.get("stop"):
+                self.commit()
+                self.day.seal()
+                os.kill(os.getpid(), signal.SIGTERM)  # the loop ends before the next turn
+                return wire.pack("rolled", sealed=sealed, trading_date=0)
             self.roll(max(self.day.today(now_ns()), self._after(sealed)))
             return wire.pack("rolled", sealed=sealed, trading_date=self.day.trading_date)
         except FrameError as e:

@@ -135,11 +135,17 @@ def _show_decoded(found: dict[str, Any]) -> None:
 
 
 @click.command()
+@click.option("--stop", is_flag=True, help="End the ticker plant too; its next start begins the next date.")
 @click.pass_obj
-def eod(path: Path | None) -> None:
-    """End the trading date now: seal it and begin the next; the hdb then proves it."""
-    reply = end_of_day(configuration.load(path))
-    click.echo(f"sealed {reply['sealed']}; the trading date is now {reply['trading_date']}")
+def eod(path: Path | None, stop: bool) -> None:
+    """End the trading date now: seal it and begin the next; the hdb then proves it.
+
+    To change tables: edit the configuration, `tickplant eod --stop`, and when the date is proven (tickplant
+    status) start everything again.
+    """
+    reply = end_of_day(configuration.load(path), stop=stop)
+    then = "the ticker plant has stopped" if stop else f"the trading date is now {reply['trading_date']}"
+    click.echo(f"sealed {reply['sealed']}; {then}")
 
 
 @click.group()
