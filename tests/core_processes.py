@@ -138,8 +138,7 @@ def bounce(path, me, rounds):
     mine, theirs = int(me) * 64, 64 - int(me) * 64
     counts = [core.Word(memory, at, True) for at in (mine, theirs)]
     bells = [
-        core.Bell(core.Word(memory, at + 8, True), core.Word(memory, at + 16, True))
-        for at in (mine, theirs)
+        core.Bell(core.Word(memory, at + 8, True), core.Word(memory, at + 16, True)) for at in (mine, theirs)
     ]
     for number in range(1, int(rounds) + 1):
         if me == "0":

@@ -23,10 +23,7 @@ DAY_NS = 86_400 * SECOND_NS
 
 def at(text, zone="UTC"):
     local = datetime.fromisoformat(text)
-    return (
-        int((local if local.tzinfo else local.replace(tzinfo=ZoneInfo(zone))).timestamp())
-        * SECOND_NS
-    )
+    return int((local if local.tzinfo else local.replace(tzinfo=ZoneInfo(zone))).timestamp()) * SECOND_NS
 
 
 @given(CALENDARS, INSTANTS)
@@ -112,12 +109,8 @@ def test_the_date_of_an_instant(zone, roll, instant, day):
     assert TradingCalendar(zone, roll).date_at(at(instant)).isoformat() == day
 
 
-@pytest.mark.parametrize(
-    ("day", "hours"), [("2024-03-10", 23), ("2024-11-03", 25), ("2024-06-03", 24)]
-)
-@pytest.mark.parametrize(
-    ("zone", "roll"), [("America/New_York", "00:00"), ("America/Chicago", "17:00")]
-)
+@pytest.mark.parametrize(("day", "hours"), [("2024-03-10", 23), ("2024-11-03", 25), ("2024-06-03", 24)])
+@pytest.mark.parametrize(("zone", "roll"), [("America/New_York", "00:00"), ("America/Chicago", "17:00")])
 def test_the_day_of_a_clock_change_is_an_hour_shorter_or_longer(zone, roll, day, hours):
     calendar = TradingCalendar(zone, roll)
     begins = calendar.begins_ns(date.fromisoformat(day))
@@ -136,9 +129,7 @@ def test_a_timezone_that_is_none_is_refused(zone):
         TradingCalendar(zone, "00:00")
 
 
-@pytest.mark.parametrize(
-    "roll", ["25:00", "noon", "", "17:60", "17:00+02:00", "17:00:00.5", "17:00Z"]
-)
+@pytest.mark.parametrize("roll", ["25:00", "noon", "", "17:60", "17:00+02:00", "17:00:00.5", "17:00Z"])
 def test_a_roll_that_is_no_wall_clock_time_is_refused(roll):
     with pytest.raises(ConfigError, match=r"plant\.roll .* is not a time"):
         TradingCalendar("UTC", roll)
@@ -162,6 +153,4 @@ def test_numbers_that_are_no_date_are_refused(number):
 
 
 def test_the_instants_of_these_tests_are_what_they_say():
-    assert (
-        at("2024-01-01T00:00:00Z") == int(datetime(2024, 1, 1, tzinfo=UTC).timestamp()) * SECOND_NS
-    )
+    assert at("2024-01-01T00:00:00Z") == int(datetime(2024, 1, 1, tzinfo=UTC).timestamp()) * SECOND_NS

@@ -51,9 +51,7 @@ def test_crc_of_known_vectors(data, crc):
 
 @pytest.mark.parametrize("by_table", [False, True])
 @given(st.binary(max_size=200), U32, st.integers(0, 7), st.integers(0, 200))
-def test_crc_agrees_with_the_oracle_at_every_alignment_and_in_pieces(
-    by_table, data, crc, skip, cut
-):
+def test_crc_agrees_with_the_oracle_at_every_alignment_and_in_pieces(by_table, data, crc, skip, cut):
     core.crc_by_table(by_table)
     view = memoryview(data)[skip:]
     assert core.crc32c(view, crc) == oracle.crc32c(view, crc)

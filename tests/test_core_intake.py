@@ -200,9 +200,7 @@ def test_a_message_longer_than_the_stage_is_refused_for_good():
     assert (i.take([pack([0], table=1, feed=1)], 0, 1), i.reason) == (0, core.MALFORMED)
 
 
-@given(
-    st.binary(max_size=300), st.integers(0, 65535), st.integers(0, 65535), st.integers(0, 1 << 31)
-)
+@given(st.binary(max_size=300), st.integers(0, 65535), st.integers(0, 65535), st.integers(0, 1 << 31))
 def test_restore_and_apply_survive_any_bytes(tail, table, feed, count):
     i = intake()
     data = core.seal(tail, oracle.ROWS, table=table, feed=feed, count=count) + tail

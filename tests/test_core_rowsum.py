@@ -13,10 +13,7 @@ NAMES = np.array([0, *(core.name_hash(f"XNAS:S{i}".encode()) for i in range(1, 8
 def packed(draw):
     """(packed rows, row size): any bytes, with instruments and feeds that are mostly known."""
     size = draw(st.integers(32, 75))
-    rows = [
-        bytearray(draw(st.binary(min_size=size, max_size=size)))
-        for _ in range(draw(st.integers(0, 6)))
-    ]
+    rows = [bytearray(draw(st.binary(min_size=size, max_size=size))) for _ in range(draw(st.integers(0, 6)))]
     for row in rows:
         row[24:28] = draw(st.integers(0, 9)).to_bytes(4, "little")
         row[28:30] = draw(st.integers(0, 4)).to_bytes(2, "little")

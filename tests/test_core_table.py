@@ -152,9 +152,7 @@ def test_columns_beyond_the_memory_or_unaligned_are_refused():
         core.Columns(3, 7, PARTS).attach(memoryview(memory)[3:], *good[:1], 8, *good[2:], True)
 
 
-@pytest.mark.parametrize(
-    "parts", [[], [(0, 8)], [*KEY, (40, 8)], [*KEY, (32, 1 << 31), (0, 1 << 31)]]
-)
+@pytest.mark.parametrize("parts", [[], [(0, 8)], [*KEY, (40, 8)], [*KEY, (32, 1 << 31), (0, 1 << 31)]])
 def test_columns_that_are_no_row_are_refused(parts):
     with pytest.raises(ValueError, match="row of"):
         core.Columns(3, 7, parts)

@@ -279,9 +279,7 @@ def test_the_durable_position_lags_and_never_leads(shm_folder, monkeypatch):
     """A sync covers every segment that the writer before may have left unsynced."""
     filled(shm_folder, [bytes(40_000)] * 6, synced=1)
     synced = []
-    monkeypatch.setattr(
-        os, "fdatasync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}"))
-    )
+    monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
     assert durable_position(shm_folder) < begins(segments(shm_folder)[1])
     journal, _ = writer(shm_folder)
     assert synced == [str(p) for p in segments(shm_folder)]

@@ -44,9 +44,7 @@ def test_numbers_are_the_same_for_ever_and_for_everyone(shm_folder, plant_name, 
     again = opened(shm_folder, plant_name)
     for instruments in (again.instruments, reader.instruments, writer.instruments):
         assert {name: instruments.find(*name) for name in given_} == given_
-        assert (
-            instruments.hashes[: len(given_) + 1] == writer.instruments.hashes[: len(given_) + 1]
-        ).all()
+        assert (instruments.hashes[: len(given_) + 1] == writer.instruments.hashes[: len(given_) + 1]).all()
     shown = SharedTable(plant_name, 0, "registry")
     assert shown.column("instrument", len(shown)).tolist() == list(range(1, len(given_) + 1))
 

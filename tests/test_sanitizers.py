@@ -33,9 +33,7 @@ def build(folder, source, *options):
 
 
 def ran(harness, *arguments):
-    done = subprocess.run(
-        [harness, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([harness, *map(str, arguments)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     return done.stdout
 

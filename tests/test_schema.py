@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 from tickplant.errors import SchemaError
 from tickplant.schema import KEY_COLUMNS, KEY_SIZE, SCALARS, Schema, declare
 
-NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,30}", fullmatch=True).filter(
-    lambda n: n not in KEY_COLUMNS
-)
+NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,30}", fullmatch=True).filter(lambda n: n not in KEY_COLUMNS)
 TYPES = st.sampled_from(sorted(SCALARS)) | st.integers(1, 255).map(lambda n: f"S{n}")
 COLUMNS = st.dictionaries(NAMES, TYPES, max_size=8)
 
@@ -21,9 +19,7 @@ def test_a_row_is_packed_in_the_order_of_declaration(name, number, columns):
     sizes = [SCALARS.get(t) or int(t[1:]) for t in (KEY_COLUMNS | columns).values()]
     assert [c.offset for c in table.columns] == [sum(sizes[:i]) for i in range(len(sizes))]
     assert table.row_size == sum(sizes) == table.dtype.itemsize >= KEY_SIZE
-    assert [table.dtype.fields[c.name][1] for c in table.columns] == [
-        c.offset for c in table.columns
-    ]
+    assert [table.dtype.fields[c.name][1] for c in table.columns] == [c.offset for c in table.columns]
     assert all(table.dtype[c.name].itemsize == c.size for c in table.columns)
     assert all(table.dtype[c.name].str[0] in "<|" for c in table.columns)
 
@@ -94,13 +90,7 @@ GOOD = Schema([declare("trade", 1, {"price": "f8"})]).describe()
 
 @given(st.data())
 def test_what_is_no_description_is_refused(data):
-    odd = (
-        st.none()
-        | st.integers()
-        | st.floats()
-        | st.text(max_size=4)
-        | st.lists(st.integers(), max_size=3)
-    )
+    odd = st.none() | st.integers() | st.floats() | st.text(max_size=4) | st.lists(st.integers(), max_size=3)
     described = {**GOOD[0]}
     key = data.draw(st.sampled_from(["name", "number", "columns"]))
     described[key] = data.draw(odd)

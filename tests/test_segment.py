@@ -110,9 +110,7 @@ def test_a_mapping_outlives_its_descriptor_and_its_name(plant_name):
     assert made.map[0] == 9
 
 
-@given(
-    st.dictionaries(st.text(max_size=8), st.integers(0, 1 << 60) | st.text(max_size=30), max_size=9)
-)
+@given(st.dictionaries(st.text(max_size=8), st.integers(0, 1 << 60) | st.text(max_size=30), max_size=9))
 def test_a_description_is_read_back(plant_name, about):
     name = f"tp.{plant_name}.x"
     segment.remove(name)

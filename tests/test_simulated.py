@@ -23,8 +23,7 @@ KINDS = ("equity", "crypto")
 def configured():
     tables = tomllib.loads(CONFIGURATION.read_text())["tables"]
     return Schema(
-        declare(name, number, table["columns"])
-        for number, (name, table) in enumerate(tables.items(), 1)
+        declare(name, number, table["columns"]) for number, (name, table) in enumerate(tables.items(), 1)
     )
 
 
@@ -39,9 +38,7 @@ def simulation(kind="equity", *, seed=7, venue="XSIM", **options):
 def eventful():
     """Venues where corrections and halts are as common as trades."""
     often = np.resize(np.array([QUOTE, TRADE, TRADE, CORRECT, QUOTE, TRADE, HALT], "u1"), 1 << 16)
-    return patch.dict(
-        simulated.FLAVOURS, {kind: replace(FLAVOURS[kind], kinds=often) for kind in KINDS}
-    )
+    return patch.dict(simulated.FLAVOURS, {kind: replace(FLAVOURS[kind], kinds=often) for kind in KINDS})
 
 
 def play(sim, sizes, step_ns=None):
@@ -61,10 +58,7 @@ def rows_of(table, batches):
 def in_order(batches):
     """(table, row, number of its batch) of all rows, by venue_seq."""
     mixed = [
-        (name, row, number)
-        for number, batch in enumerate(batches)
-        for name, rows in batch
-        for row in rows
+        (name, row, number) for number, batch in enumerate(batches) for name, rows in batch for row in rows
     ]
     return sorted(mixed, key=lambda item: item[1]["venue_seq"])
 
@@ -224,9 +218,7 @@ def test_prices_and_sizes_are_on_the_grid_and_print_as_short_decimals(kind):
             assert (values > 0).all()
             multiples = np.rint(values / unit)
             assert np.allclose(values, multiples * unit, rtol=1e-12, atol=0)
-            assert all(
-                float(f"{v:.{d}f}") == v for v, d in zip(values.tolist(), decimals, strict=True)
-            )
+            assert all(float(f"{v:.{d}f}") == v for v, d in zip(values.tolist(), decimals, strict=True))
 
 
 @pytest.mark.parametrize("kind", KINDS)

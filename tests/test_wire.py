@@ -48,9 +48,7 @@ def test_a_topic_is_how_frames_of_its_table_begin(table):
     assert not oracle.seal(b"x", 1, table=table + 1).startswith(wire.topic(table))
 
 
-@given(
-    st.dictionaries(st.text(min_size=1, max_size=8).filter(lambda k: k != "op"), PLAIN, max_size=5)
-)
+@given(st.dictionaries(st.text(min_size=1, max_size=8).filter(lambda k: k != "op"), PLAIN, max_size=5))
 def test_control_messages_are_read_back(fields):
     assert wire.unpack(wire.pack("hello", **fields)) == {"op": "hello", **fields}
 

@@ -31,9 +31,7 @@ STALE_NS = 2 * SECOND_NS
 class Control:
     """The words of one plant, for its ticker plant (`create`) or for anyone (`attach`)."""
 
-    def __init__(
-        self, plant: str, block: segment.Segment, flag: segment.Segment, own: bool
-    ) -> None:
+    def __init__(self, plant: str, block: segment.Segment, flag: segment.Segment, own: bool) -> None:
         self.plant = plant
         self._block = block
 
@@ -84,9 +82,7 @@ class Control:
             except NotRunning:
                 pass
             if monotonic_ns() > end:
-                raise NotRunning(
-                    f"no ticker plant of {plant} has begun a trading date; start it first"
-                )
+                raise NotRunning(f"no ticker plant of {plant} has begun a trading date; start it first")
             time.sleep(0.02)
 
     @property

@@ -8,6 +8,7 @@ live; a date that has just begun is recovered from an empty journal.
 """
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -16,7 +17,7 @@ from tickplant import segment, wire
 from tickplant._core import core
 from tickplant.clock import as_int
 from tickplant.config import Config
-from tickplant.errors import FrameError, SchemaError, TableFull
+from tickplant.errors import FrameError, JournalDamaged, SchemaError, TableFull
 from tickplant.instruments import Name, named
 from tickplant.journal import JournalReader, JournalWriter
 from tickplant.latest import LatestTable
@@ -56,27 +57,20 @@ class Day:
         self._columns = {t.table.number: t.columns for t in self.tables}
         self.refused: TableFull | None = None
         self.trading_date = 0
-        self.sealed = False
+        self.sealed = self._begun = False
         self.grower = Grower()
         self.grower.start()
 
-    def newest(self) -> int:
-        """The newest trading date that has a journal; 0 if none has."""
-        folder = self.config.journal_dir
-        dates = [int(p.name) for p in folder.glob("[0-9]" * 8) if p.is_dir()]
-        return max(dates, default=0)
+    def newest(self) -> tuple[int, int]:
+        """The newest trading date that has begun, and one after it that a crash kept from beginning.
 
-    def declared(self, trading_date: int) -> Schema:
-        """The tables with which a date began; those of the configuration if it has not."""
-        reader = JournalReader(self.config.journal_dir / str(trading_date))
-        try:
-            first = reader.read()
-        finally:
-            reader.close()
-        if not first:
-            return self.schema
-        about = wire.unpack(memoryview(first)[wire.HEADER_SIZE :][: wire.header(first).size])
-        return Schema.read(wire.field(about, "schema", "list"))
+        Either is 0 if there is none. A date has begun when its journal says where the feeds stood: a roll
+        that was cut short before that is finished from the date before, or its rows would come again.
+        """
+        folder = self.config.journal_dir
+        dates = sorted(int(p.name) for p in folder.glob("[0-9]" * 8) if p.is_dir())
+        begun = next((d for d in reversed(dates) if _has_begun(folder / str(d))), 0)
+        return begun, min((d for d in dates if d > begun), default=0)
 
     def open(self, trading_date: int, state: State | None = None) -> None:
         """Recover a date from its journal, or begin it, with the feeds in this state (None: as they are).
@@ -87,7 +81,7 @@ class Day:
         if state is None and self.trading_date not in (0, trading_date):
             state = self.state()
         self.intake.roll(trading_date)
-        self.trading_date, self.sealed = trading_date, False
+        self.trading_date, self.sealed, self._begun = trading_date, False, False
         for table in self.tables:
             table.open(
                 self.config.plant.name, self.registry.identity, trading_date, t.instruments_max,
@@ -104,7 +98,7 @@ class Day:
         self.journal = JournalWriter(folder, about, t.segment_bytes)
         for _, chunk in self.journal.recover():
             self._recover(chunk)
-        if self.journal.position == 0:
+        if not self._begun:
             self.journal.append_frame(
                 wire.STATE, msgpack.packb(state or self.state()), trading_date=trading_date
             )
@@ -143,6 +137,7 @@ class Day:
                     "tickplant eod --stop"
                 )
         elif head.kind == wire.STATE:
+            self._begun = True
             self.take_over(wire.unpack(wire.payload(frame)))
         elif head.kind == wire.SEAL:
             self.sealed = True
@@ -262,9 +257,7 @@ class Day:
                 "session": session,
                 "next_seq": next_seq,
                 "codes": bytes(self.intake.codes(feed)),
-                "counters": {
-                    numbers[t]: c for t, c in self.intake.counters(feed).items() if t in numbers
-                },
+                "counters": {numbers[t]: c for t, c in self.intake.counters(feed).items() if t in numbers},
             }
         return out
 
@@ -279,3 +272,15 @@ def read_seal(payload: bytes | memoryview) -> dict[str, Any]:
     if not isinstance(about.get("rows"), dict) or not isinstance(about.get("claims"), dict):
         raise FrameError("a seal without rows or claims")
     return about
+
+
+def _has_begun(folder: Path) -> bool:
+    """Does a date's journal hold its state frame? What is damaged is judged when it is opened."""
+    reader = JournalReader(folder)
+    try:
+        kinds = core.index(reader.read())[:, 2]
+    except JournalDamaged:
+        return False
+    finally:
+        reader.close()
+    return wire.STATE in kinds

@@ -121,8 +121,6 @@ class SharedLatest:
         """(row numbers, rows) of all instruments below a number that have a row, copied."""
         slots = min(instruments, self._slots_max)
         out = np.empty(slots * self._cell, np.uint8)
-        count = core.latch_snapshot(
-            self.segment.map, segment.HEADER_SIZE, self._slot, self._cell, slots, out
-        )
+        count = core.latch_snapshot(self.segment.map, segment.HEADER_SIZE, self._slot, self._cell, slots, out)
         cells = out[: count * self._cell].view(self._dtype)
         return cells["number"].copy(), cells["row"].copy()

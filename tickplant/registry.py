@@ -77,9 +77,7 @@ class RegistryWriter:
         """
         unfit = next((n for n in names if not _fits(n)), None)
         if unfit is not None:
-            raise SchemaError(
-                f"{full_name(*unfit)!r} is too long for an instrument, or is not text"
-            )
+            raise SchemaError(f"{full_name(*unfit)!r} is too long for an instrument, or is not text")
         first = len(self.instruments)
         new = {n for n in names if self.instruments.find(*n) is None}
         if first + len(new) > self.instruments_max:

@@ -100,9 +100,7 @@ class Table:
     @cached_property
     def dtype(self) -> np.dtype[np.void]:
         """The packed little-endian structured dtype of a row."""
-        return np.dtype(
-            [(c.name, "<" + c.type if c.type[0] != "S" else c.type) for c in self.columns]
-        )
+        return np.dtype([(c.name, "<" + c.type if c.type[0] != "S" else c.type) for c in self.columns])
 
     @cached_property
     def row_size(self) -> int:
@@ -173,8 +171,7 @@ class Schema:
         """The inverse of `describe`. Raises SchemaError on anything that is not a schema."""
         try:
             return cls(
-                Table(d["name"], _number(d), _columns(d["name"], dict(d["columns"])))
-                for d in described
+                Table(d["name"], _number(d), _columns(d["name"], dict(d["columns"]))) for d in described
             )
         except (KeyError, TypeError, ValueError, OverflowError) as e:
             raise SchemaError(f"not a schema description: {e!r}") from None
@@ -219,9 +216,7 @@ def _columns(table: str, declared: Mapping[str, str]) -> tuple[Column, ...]:
     for name, kind in declared.items():
         if not _NAME.fullmatch(name):
             raise SchemaError(f"column name {table}.{name!r} must match {_NAME.pattern}")
-        if kind not in SCALARS and not re.fullmatch(
-            r"S([1-9]|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])", kind
-        ):
+        if kind not in SCALARS and not re.fullmatch(r"S([1-9]|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])", kind):
             raise SchemaError(
                 f"column {table}.{name} has type {kind!r}; use one of {', '.join(SCALARS)} or S1..S255"
             )

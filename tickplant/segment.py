@@ -79,9 +79,7 @@ def attach(name: str, *, writable: bool = False) -> Segment:
     try:
         fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
-        raise NotRunning(
-            f"there is no shared memory {path}; is the ticker plant running?"
-        ) from None
+        raise NotRunning(f"there is no shared memory {path}; is the ticker plant running?") from None
     except OSError as e:
         raise SegmentError(f"can't open shared memory {path}: {e.strerror}") from None
     size = os.fstat(fd).st_size

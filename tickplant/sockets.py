@@ -28,9 +28,7 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, *, plaintext: bool = False) -
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         if len(str(path)) > 107:
-            raise ConfigError(
-                f"the socket path {path} is longer than 107 bytes; choose a shorter run_dir"
-            )
+            raise ConfigError(f"the socket path {path} is longer than 107 bytes; choose a shorter run_dir")
         if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
             raise ConfigError(f"{path} is in the way: it is not a socket")
     try:

@@ -103,7 +103,5 @@ def field(message: dict[str, Any], name: str, kind: Kind) -> Any:
     if not isinstance(value, _TYPES[kind]) or isinstance(value, bool):
         raise FrameError(f"field {name!r} of message {message.get('op')!r} is not a {kind}")
     if isinstance(value, int) and not 0 <= value < 1 << 64:
-        raise FrameError(
-            f"field {name!r} of message {message.get('op')!r} is out of range: {value}"
-        )
+        raise FrameError(f"field {name!r} of message {message.get('op')!r} is out of range: {value}")
     return value

@@ -295,9 +295,7 @@ class Simulation:
         top[1] = top[0] + spread
         top[2:] = self._flavour.sizes[bits[6:8].take(order, axis=1) >> 4]
         source = np.maximum.accumulate(np.where(quoted, at, -1))
-        top = np.where(
-            source >= start, top.take(source, axis=1, mode="wrap"), self._top.take(who, axis=1)
-        )
+        top = np.where(source >= start, top.take(source, axis=1, mode="wrap"), self._top.take(who, axis=1))
         ends = last.nonzero()[0]
         self._walk[who[ends]] = walk[ends]
         self._top[:, who[ends]] = top.take(ends, axis=1)
