@@ -145,6 +145,65 @@ def test_a_crash_right_after_a_seal_begins_the_next_date(site, plant, raw):
     check_claims(again)
 
 
+def cut(journal, how):
+    """Leave of a date that has just begun what a crash at some point of its beginning leaves."""
+    (journal / "durable").unlink(missing_ok=True)
+    (path,) = segments(journal)
+    data = path.read_bytes()
+    first = wire.HEADER_SIZE + wire.header(data).size
+    keep = {"nothing": 0, "part of its segment frame": first - 9, "its segment frame": first}
+    if how == "no file":
+        path.unlink()
+    else:
+        path.write_bytes(data[: keep.get(how, len(data) - 5)])
+
+
+CUTS = ["no file", "nothing", "part of its segment frame", "its segment frame", "part of its state frame"]
+
+
+@pytest.mark.parametrize("days_later", [0, 3])
+@pytest.mark.parametrize("left", CUTS)
+def test_a_roll_that_a_crash_cut_short_is_finished_and_no_row_comes_again(
+    site, plant, raw, monkeypatch, left, days_later
+):
+    cfg, first = plant.config, plant.day.trading_date
+    raw.send(raw.define(1, "A"), raw.trades(3, 1))
+    raw.settle()
+    plant.roll(date_after(first))
+    crashed(plant)
+    cut(cfg.journal_dir / str(date_after(first)), left)
+    real = TradingCalendar.date_at
+    later = days_later * 86_400_000_000_000
+    monkeypatch.setattr(TradingCalendar, "date_at", lambda self, at: real(self, at + later))
+    again = site.ticker_plant(cfg)
+    raw.plant = again
+    raw.say("hello", session=raw.session, seq=raw.seq)
+    raw.send(raw.trades(2, 1))
+    raw.settle()
+    date = again.day.trading_date
+    assert date == max(date_after(first), again.day.today(now_ns()))
+    assert ids(cfg, first) == [0, 1, 2]
+    assert ids(cfg, date) == [3, 4]
+    assert rows_of(cfg, date, "trade")["instrument"].tolist() == [1, 1]
+    assert events(cfg, date, "session") == []
+    for path in cfg.journal_dir.iterdir():  # whoever goes from date to date gets to this one
+        assert int(path.name) == date or journaled(cfg, int(path.name))[-1][0].kind == wire.SEAL
+    check_claims(again)
+
+
+@pytest.mark.parametrize("left", CUTS)
+def test_the_first_date_of_all_may_be_cut_short_too(site, plant, raw, left):
+    cfg, date = plant.config, plant.day.trading_date
+    crashed(plant)
+    cut(cfg.journal_dir / str(date), left)
+    again = site.ticker_plant(cfg)
+    raw.plant = again
+    raw.send(raw.trades(2))
+    raw.settle()
+    assert ids(cfg, date) == [0, 1]
+    check_claims(again)
+
+
 def test_a_plant_that_was_down_over_two_rolls_seals_and_goes_on_today(site, cfg, monkeypatch):
     real = TradingCalendar.date_at
     day = 86_400_000_000_000

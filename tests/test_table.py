@@ -42,6 +42,7 @@ def test_rows_are_there_when_they_are_committed_whenever_the_writer_dies(plant_n
     """Writers are killed at random; readers verify every cell of every row they see."""
     r = random.Random(4)
     _, _, table = filled(plant_name, 1)
+    same(table, 1)
     readers = [start("watch_table", plant_name, ROWS) for _ in range(2)]
     for seed, goal in enumerate(sorted(r.randrange(ROWS) for _ in range(6))):
         process = start("write_table", plant_name, ROWS, seed)

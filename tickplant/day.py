@@ -61,16 +61,31 @@ class Day:
         self.grower = Grower()
         self.grower.start()
 
-    def newest(self) -> tuple[int, int]:
-        """The newest trading date that has begun, and one after it that a crash kept from beginning.
+    def newest(self) -> int:
+        """The newest trading date that has begun: whose journal says where the feeds stood; or 0."""
+        dates = reversed(self._dates())
+        return next((d for d in dates if _has_begun(self.config.journal_dir / str(d))), 0)
 
-        Either is 0 if there is none. A date has begun when its journal says where the feeds stood: a roll
-        that was cut short before that is finished from the date before, or its rows would come again.
+    def cut_short(self, newest: int) -> int:
+        """The date after the newest that a crash kept from beginning; 0 if there is none.
+
+        It has to be begun from the newest: by itself it does not know what the feeds have given.
         """
+        return min((d for d in self._dates() if d > newest), default=0)
+
+    def declared(self, trading_date: int) -> Schema:
+        """The tables with which a trading date began, as its journal says."""
+        reader = JournalReader(self.config.journal_dir / str(trading_date))
+        try:
+            frames = reader.read()
+        finally:
+            reader.close()
+        size = wire.HEADER_SIZE + wire.header(frames).size
+        return Schema.read(wire.unpack(wire.payload(frames[:size]))["schema"])
+
+    def _dates(self) -> list[int]:
         folder = self.config.journal_dir
-        dates = sorted(int(p.name) for p in folder.glob("[0-9]" * 8) if p.is_dir())
-        begun = next((d for d in reversed(dates) if _has_begun(folder / str(d))), 0)
-        return begun, min((d for d in dates if d > begun), default=0)
+        return sorted(int(p.name) for p in folder.glob("[0-9]" * 8) if p.is_dir())
 
     def open(self, trading_date: int, state: State | None = None) -> None:
         """Recover a date from its journal, or begin it, with the feeds in this state (None: as they are).

@@ -162,9 +162,13 @@ class TickerPlant:
         if declared.describe() != self.config.schema.describe():
             self._change_tables(declared, newest, today)
             return
-        self.day.open(newest or today)
-        if newest and (newest < today or self.day.sealed):
-            self._close_day(max(today, self._after(newest)) if self.day.sealed else today)
+        unbegun = self.day.cut_short(newest)
+        self.day.open(newest or unbegun or today)
+        if newest and unbegun:
+            self._close_day(unbegun)
+        date = self.day.trading_date
+        if date < today or self.day.sealed:
+            self._close_day(max(today, self._after(date)) if self.day.sealed else today)
 
     def _change_tables(self, declared: Schema, newest: int, today: int) -> None:
         """Begin a date with other tables than the one before, which has to be sealed."""
@@ -176,7 +180,9 @@ class TickerPlant:
         before.seal()
         state = before.state(self.config.schema)
         self.day.take_over(state)
-        self.day.open(max(today, self._after(newest)), state)
+        self.day.open(self.day.cut_short(newest) or max(today, self._after(newest)), state)
+        if self.day.trading_date < today:
+            self._close_day(today)
 
     def _bind(self) -> None:
         self.sub = context().socket(zmq.SUB)

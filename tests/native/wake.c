@@ -31,7 +31,7 @@ typedef struct {
 
 static void pause_a_little(uint32_t *seed) {
     *seed = *seed * 1664525u + 1013904223u;
-    for (volatile uint32_t i = *seed >> 24; i; i--) continue;
+    for (volatile uint32_t i = *seed >> 26; i; i--) continue;
 }
 
 static void publish(side *s, uint64_t number) {
