@@ -125,6 +125,7 @@ class Demo:
         """Start, watch, roll, prove, report."""
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: sys.exit(143))
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
         try:
             with self.console.status("starting ticker plant, publisher, PostgreSQL and readers"):
                 self._start()
