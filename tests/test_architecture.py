@@ -15,7 +15,7 @@ LAYERS = (
     ("schema", "instruments"),
     ("config",),
     ("wire",),
-    ("analytics", "batch", "journal", "lock", "segment", "sequencer", "sockets"),
+    ("analytics", "batch", "journal", "lock", "segment", "sequencer", "sockets", "syncer"),
     ("control", "latest", "table"),
     ("registry",),
     ("day",),

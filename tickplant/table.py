@@ -164,6 +164,12 @@ class Grower(threading.Thread):
         super().__init__(name="grower", daemon=True)
         self._wanted: AppendTable | None = None
         self._wake = threading.Event()
+        self._ended = False
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._ended = True
+        self._wake.set()
 
     def look(self, tables: list[AppendTable]) -> None:
         """Have the first table that wants more extended, unless one is being extended."""
@@ -175,7 +181,7 @@ class Grower(threading.Thread):
                     return
 
     def run(self) -> None:
-        while True:
+        while not self._ended:
             self._wake.wait()
             self._wake.clear()
             if self._wanted is not None:

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import signal
-import threading
 import uuid
 from collections import deque
 from pathlib import Path
@@ -32,12 +31,13 @@ from tickplant.clock import (
 from tickplant.config import Config
 from tickplant.control import Control
 from tickplant.day import Day
-from tickplant.errors import AlreadyRunning, FrameError, JournalError
+from tickplant.errors import AlreadyRunning, FrameError
 from tickplant.ingress import Ingress
 from tickplant.lock import Lock
 from tickplant.registry import RegistryWriter
 from tickplant.schema import Schema
 from tickplant.sockets import bind, context, readable
+from tickplant.syncer import Syncer
 from tickplant.table import segment_name
 
 log = logging.getLogger(__name__)
@@ -87,36 +87,6 @@ def _complete(proof: Path) -> bool:
         return bool(json.loads(proof.read_text())["complete"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-class Syncer(threading.Thread):
-    """Syncs the journal at most every so often while there is something to sync (group commit)."""
-
-    def __init__(self, interval_ns: int) -> None:
-        super().__init__(name="syncer", daemon=True)
-        self.interval_s = interval_ns / SECOND_NS
-        self.failed: JournalError | None = None
-        self._wanted = threading.Event()
-        self._day: Day | None = None
-
-    def want(self, day: Day) -> None:
-        """There is something to sync."""
-        self._day = day
-        if not self._wanted.is_set():
-            self._wanted.set()
-
-    def run(self) -> None:
-        pause = threading.Event()
-        while True:
-            self._wanted.wait()
-            self._wanted.clear()
-            try:
-                if self._day is not None:
-                    self._day.journal.sync()
-            except JournalError as e:
-                self.failed = e
-                return
-            pause.wait(self.interval_s)
 
 
 class TickerPlant:
@@ -237,7 +207,7 @@ class TickerPlant:
             self.control.written.store(journal.position)
             self.control.bell.ring()
             if self.settings.durability == "group":
-                self._syncer.want(self.day)
+                self._syncer.want(self.day.journal)
 
     def _housekeep(self, at: int) -> None:
         if self._syncer.failed:
@@ -385,6 +355,8 @@ class TickerPlant:
     def close(self) -> None:
         """Stop in good order: everything taken is journaled and on disk."""
         self.commit()
+        self._syncer.stop()
+        self.day.grower.stop()
         self.day.journal.close()
         self.control.durable.store(self.day.journal.durable)
         self.control.pid.store(0)
