@@ -353,8 +353,8 @@ def test_up_killed_takes_everything_with_it(site):
     pids = [status_of(cfg, n)["pid"] for n in names]
     up.kill()
     up.wait()
-    until(lambda: not any(os.path.exists(f"/proc/{pid}/exe") for pid in pids))
-    until(lambda: not postmasters(cfg))
+    assert until(lambda: not any(os.path.exists(f"/proc/{pid}/exe") for pid in pids))
+    assert until(lambda: not postmasters(cfg))
 
 
 def postmasters(cfg):

@@ -95,5 +95,4 @@ def test_two_processes_answer_each_other_twenty_thousand_times(tmp_path, start):
     path = tmp_path / "words"
     path.write_bytes(bytes(4096))
     players = [start("bounce", path, me, 20_000) for me in (0, 1)]
-    for player in players:
-        finished(player)
+    assert [finished(player) for player in players] == ["", ""]

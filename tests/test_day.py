@@ -91,7 +91,8 @@ def test_what_the_old_date_had_is_acknowledged_after_the_roll(plant, raw):
     raw.send(raw.trades(3))
     raw.settle()
     plant.roll(date_after(plant.day.trading_date))
-    raw.settle(lambda: raw.acknowledged and raw.acknowledged[-1] == (raw.session, 3))
+    raw.settle(lambda: (raw.session, 3) in raw.acknowledged)
+    assert raw.acknowledged[-1] == (raw.session, 3)
 
 
 @pytest.mark.parametrize("gentle", [True, False])

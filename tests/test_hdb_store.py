@@ -211,6 +211,7 @@ def test_a_dropped_date_is_loaded_again_from_the_start(history: History) -> None
 def test_a_date_that_is_not_there_can_be_dropped(history: History) -> None:
     history.drop(DATE)
     history.drop(DATE)
+    assert history.progress(DATE).position == 0
 
 
 def test_a_date_dropped_by_another_is_noticed(history: History, postgres: PostgresServer) -> None:

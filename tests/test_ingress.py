@@ -442,6 +442,7 @@ def test_valid_frames_that_say_absurd_things_are_survived(
         raw.dealer.send_multipart([head, frame])
     raw.send(raw.trades(1))
     raw.settle()
+    assert plant.day.intake.session(raw.number) == (raw.session, raw.seq)
 
 
 messages = st.dictionaries(
@@ -467,6 +468,7 @@ def test_random_messages_on_the_repair_socket_change_nothing(plant, raw, parts):
     raw.dealer.send_multipart(parts)
     raw.send(raw.trades(1))
     raw.settle()
+    assert plant.day.intake.session(raw.number) == (raw.session, raw.seq)
 
 
 def test_an_unknown_peer_on_the_repair_socket_is_refused(plant, raw):
@@ -477,3 +479,4 @@ def test_an_unknown_peer_on_the_repair_socket_is_refused(plant, raw):
     peer.close(linger=0)
     raw.send(raw.trades(1))
     raw.settle()
+    assert plant.day.intake.session(raw.number) == (raw.session, raw.seq)

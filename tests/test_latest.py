@@ -44,8 +44,8 @@ def reader(plant):
 def test_values_are_whole_and_never_go_back_while_they_are_replaced(plant_name, start):
     writer(plant_name)
     start("write_copies", plant_name)
-    for watcher in [start("watch_copies", plant_name, UPDATES) for _ in range(2)]:
-        finished(watcher)
+    watchers = [start("watch_copies", plant_name, UPDATES) for _ in range(2)]
+    assert [finished(watcher) for watcher in watchers] == ["", ""]
 
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])

@@ -22,7 +22,7 @@ def compiler() -> str:
 
 
 @pytest.fixture(scope="module")
-def fuzz(tmp_path_factory):
+def check_invariants(tmp_path_factory):
     """Runs the harness on files with this content; fails with what it printed."""
     cc = compiler()
     folder = tmp_path_factory.mktemp("fuzz")
@@ -55,24 +55,24 @@ def fuzz(tmp_path_factory):
     return run
 
 
-def test_valid_streams_hold_all_invariants(fuzz):
+def test_valid_streams_hold_all_invariants(check_invariants):
     r = random.Random(1)
-    fuzz([itch.file(busy(r, 3000, refs)) for refs in (3, 50, 5000)])
+    check_invariants([itch.file(busy(r, 3000, refs)) for refs in (3, 50, 5000)])
 
 
-def test_many_orders_on_many_levels_hold_all_invariants(fuzz):
+def test_many_orders_on_many_levels_hold_all_invariants(check_invariants):
     r = random.Random(2)
     adds = [itch.add(i, b"BS"[i % 2 :][:1], 100, r.randrange(5000)) for i in range(8000)]
     gone = [itch.delete(i) for i in r.sample(range(8000), 7900)]
-    fuzz([itch.file(adds + gone)])
+    check_invariants([itch.file(adds + gone)])
 
 
-def test_truncated_files_hold_all_invariants(fuzz):
+def test_truncated_files_hold_all_invariants(check_invariants):
     data = itch.file(itch.one_of_each())
-    fuzz([data[:size] for size in range(0, len(data), 5)])
+    check_invariants([data[:size] for size in range(0, len(data), 5)])
 
 
-def test_bit_flips_hold_all_invariants(fuzz):
+def test_bit_flips_hold_all_invariants(check_invariants):
     r = random.Random(3)
     contents = []
     for _ in range(60):
@@ -80,18 +80,18 @@ def test_bit_flips_hold_all_invariants(fuzz):
         for _ in range(r.randrange(1, 40)):
             data[r.randrange(len(data))] ^= 1 << r.randrange(8)
         contents.append(bytes(data))
-    fuzz(contents)
+    check_invariants(contents)
 
 
-def test_random_bytes_hold_all_invariants(fuzz):
+def test_random_bytes_hold_all_invariants(check_invariants):
     r = random.Random(4)
     framed = [b"\0%c" % r.randrange(12, 51) + r.randbytes(r.randrange(60)) for _ in range(2000)]
     kinds = b"SRHYLVWKJhAFECXDUPQBINO"
     typed = [bytes([r.choice(kinds)]) + r.randbytes(r.randrange(11, 50)) for _ in range(3000)]
-    fuzz([r.randbytes(5000), b"".join(framed), itch.file(typed), b"", b"\0", b"\0\0", b"\0\0\0"])
+    check_invariants([r.randbytes(5000), b"".join(framed), itch.file(typed), b"", b"\0", b"\0\0", b"\0\0\0"])
 
 
-def test_without_memory_the_decoder_stops_and_leaks_nothing(fuzz):
+def test_without_memory_the_decoder_stops_and_leaks_nothing(check_invariants):
     r = random.Random(5)
     adds = [itch.add(i, b"B", 100, i % 100) for i in range(3000)]
-    fuzz([itch.file(adds), itch.file(busy(r, 400, 30))], "-m")
+    check_invariants([itch.file(adds), itch.file(busy(r, 400, 30))], "-m")

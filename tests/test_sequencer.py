@@ -125,7 +125,7 @@ def expected(publisher, reader):
     return out
 
 
-def simulate(seed, kind=TableSequence):
+def check_simulation(seed, kind=TableSequence):
     rng = random.Random(seed)
     publisher = Publisher(rng, sorted(rng.sample(range(1, 9), rng.randint(1, 4))))
     for _ in range(rng.choice([0, 3, 40])):
@@ -165,7 +165,7 @@ def simulate(seed, kind=TableSequence):
 @settings(deadline=None, max_examples=150)
 @given(seed=st.integers(0, 1 << 40))
 def test_rows_come_in_order_each_once_and_all_in_the_end(seed):
-    simulate(seed)
+    check_simulation(seed)
 
 
 @settings(deadline=None, max_examples=60)
@@ -173,7 +173,7 @@ def test_rows_come_in_order_each_once_and_all_in_the_end(seed):
 def test_so_they_do_when_hardly_anything_can_be_held(seed):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sequencer, "HELD_FRAMES_MAX", 2)
-        simulate(seed)
+        check_simulation(seed)
 
 
 class DedupeOffByOne(TableSequence):
@@ -237,7 +237,7 @@ def test_the_simulation_notices_a_broken_reader(mutant, monkeypatch):
     monkeypatch.setattr(f"{__name__}.ROUNDS", 700)
     with pytest.raises(AssertionError):
         for seed in range(200):
-            simulate(seed, mutant)
+            check_simulation(seed, mutant)
 
 
 def heads(*frames):
