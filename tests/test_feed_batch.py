@@ -43,16 +43,17 @@ def test_row_by_row_and_column_by_column_are_the_same_bytes(values):
     for column in TABLE.columns:
         blank = np.nan if column.type[0] == "f" else b"" if column.type[0] == "S" else 0
         array[column.name] = [row.get(column.name, blank) for row in values]
-    one, other = batch.take(), conform(TABLE, array, 77)
-    assert one.tobytes() == other.tobytes()
-    assert len(batch) == 0
+    assert len(batch) == len(values)
+    assert bytes(batch.packed) == conform(TABLE, array, 77).tobytes()
+    batch.packed.clear()
+    assert (len(batch), bytes(batch.packed)) == (0, b"")
 
 
 def test_columns_not_given_are_now_nan_or_nothing():
     batch = RowBatch(TRADE, 2)
     batch.add(5, {})
     batch.add(6, {"ts_event": 1, "side": "B"})
-    made = batch.take()
+    made = TRADE.rows(bytes(batch.packed))
     assert made["ts_event"].tolist() == [5, 1]
     assert made["ts_recv"].tolist() == [5, 6]
     assert np.isnan(made["price"]).all()
@@ -85,7 +86,7 @@ def test_a_row_that_does_not_fit_is_refused_and_leaves_no_trace(name, value):
     with pytest.raises(SchemaError):
         batch.add(2, {name: value})
     batch.add(3, {"price": 3.0})
-    assert batch.take()["price"].tolist() == [1.0, 3.0]
+    assert TRADE.rows(bytes(batch.packed))["price"].tolist() == [1.0, 3.0]
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def test_a_feed_that_is_not_configured_can_not_be(cfg):
 def test_rows_go_out_soon_without_being_flushed(site, plant, cfg):
     feed = site.feed(cfg)
     feed.trade(trade_id=0)
-    until(lambda: plant.day.intake.session(1) == (feed.session, 1), turning=plant.turn)
+    assert until(lambda: plant.day.intake.session(1) == (feed.session, 1), turning=plant.turn)
 
 
 def test_what_was_published_while_no_plant_ran_is_delivered(site, cfg):
@@ -192,6 +192,30 @@ def test_an_outbox_that_is_full_stops_the_feed_with_an_error(site, cfg):
     again = site.feed(cfg)
     arrived(again, plant)
     assert ids(plant) == list(range(published))
+    check_claims(plant)
+
+
+def test_rows_that_left_before_the_outbox_could_write_them_down_are_there_once(site, plant, cfg, monkeypatch):
+    feed, heard, drain = site.feed(cfg), [], plant._drain
+    feed.append("trade", trades(cfg.schema["trade"], 0, 10))
+    monkeypatch.setattr(plant, "_drain", lambda: heard.extend(m := drain()) or m)
+    until(lambda: heard, turning=plant.turn)  # from here on PUB drops nothing
+
+    def fail(*_):
+        raise JournalError("as if the process had died here")
+
+    monkeypatch.setattr(feed._outbox, "append", fail)
+    with pytest.raises(JournalError):
+        feed.append("trade", trades(cfg.schema["trade"], 10, 5))
+    assert feed.rows_published == 10
+    with pytest.raises(JournalError):
+        feed.append("trade", trades(cfg.schema["trade"], 15, 5))
+    until(lambda: plant.day.intake.session(1) == (feed.session, 15), turning=plant.turn)
+    feed.close(0.0)
+    again = site.feed(cfg)
+    again.append("trade", trades(cfg.schema["trade"], 20, 10))
+    arrived(again, plant)
+    assert ids(plant) == [*range(15), *range(20, 30)]
     check_claims(plant)
 
 

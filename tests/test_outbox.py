@@ -26,6 +26,7 @@ def put(box, session, seq, count, size=3000):
     frame = core.seal(
         bytes(size), wire.ROWS, table=1, session=session, seq=seq, count=count, prev_crc=box.last_crc
     )
+    box.admit(len(frame))
     box.append(frame, (session, seq), count)
 
 
@@ -92,7 +93,33 @@ def test_after_acknowledging_and_a_restart_the_rest_is_there(tmp_path_factory, p
         box.acknowledge(place)
     with closing(opened(folder)) as box:
         assert everything(box, place) == [p for p in put_in if (p[0], p[1] + p[2]) > place]
-        assert box.last_session <= len(plan)
+
+
+def test_sessions_follow_each_other_whatever_the_clock_does_and_though_nothing_was_published(
+    tmp_path, monkeypatch
+):
+    begun = []
+    for at in (1000, 2000, 1500, 1500, 3000):
+        monkeypatch.setattr(module, "now_ns", lambda at=at: at)
+        with closing(opened(tmp_path)) as box:
+            begun.append(box.begin())
+            assert box.waiting_bytes == 0
+            assert box.fetch((0, 0), 1 << 20) == (b"", False)
+    assert begun == [1000, 2000, 2001, 2002, 3000]
+
+
+def test_a_session_that_begins_does_not_acknowledge_what_waits(tmp_path):
+    with closing(opened(tmp_path)) as box:
+        put(box, 1, 0, 5)
+    with closing(opened(tmp_path)) as box:
+        session = box.begin()
+        assert box.waiting_bytes > 3000
+        put(box, session, 0, 2)
+        assert everything(box, (0, 0)) == [(1, 0, 5), (session, 0, 2)]
+        box.acknowledge((1, 5))
+        assert box.waiting_bytes > 3000
+        box.acknowledge((session, 2))
+        assert box.waiting_bytes == 0
 
 
 def test_acknowledged_segments_are_deleted_but_never_the_last(tmp_path):

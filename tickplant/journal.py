@@ -243,10 +243,8 @@ class JournalWriter:
         nothing more is written by this writer.
         """
         self._refuse_if_failed()
-        if self._fd < 0 or (
-            self.position - self._begins + len(frames) > self.segment_bytes
-            and self.position - self._begins > wire.HEADER_SIZE + 65_536
-        ):
+        used = self.position - self._begins
+        if self._fd < 0 or (used + len(frames) > self.segment_bytes and used > wire.HEADER_SIZE + 65_536):
             self._start_segment()
         self._write(frames)
         self.last_crc = last_crc
@@ -263,7 +261,7 @@ class JournalWriter:
                 f"in {self.folder}; at most {wire.MESSAGE_MAX:,}"
             )
         frame = core.seal(payload, kind, prev_crc=self.last_crc, **fields)
-        return self.append(frame, wire.header(frame).crc)
+        return self.append(frame, wire.crc(frame))
 
     def _start_segment(self) -> None:
         path = self.folder / f"{self.position:020d}{SUFFIX}"
@@ -280,10 +278,10 @@ class JournalWriter:
         self._write(core.seal(about, wire.SEGMENT, prev_crc=self.last_crc))
 
     def _write(self, data: bytes | memoryview) -> None:
-        view = memoryview(data)
         try:
-            while len(view):
-                view = view[os.write(self._fd, view) :]
+            written = os.write(self._fd, data)
+            while written < len(data):
+                written += os.write(self._fd, memoryview(data)[written:])
         except OSError as e:
             self._failed = (
                 f"can't write to the journal in {self.folder}: {e.strerror}; "

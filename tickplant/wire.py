@@ -28,6 +28,7 @@ MESSAGE_MAX = 1 << 24
 CONTROL_MAX = 1 << 20
 """Bytes of one control message at most."""
 
+_CRC = struct.Struct("<I")
 _HEADER = struct.Struct("<HHIIIBBHIQQQQQqII")
 
 
@@ -59,6 +60,11 @@ def header(frame: bytes | memoryview, offset: int = 0) -> Header:
         return Header._make(_HEADER.unpack_from(frame, offset))
     except struct.error:
         raise FrameError(f"{len(frame) - offset} bytes are too few for a frame") from None
+
+
+def crc(frame: bytes | memoryview) -> int:
+    """The checksum that a whole frame carries."""
+    return int(_CRC.unpack_from(frame, core.CRC_AT)[0])
 
 
 def payload(frame: bytes | memoryview) -> memoryview:

@@ -2,41 +2,22 @@
 """The native core's Python face: thin, checked wrappers; the mechanisms stand in the headers beside it."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.buffer cimport PyBUF_READ
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 import numpy as np
 
+from tickplant._core.frame cimport (TP_CRC_AT, TP_GOOD, TP_HEADER, TP_MAGIC, TP_ROWS, TP_VERSION, tp_crc32c, tp_crc32c_start, tp_frame,
+                                     tp_frame_next, tp_frame_read, tp_frame_scan, tp_frame_seal)
+from tickplant._core.rowsum cimport TP_KEY_SIZE, tp_hash, tp_row_sum, tp_row_sums
+
+cdef extern from "Python.h":
+    object PyMemoryView_FromMemory(char *at, Py_ssize_t size, int flags)
+
 cdef extern from "sched.h" nogil:
     int sched_yield()
-
-cdef extern from "crc32c.h" nogil:
-    void tp_crc32c_start(int force_table)
-    uint32_t tp_crc32c(uint32_t crc, const void *p, size_t n)
-
-cdef extern from "frame.h" nogil:
-    ctypedef struct tp_frame:
-        uint16_t magic, table
-        uint32_t size, crc, prev_crc
-        uint8_t kind, version
-        uint16_t feed
-        uint32_t trading_date
-        uint64_t row, session, seq, feed_row, feed_sum
-        int64_t time_ns
-        uint32_t count, schema
-    int TP_HEADER, TP_MAGIC, TP_VERSION, TP_ROWS, TP_GOOD
-    int tp_frame_read(const uint8_t *p, size_t n, tp_frame *out)
-    void tp_frame_seal(uint8_t *p, tp_frame *h)
-    size_t tp_frame_scan(const uint8_t *p, size_t n, uint32_t *crc, uint64_t *frames, int *why)
-    const uint8_t *tp_frame_next(const uint8_t *p, size_t n, size_t *at, tp_frame *h)
-
-cdef extern from "rowsum.h" nogil:
-    int TP_KEY_SIZE
-    uint64_t tp_hash(uint64_t h, const uint8_t *p, size_t n)
-    uint64_t tp_row_sum(const uint8_t *rows, uint64_t count, uint32_t row_size, const uint64_t *names, uint64_t n)
-    uint64_t tp_row_sums(const uint8_t *rows, uint64_t count, uint32_t row_size, const uint64_t *names, uint64_t n_names,
-                         uint64_t *counts, uint64_t *sums, uint64_t n_feeds, const int64_t *numbers, uint64_t first)
 
 cdef extern from "futex.h" nogil:
     ctypedef uint32_t atomic32 "_Atomic uint32_t"
@@ -101,7 +82,7 @@ cdef extern from "intake.h" nogil:
 
 tp_crc32c_start(0)
 
-HEADER = TP_HEADER
+HEADER, CRC_AT = TP_HEADER, TP_CRC_AT
 TAKEN, DUPLICATE, CONTROL, MALFORMED, UNKNOWN_FEED, WRONG_SCHEMA, NEW_SESSION, GAP, DEFINITIONS, UNDEFINED_CODE, STAGE_FULL = range(11)
 CHECKS = ("good", "short", "not a frame", "bad crc", "broken chain")
 
@@ -592,7 +573,16 @@ cdef class Intake:
 
     def staged(self):
         """The staged frames, valid until `clear`."""
-        return memoryview(<uint8_t[:self.i.used]>self.i.stage) if self.i.used else b""
+        return PyMemoryView_FromMemory(<char *>self.i.stage, self.i.used, PyBUF_READ)
+
+    @property
+    def wants_room(self):
+        """Has a table taken more rows than it has memory for?"""
+        cdef Columns c
+        for c in self.tables:
+            if c.t.taken > c.t.room:
+                return True
+        return False
 
     def clear(self):
         self.i.used = 0

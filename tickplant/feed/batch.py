@@ -1,17 +1,13 @@
 """Rows one by one into packed batches, and foreign arrays into the declared shape."""
 
-import struct
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tickplant._core.session import Packer
 from tickplant.errors import SchemaError
 from tickplant.schema import Column, Rows, Table
-
-_CODES = {
-    "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "f4": "f", "f8": "d",
-}  # fmt: skip
 
 
 def encoded(value: str) -> bytes:
@@ -27,49 +23,21 @@ class RowBatch:
 
     def __init__(self, table: Table, room: int) -> None:
         self.table = table
-        self._pack = struct.Struct(
-            "<" + "".join(_CODES.get(c.type) or f"{c.type[1:]}s" for c in table.columns)
-        )
-        self._index = {c.name: i for i, c in enumerate(table.columns)}
-        self._widths = [c.size if c.type[0] == "S" else 0 for c in table.columns]
-        self._blank: list[Any] = [
-            float("nan") if c.type[0] == "f" else b"" if c.type[0] == "S" else 0 for c in table.columns
-        ]
-        self._buffer = bytearray(room * table.row_size)
-        self._used = 0
-        self.rows = 0
-        """Rows that wait to be taken."""
+        self.packed = Packer([(c.name, c.type, c.offset) for c in table.columns], room)
+        """The rows that wait to be taken, as a buffer."""
 
     def __len__(self) -> int:
-        return self.rows
+        return self.packed.rows
 
     def add(self, now_ns: int, values: dict[str, Any]) -> None:
         """Add a row. Raises SchemaError for a column not declared or a value that does not fit."""
-        row = self._blank.copy()
-        row[0] = row[1] = now_ns
-        index = self._index
         try:
-            for name, value in values.items():
-                at = index[name]
-                row[at] = encoded(value) if isinstance(value, str) else value
-                if self._widths[at] and len(row[at]) > self._widths[at]:
-                    raise SchemaError(
-                        f"{row[at]!r} is too long for {self.table.name}.{name} (S{self._widths[at]})"
-                    )
-            self._pack.pack_into(self._buffer, self._used, *row)
+            self.packed.add(now_ns, values)
         except KeyError as e:
-            known = ", ".join(index)
+            known = ", ".join(c.name for c in self.table.columns)
             raise SchemaError(f"table {self.table.name} has no column {e}; it has {known}") from None
-        except (struct.error, TypeError, OverflowError) as e:
-            raise SchemaError(f"a value does not fit table {self.table.name}: {e} in {values}") from None
-        self._used += self.table.row_size
-        self.rows += 1
-
-    def take(self) -> Rows:
-        """The rows added, as an array of their own; the batch is empty then."""
-        rows = self.table.rows(bytes(self._buffer[: self._used]))
-        self._used = self.rows = 0
-        return rows
+        except (TypeError, ValueError, OverflowError) as e:
+            raise SchemaError(f"a value does not fit table {self.table.name}: {e}, in {values}") from None
 
 
 def conform(table: Table, rows: Rows, now_ns: int) -> Rows:

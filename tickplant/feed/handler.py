@@ -4,9 +4,9 @@
         aapl = feed.instrument("XNAS", "AAPL")
         feed.trade(instrument=aapl, price=187.32, size=100.0, side=b"B")
 
-A row goes into a batch; a batch becomes a frame with the session's next seq; the frame goes into the outbox
-and then to the plant. A thread beside sends batches that have waited long enough, and heartbeats; it
-gives the plant what it missed, and drops from the outbox what the plant has made durable.
+A row goes into a batch; a batch becomes a frame with the session's next seq; the frame goes to the plant and
+into the outbox. A thread beside sends batches that have waited long enough, and heartbeats; it gives the
+plant what it missed, and drops from the outbox what the plant has made durable.
 """
 
 import contextlib
@@ -16,10 +16,12 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import zmq
 
 from tickplant import sockets, wire
 from tickplant._core import core
+from tickplant._core.session import Packer, Session
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
 from tickplant.errors import FrameError, JournalError, SchemaError, TickplantError
@@ -47,7 +49,6 @@ class Feed:
         self.number = config.feed(name).id
         self.stopping = threading.Event()
         """Set when the process should end; a handler's loop looks at it."""
-        self.rows_published = 0
         self.beat: Callable[[], None] = lambda: None
         """Called as the handler publishes; what runs the process listens here."""
         self._lock = threading.RLock()
@@ -56,9 +57,6 @@ class Feed:
         self._batches = {t.name: RowBatch(t, batch_rows) for t in tables}
         self._codes: dict[str, int] = {}
         self._next_code = 1
-        self._names = np.zeros(1024, np.uint64)
-        self._counts = dict.fromkeys((t.name for t in config.schema), 0)
-        self._sums = dict.fromkeys((t.name for t in config.schema), 0)
         self._seq = 0
         self._sent_ns = self._heard_ns = 0
         self._failed: TickplantError | None = None
@@ -75,14 +73,20 @@ class Feed:
     ) -> None:
         self.close()
 
+    @property
+    def rows_published(self) -> int:
+        """Rows published in this session."""
+        return self._seq
+
     def open(self) -> None:
         """Recover the outbox, connect, begin a session."""
         o = self.config.outbox
         folder = self.config.outbox_dir(self.name)
         self._outbox = Outbox(folder, self.name, o.segment_bytes, o.max_bytes)
         self._outbox.open()
-        # Sessions are told apart by order, whatever the clock does between them.
-        self.session = max(now_ns(), self._outbox.last_session + 1)
+        self.session = self._outbox.begin()
+        tables = [(t.number, t.row_size, t.fingerprint) for t in self.config.schema]
+        self._sent = Session(self.number, self.session, tables)
         self._pub = sockets.context().socket(zmq.PUB)
         self._pub.setsockopt(zmq.SNDHWM, 0)  # bounded by WINDOW_BYTES instead
         sockets.connect(self._pub, self.config.tickerplant.ingress)
@@ -108,7 +112,7 @@ class Feed:
                 code = self._next_code
                 name = named(encoded(venue), encoded(symbol))
                 # The name first: the row may be sent, and summed by it, at once.
-                self._name(code, full_name(*name))
+                self._sent.name(code, full_name(*name).encode())
                 self._add(
                     "instrument",
                     {"instrument": code, "code": code, "venue": venue, "symbol": symbol, **definition},
@@ -116,12 +120,6 @@ class Feed:
                 self._codes[full_name(*name)] = code
                 self._next_code = code + 1
             return code
-
-    def _name(self, code: int, name: str) -> None:
-        if code >= len(self._names):
-            more = np.zeros(max(code + 1, 2 * len(self._names)) - len(self._names), np.uint64)
-            self._names = np.concatenate([self._names, more])
-        self._names[code] = core.name_hash(name.encode())
 
     def __getattr__(self, table: str) -> Callable[..., None]:
         """feed.trade(...) is feed.row("trade", ...), for each declared table."""
@@ -144,22 +142,19 @@ class Feed:
         except KeyError:
             raise SchemaError(f"there is no table {table!r}") from None
         batch.add(now_ns(), values)
-        if batch.rows >= self.batch_rows:
+        if len(batch) >= self.batch_rows:
             self.flush()
 
     def _pace(self) -> None:
         """Wait until the plant is near enough. Only before rows are touched: the lock is given up here."""
-        while not self._failed and self._ahead() and not self.stopping.is_set():
+        while self.paced and self._ahead() and not self._failed and not self.stopping.is_set():
             self.beat()  # a plant that is away is no hang of ours
             self._room.wait(0.1)
-        self._check()
-
-    def _ahead(self) -> bool:
-        return self.paced and self._outbox.waiting_bytes > WINDOW_BYTES
-
-    def _check(self) -> None:
         if self._failed:
             raise self._failed
+
+    def _ahead(self) -> bool:
+        return self._outbox.waiting_bytes > WINDOW_BYTES
 
     def append(self, table: str, rows: Rows) -> None:
         """Publish rows, now. `rows` is a structured array; its columns are matched by name.
@@ -176,7 +171,7 @@ class Feed:
             step = max(1, FRAME_BYTES // declared.row_size)
             for at in range(0, len(rows), step):
                 self._pace()
-                self._send(declared, rows[at : at + step])
+                self._send(declared, rows[at : at + step].view("u1"))
         self.beat()
 
     def _define(self, rows: Rows) -> Rows:
@@ -186,7 +181,7 @@ class Feed:
             if not 0 < code < limit:
                 raise SchemaError(f"instrument code {code} is not from 1 to {limit - 1}")
             name = full_name(*named(venue, symbol))
-            self._name(code, name)
+            self._sent.name(code, name.encode())
             self._codes.setdefault(name, code)
             self._next_code = max(self._next_code, code + 1)
         rows = rows.copy()
@@ -197,33 +192,30 @@ class Feed:
         """Publish what waits in batches; definitions before the rest."""
         with self._lock:
             for batch in self._batches.values():
-                if batch.rows:
-                    self._send(batch.table, batch.take())
+                if batch.packed.rows:
+                    self._send(batch.table, batch.packed)
+                    batch.packed.clear()
 
-    def _send(self, table: Table, rows: Rows) -> None:
-        self._check()
-        data = rows.view(np.uint8)
-        total = self._sums[table.name] + core.row_sum(data, table.row_size, self._names)
-        total %= 1 << 64
-        frame = core.seal(
-            data, wire.ROWS, table=table.number, feed=self.number, session=self.session,
-            seq=self._seq, feed_row=self._counts[table.name], feed_sum=total,
-            time_ns=now_ns(), count=len(rows), schema=table.fingerprint,
-            prev_crc=self._outbox.last_crc,
-        )  # fmt: skip
+    def _send(self, table: Table, rows: npt.NDArray[np.uint8] | Packer) -> None:
+        """Publish packed rows as one frame. It is on its way while the outbox writes it down.
+
+        A crash between the two takes nothing with it that was published: the call had not returned.
+        """
+        if self._failed:
+            raise self._failed
+        frame = self._sent.frame(table.number, rows, now_ns(), self._outbox.last_crc)
+        upto = self._sent.seq
         try:
-            self._outbox.append(frame, (self.session, self._seq), len(rows))
+            self._outbox.admit(len(frame))
+            # Further behind than the window: the plant fetches it from the outbox, this memory stays bounded.
+            if not self._ahead():
+                self._pub.send(frame)
+            self._outbox.append(frame, (self.session, self._seq), upto - self._seq)
         except JournalError as e:
-            self._failed = e  # these rows are nowhere: none may follow them
+            self._failed = e  # they can't be told again: none may follow them
             raise
-        self._sums[table.name] = total
-        self._counts[table.name] += len(rows)
-        self._seq += len(rows)
-        self.rows_published += len(rows)
+        self._seq = upto
         self._sent_ns = monotonic_ns()
-        # Further behind than the window: the plant fetches it from the outbox, this memory stays bounded.
-        if self._outbox.waiting_bytes <= WINDOW_BYTES:
-            self._pub.send(frame)
 
     def _serve(self) -> None:
         """The thread beside: old batches, heartbeats, and the plant's requests."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tickplant import wire
 from tickplant._core import core
+from tickplant.clock import now_ns
 from tickplant.errors import JournalError
 from tickplant.journal import JournalReader, JournalWriter
 from tickplant.lock import Lock
@@ -30,6 +31,7 @@ class Outbox:
         self._places: list[Place] = []
         self._positions: list[int] = []
         self._end: Place = (0, 0)
+        self._session = 0
         self.acknowledged = 0
         """Position up to which the plant has acknowledged."""
 
@@ -52,6 +54,8 @@ class Outbox:
                 if kind == wire.ROWS:
                     self._remember((head.session, head.seq), start + offset)
                     self._end = (head.session, head.seq + head.count)
+                if kind in (wire.ROWS, wire.HEARTBEAT):
+                    self._session = head.session
         self.acknowledged = self._positions[0] if self._positions else self._journal.position
 
     def _remember(self, place: Place, position: int) -> None:
@@ -59,10 +63,15 @@ class Outbox:
             self._places.append(place)
             self._positions.append(position)
 
-    @property
-    def last_session(self) -> int:
-        """The newest session of which it has, or had, rows; 0 if that is not known."""
-        return self._end[0]
+    def begin(self) -> int:
+        """Begin a session; its number: ns UTC, and above all before, whatever the clock did meanwhile."""
+        session = max(now_ns(), self._session + 1)
+        waiting = self.waiting_bytes
+        self._journal.append_frame(wire.HEARTBEAT, b"", session=session)
+        self._session = session
+        if not waiting:
+            self.acknowledged = self._journal.position
+        return session
 
     @property
     def last_crc(self) -> int:
@@ -74,17 +83,17 @@ class Outbox:
         """Bytes published and not acknowledged."""
         return self._journal.position - self.acknowledged
 
-    def append(self, frame: bytes, place: Place, count: int) -> None:
-        """Keep a frame of `count` rows that begins at this place.
-
-        Raises JournalError when the outbox is full or its disk fails.
-        """
-        if self.waiting_bytes + len(frame) > self.max_bytes:
+    def admit(self, size: int) -> None:
+        """Raises JournalError if there is no room for so many bytes."""
+        if self.waiting_bytes + size > self.max_bytes:
             raise JournalError(
                 f"the outbox {self.folder} is full: {self.waiting_bytes:,} bytes wait for the ticker "
                 "plant; start it, or raise outbox.max_bytes"
             )
-        position = self._journal.append(frame, wire.header(frame).crc)
+
+    def append(self, frame: bytes, place: Place, count: int) -> None:
+        """Keep a frame of `count` rows that begins at this place. Raises JournalError if its disk fails."""
+        position = self._journal.append(frame, wire.crc(frame))
         self._remember(place, position - len(frame))
         self._end = (place[0], place[1] + count)
 

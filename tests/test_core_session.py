@@ -1,0 +1,100 @@
+"""A feed's session in the native core: its frames and sums against the oracle, and rows that do not fit."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import core as oracle
+
+from tickplant._core.session import Packer, Session
+
+NAMES = [b"", *(f"XNAS:S{i}".encode() for i in range(1, 8))]
+TABLES = [(1, 40, 77), (5, 33, 88)]
+
+batches = st.lists(
+    st.tuples(
+        st.sampled_from(TABLES),
+        st.integers(1, 5),
+        st.integers(0, 9),
+        st.binary(min_size=200, max_size=200),
+    ),
+    max_size=8,
+)
+
+
+def named(number=9, codes=range(1, 8)):
+    session = Session(3, number, TABLES)
+    for code in codes:
+        session.name(code, NAMES[code])
+    return session
+
+
+@given(batches, st.integers(0, 2**32 - 1))
+def test_frames_carry_the_numbers_and_sums_of_the_oracle(made, prev_crc):
+    session, hashes = named(), [0, *(oracle.hash_bytes(0, name) for name in NAMES[1:])]
+    seq, counts, sums = 0, {1: 0, 5: 0}, {1: 0, 5: 0}
+    for (table, size, schema), count, code, noise in made:
+        rows = bytearray(noise[: count * size])
+        for at in range(24, len(rows), size):
+            rows[at : at + 4] = code.to_bytes(4, "little")
+        *_, total = oracle.row_sums(bytes(rows), size, hashes, 4, range(count))
+        sums[table] = (sums[table] + total) % 2**64
+        expected = oracle.seal(
+            rows, oracle.ROWS, table=table, feed=3, session=9, seq=seq, feed_row=counts[table],
+            feed_sum=sums[table], time_ns=5, count=count, schema=schema, prev_crc=prev_crc,
+        )  # fmt: skip
+        assert session.frame(table, rows, 5, prev_crc) == expected
+        seq, counts[table] = seq + count, counts[table] + count
+    assert session.seq == seq
+
+
+def test_names_may_come_in_any_order_and_far_apart():
+    session, far = Session(1, 1, TABLES), 5_000_000
+    for code in (far, 3, 2_000, 1):
+        session.name(code, b"N%d" % code)
+    for code in (far, 3, 2_000, 1, 4, far + 1, 2**32 - 1):
+        before = oracle.header(session.frame(1, bytes(40), 0, 0))["feed_sum"]
+        row = bytes(24) + code.to_bytes(4, "little") + bytes(12)
+        after = oracle.header(session.frame(1, row, 0, 0))["feed_sum"]
+        name = oracle.hash_bytes(0, b"N%d" % code) if code in (far, 3, 2_000, 1) else 0
+        same = bytes(24) + b"\1\0\0\0" + bytes(12)  # a row's hash is of the name, not of the code
+        assert (after - before) % 2**64 == oracle.row_hash(same, [0, name])
+
+
+@pytest.mark.parametrize(("table", "size"), [(1, 39), (1, 0), (1, 41), (2, 40), (0, 40), (255, 40)])
+def test_bytes_that_are_not_rows_of_a_table_are_refused_and_count_for_nothing(table, size):
+    session = named()
+    with pytest.raises(ValueError, match="whole rows"):
+        session.frame(table, bytes(size), 0, 0)
+    assert session.seq == 0
+
+
+@pytest.mark.parametrize("table", [(0, 40, 1), (256, 40, 1), (1, 31, 1)])
+def test_tables_that_can_not_be_are_refused(table):
+    with pytest.raises(ValueError, match="can't be"):
+        Session(1, 1, [table])
+
+
+def test_a_packer_takes_no_more_rows_than_it_has_room_for():
+    packer = Packer([("at", "i8", 0), ("seen", "i8", 8), ("n", "u4", 16)], 2)
+    for n in (1, 2**32 - 1):
+        packer.add(7, {"n": n})
+    with pytest.raises(ValueError, match="no room"):
+        packer.add(7, {})
+    assert np.frombuffer(packer, "i8,i8,u4").tolist() == [(7, 7, 1), (7, 7, 2**32 - 1)]
+    packer.clear()
+    packer.add(8, {"at": -1, "seen": 2})
+    assert np.frombuffer(packer, "i8,i8,u4").tolist() == [(-1, 2, 0)]
+
+
+@pytest.mark.parametrize("value", [True, np.int32(1), np.uint8(1)])
+def test_whatever_is_an_integer_will_do_for_one(value):
+    packer = Packer([("at", "i8", 0), ("seen", "i8", 8), ("n", "i2", 16)], 1)
+    packer.add(0, {"n": value})
+    assert bytes(packer)[16:] == b"\1\0"
+
+
+def test_bytes_of_numpy_will_do_for_text():
+    packer = Packer([("at", "i8", 0), ("seen", "i8", 8), ("s", "S4", 16)], 1)
+    packer.add(0, {"s": np.bytes_(b"ab")})
+    assert bytes(packer)[16:] == b"ab\0\0"
