@@ -4,7 +4,7 @@ The way is the whole one: outbox, PUB, ticker plant, journal, shared memory, wak
 ZeroMQ alone takes for a frame of that size in that rhythm: PUB to a SUB that sleeps in recv. Open loop:
 times count from the moment at which a row was due, so a stall is seen by every row that it delays.
 
-    python benchmarks/bench_latency.py [--rounds 7] [--rows 1000]
+    python benchmarks/bench_latency.py [--rounds 21] [--rows 400]
 """
 
 import argparse
@@ -78,8 +78,8 @@ def receive(connection: Connection, endpoint: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--rows", type=int, default=400)
     arguments = parser.parse_args()
     ours: list[list[float]] = []
     limit: list[list[float]] = []

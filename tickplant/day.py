@@ -234,7 +234,8 @@ class Day:
         self.journal.append(staged, self.intake.last_crc)
         if sync:
             self.journal.sync()
-        self.make_room()
+        if self.intake.wants_room:
+            self.make_room()
         self.intake.apply_staged()
         self.intake.clear()
         return True
