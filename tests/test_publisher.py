@@ -180,13 +180,19 @@ def test_a_date_that_had_just_begun_when_it_was_asked_for_is_not_taken_for_all(p
     assert (message["end"], message["next"]) == (5, date_after(second))
 
 
-def test_no_date_is_left_out_when_several_have_begun_meanwhile(plant, raw, publisher, sub):
+def rolled(plant, raw, times, trades):
+    """Roll so often, with some trades on each date; all dates, the open one last."""
     dates = [plant.day.trading_date]
-    for _ in range(3):
-        raw.send(raw.trades(2))
+    for _ in range(times):
+        raw.send(raw.trades(trades))
         raw.settle()
         plant.roll(date_after(dates[-1]))
         dates.append(plant.day.trading_date)
+    return dates
+
+
+def test_no_date_is_left_out_when_several_have_begun_meanwhile(plant, raw, publisher, sub):
+    dates = rolled(plant, raw, 3, 2)
     frames = received(sub, publisher, 6 + 1)
     trades = [wire.header(f).trading_date for f in frames if wire.header(f).table == 3]
     assert trades == dates[:3]
@@ -194,12 +200,7 @@ def test_no_date_is_left_out_when_several_have_begun_meanwhile(plant, raw, publi
 
 
 def test_only_so_many_old_dates_are_kept_open(plant, raw, publisher, dealer):
-    dates = [plant.day.trading_date]
-    for _ in range(7):
-        raw.send(raw.trades(1))
-        raw.settle()
-        plant.roll(date_after(dates[-1]))
-        dates.append(plant.day.trading_date)
+    dates = rolled(plant, raw, 7, 1)
     until(lambda: publisher.trading_date == dates[-1], turning=publisher.turn)
     for date in [*dates, *dates]:
         message, _ = replay(publisher, dealer, date, 3, 0)
