@@ -13,13 +13,13 @@ import psycopg
 import pytest
 
 from tickplant.errors import HistoryError
-from tickplant.hdb import server
+from tickplant.hdb import identity, server
 from tickplant.hdb.server import PostgresServer
 
 STARTER = """
 import signal, sys
 from pathlib import Path
-from tickplant.hdb import server
+from tickplant.hdb import identity, server
 server._SETPRIV = sys.argv[2].split()
 made = server.PostgresServer(Path(sys.argv[1]) / "data", Path(sys.argv[1]) / "s", throwaway=True)
 made.start()
@@ -194,33 +194,11 @@ def test_a_cluster_of_a_version_that_is_not_installed_is_not_touched(pg_folder: 
         PostgresServer(data, pg_folder / "s").start()
 
 
-def test_without_postgresql_the_message_says_how_to_get_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(server, "_candidates", lambda: iter([Path("/nonexistent")]))
-    with pytest.raises(HistoryError, match="apt install postgresql"):
-        server.find_binaries()
-
-
-def test_binaries_older_than_wanted_are_passed_over(monkeypatch: pytest.MonkeyPatch, pg_folder: Path) -> None:
-    found = server.find_binaries()
-    for major in ("9", "13"):
-        old = pg_folder / major
-        old.mkdir()
-        (old / "initdb").touch()
-        (old / "postgres").write_text(f"#!/bin/sh\necho 'postgres (PostgreSQL) {major}.5'\n")
-        (old / "postgres").chmod(0o755)
-    places = [pg_folder / "9", pg_folder / "13", found]
-    monkeypatch.setattr(server, "_candidates", lambda: iter(places))
-    assert server.find_binaries() == found
-    assert server.find_binaries("13") == pg_folder / "13"
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_root_runs_the_server_as_nobody_where_there_are_no_user_namespaces(
     monkeypatch: pytest.MonkeyPatch, pg_folder: Path
 ) -> None:
-    monkeypatch.setattr(server, "_NAMESPACE", ["false"])
+    monkeypatch.setattr(identity, "_NAMESPACE", ["false"])
     pg_folder.chmod(0o755)
     own = PostgresServer(pg_folder / "data", pg_folder / "s", throwaway=True)
     with own:
@@ -233,13 +211,48 @@ def test_root_runs_the_server_as_nobody_where_there_are_no_user_namespaces(
         assert answer(own.dsn, "SELECT 1") == 1
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_nobody_gets_a_copy_of_programs_that_it_can_not_reach(
+    monkeypatch: pytest.MonkeyPatch, pg_folder: Path
+) -> None:
+    pg_folder.chmod(0o755)
+    package = pg_folder / "site" / "pg"
+    closed = package / "install" / "bin"
+    closed.mkdir(parents=True)
+    (package.with_name("pg.libs")).mkdir()
+    package.chmod(0o700)
+    monkeypatch.setattr(server, "find_binaries", lambda major=None: closed)
+    nobody = identity.Identity((), 65534, 65534)
+    own = PostgresServer(pg_folder / "data", pg_folder / "s", throwaway=True)
+    for major in (16, 16, 17):
+        (closed / "postgres").write_text(f"#!/bin/sh\necho 'postgres (PostgreSQL) {major}.1'\n")
+        (closed / "postgres").chmod(0o755)
+        there = own._binaries(nobody)
+        assert there == pg_folder / "data.bin" / "pg" / "install" / "bin"
+        assert (pg_folder / "data.bin" / "pg.libs").is_dir()
+        with nobody.spawn([str(there / "postgres"), "--version"], subprocess.PIPE) as process:
+            assert process.communicate()[0] == b"postgres (PostgreSQL) %d.1\n" % major
+    package.chmod(0o755)
+    assert own._binaries(nobody) == closed
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_folder_that_nobody_can_not_reach_is_refused_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, pg_folder: Path
+) -> None:
+    monkeypatch.setattr(identity, "_NAMESPACE", ["false"])
+    pg_folder.chmod(0o700)
+    with pytest.raises(HistoryError, match=f"chmod o.x {pg_folder}"):
+        PostgresServer(pg_folder / "data", pg_folder / "s", throwaway=True).start()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what belongs to root")
 def test_a_cluster_of_root_is_left_alone_where_there_are_no_user_namespaces(
     monkeypatch: pytest.MonkeyPatch, pg_folder: Path
 ) -> None:
     with PostgresServer(pg_folder / "data", pg_folder / "s", throwaway=True) as own:
         pass
-    monkeypatch.setattr(server, "_NAMESPACE", ["false"])
+    monkeypatch.setattr(identity, "_NAMESPACE", ["false"])
     with pytest.raises(HistoryError, match="only in a user namespace"):
         own.start()
 

@@ -95,6 +95,7 @@ def demo(captures: Sequence[Path], seconds: float | None, as_json: bool) -> int:
     """Run the demo; 0 if the day is complete everywhere, else 1."""
     logging.getLogger("tickplant").setLevel(logging.ERROR)
     folder = Path(tempfile.mkdtemp(prefix="tickplant-demo-"))
+    folder.chmod(0o711)  # root's PostgreSQL may have to come through, as `nobody`
     content = settings(folder, captures, seconds)
     plant = Config(content, folder / "tickplant.toml")
     plant.path.write_bytes(msgspec.toml.encode(content))

