@@ -47,20 +47,32 @@ static void check_side(const struct side *s) {
 /* Every order is found under its reference, and the levels are what the orders add up to. */
 static void check_books(struct itch *d) {
     uint64_t orders = 0, resting = 0, levels = 0;
-    for (uint64_t i = 0; d->orders.slots && i <= d->orders.mask; i++) {
-        const struct order *o = &d->orders.slots[i];
+    uint32_t live = 0, pages = 0, unused = 0;
+    for (uint64_t i = 0; i < (uint64_t)d->orders.made * PAGE_ORDERS; i++) {
+        const struct page *page = &d->orders.pages[i / PAGE_ORDERS];
+        const struct order *o = &page->orders[i % PAGE_ORDERS];
+        if (i < PAGE_ORDERS) continue; /* the page that is not used */
+        if (i % PAGE_ORDERS == 0) live = 0;
+        live += o->side != 0;
+        if (i % PAGE_ORDERS == PAGE_ORDERS - 1) {
+            MUST(live == page->live);
+            MUST(!live || orders_page(&d->orders, page->number) == i / PAGE_ORDERS);
+            pages += !live;
+        }
         if (!o->side) continue;
         orders++;
         resting += o->shares;
         MUST(o->shares > 0);
         MUST(o->side == 'B' || o->side == 'S');
-        MUST(orders_find(&d->orders, o->ref) == o);
+        MUST(orders_find(&d->orders, page->number * PAGE_ORDERS + i % PAGE_ORDERS) == o);
         const struct side *s = &d->books[o->locate].sides[o->side == 'B' ? BID : ASK];
         uint32_t at = side_seek(s, level_key(o->side, o->price));
         MUST(at > 0 && side_keys(s)[at - 1] == level_key(o->side, o->price));
         MUST(s->shares[at - 1] >= o->shares);
     }
     MUST(orders == d->orders.count);
+    for (uint32_t i = d->orders.free; i; i = d->orders.pages[i].next) unused++;
+    MUST(unused == pages);
     for (uint32_t l = 0; l < LOCATES; l++)
         for (int which = BID; which <= ASK; which++) {
             const struct side *s = &d->books[l].sides[which];
@@ -134,7 +146,37 @@ static void fuzz_memory(const uint8_t *data, size_t n) {
     }
 }
 
+/* Orders against an array of them: references dense, far apart, and on both sides of where high bits begin. */
+static void fuzz_orders(void) {
+    enum { MANY = 3000 };
+    static const uint64_t STEPS[] = {1, 7, PAGE_ORDERS, (uint64_t)CELLS * PAGE_ORDERS, 0x9e3779b97f4a7c15};
+    static uint8_t there[MANY];
+    uint32_t random = 1;
+    for (size_t s = 0; s < sizeof STEPS / sizeof *STEPS; s++) {
+        struct orders o;
+        MUST(!orders_open(&o, 0x9e3779b97f4a7c15, 0xbf58476d1ce4e5b9));
+        memset(there, 0, sizeof there);
+        for (int turn = 0; turn < 20 * MANY; turn++) {
+            random = random * 1664525 + 1013904223;
+            uint32_t i = (random >> 8) % MANY;
+            struct order *order = orders_find(&o, i * STEPS[s]);
+            MUST(!order == !there[i]);
+            MUST(!order || order->price == i);
+            if (order) {
+                orders_remove(&o, i * STEPS[s], order);
+            } else {
+                order = orders_enter(&o, i * STEPS[s]);
+                MUST(order && !order->side);
+                *order = (struct order){.price = i, .shares = 1, .side = 'B'};
+            }
+            there[i] = !there[i];
+        }
+        orders_close(&o);
+    }
+}
+
 int main(int argc, char **argv) {
+    fuzz_orders();
     int memory = argc > 1 && !strcmp(argv[1], "-m");
     for (int i = 1 + memory; i < argc; i++) {
         FILE *file = fopen(argv[i], "rb");

@@ -1,27 +1,17 @@
-/* The resting orders of a venue that publishes every order (Nasdaq TotalView-ITCH and its kin), and the price levels
- * they add up to.
+/* The price levels of an instrument, of a venue that publishes every order (Nasdaq TotalView-ITCH and its kin).
  *
- * Format. Two structures, kept in step by their user:
+ * Format. A book is two sides of levels, sorted by key, the best level LAST, so that what happens most (at and near the
+ * touch) moves least memory. The key is the price, or ~price on the offer side, with its top bit turned over: on both
+ * sides, the greater key as a signed number is the better one, and there is one code for both. A level holds at least
+ * one share; at zero it goes. Keys and shares lie in two arrays, as only keys are searched.
  *
- *   struct orders  order reference -> 24 bytes {ref, price, shares, locate, side}. Open addressing with linear
- *                  probing in a power-of-two array that is never full. An empty slot has side 0.
- *   struct book    of one instrument: two sides of levels, sorted by key, the best level LAST, so that what happens
- *                  most (at and near the touch) moves least memory. The key is the price, or ~price on the offer
- *                  side, with its top bit turned over: on both sides, the greater key as a signed number is the better
- *                  one, and there is one code for both. A level holds at least one share; at zero it goes. Keys and
- *                  shares lie in two arrays, as only keys are searched.
- *
- * Algorithm. An order is removed by shifting back the rest of its probe sequence (Knuth 6.4, algorithm R): no tombstone
- * is left, so a day of hundreds of millions of adds and deletes ends with the same short probes it began with. To find
- * a level, the NEAR best keys are compared at once and without a branch (there are always as many: NEAR keys below any
- * other lie in front of the array), then the next NEAR, and so on; the rest is searched by bisection.
+ * Algorithm. To find a level, the NEAR best keys are compared at once and without a branch (there are always as many:
+ * NEAR keys below any other lie in front of the array), then the next NEAR, and so on; the rest is searched by
+ * bisection.
  *
  * Pitfalls.
- *  - References are chosen by whoever made the capture. The hash mixes them with two secret numbers of this process
- *    (`orders_seed`), so that a capture can't be made whose references all fall together.
- *  - `orders_reserve` and `orders_remove` move slots: a pointer to one is good until the next of them.
  *  - Inserting below n better levels moves 12 n bytes. Real books have some thousand levels; a made-up one costs the
- *    decoder time, not memory: levels and slots are both bounded by the number of adds read.
+ *    decoder time, not memory: levels are bounded by the number of adds read.
  *  - Prices go through the whole range of 32 bits (0 and 0xffffffff too), shares of a level need 64. */
 #ifndef TP_BOOK_H
 #define TP_BOOK_H
@@ -29,29 +19,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
-/* Of functions that only prefetch: gcc takes a call of one for a call without effect, and leaves it out. */
-#define ALWAYS_INLINE __attribute__((always_inline)) static inline
-
-enum { BID, ASK, NEAR = 16, HUGE_PAGE = 1 << 21 };
-
-struct order {
-    uint64_t ref;
-    uint32_t price;
-    uint32_t shares;
-    uint16_t locate;
-    uint8_t side; /* 'B', 'S'; 0: the slot is empty */
-};
-_Static_assert(sizeof(struct order) == 24, "an order is 24 bytes");
-
-struct orders {
-    struct order *slots;
-    uint64_t mask;
-    uint64_t count;
-    uint64_t salt;
-    uint64_t factor;
-};
+enum { BID, ASK, NEAR = 16 };
 
 /* Levels, best last: shares[room], then NEAR keys below every other, then keys[room]. */
 struct side {
@@ -69,79 +38,6 @@ struct book {
     uint8_t unused[5];
 };
 _Static_assert(sizeof(struct book) == 64, "a book is a cache line");
-
-/* ---- orders ---- */
-
-static inline void orders_seed(struct orders *o, uint64_t salt, uint64_t factor) {
-    o->salt = salt;
-    o->factor = factor | 1;
-}
-
-static inline uint64_t orders_home(const struct orders *o, uint64_t ref) {
-    unsigned __int128 product = (unsigned __int128)(ref ^ o->salt) * o->factor;
-    return ((uint64_t)product ^ (uint64_t)(product >> 64)) & o->mask;
-}
-
-ALWAYS_INLINE void orders_prefetch(const struct orders *o, uint64_t ref) {
-    if (!o->slots) return;
-    const char *home = (const char *)&o->slots[orders_home(o, ref)];
-    __builtin_prefetch(home, 1);
-    __builtin_prefetch(home + 2 * sizeof(struct order) - 1, 1);
-}
-
-/* Where the order is, or the empty slot (side 0) where it would go. There are slots. */
-static inline struct order *orders_slot(const struct orders *o, uint64_t ref) {
-    uint64_t i = orders_home(o, ref);
-    while (o->slots[i].side && o->slots[i].ref != ref) i = (i + 1) & o->mask;
-    return &o->slots[i];
-}
-
-/* The order, or NULL. */
-static inline struct order *orders_find(const struct orders *o, uint64_t ref) {
-    if (!o->slots) return NULL;
-    struct order *slot = orders_slot(o, ref);
-    return slot->side ? slot : NULL;
-}
-
-/* Zeros, in huge pages where there are any: lookups are all over it. */
-static inline struct order *orders_zeros(uint64_t room) {
-    size_t size = room * sizeof(struct order);
-    struct order *slots = calloc(room, sizeof(struct order));
-#ifdef MADV_HUGEPAGE
-    uintptr_t page = ((uintptr_t)slots + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-    if (slots && size > 2 * HUGE_PAGE) madvise((void *)page, size - (page - (uintptr_t)slots), MADV_HUGEPAGE);
-#endif
-    return slots;
-}
-
-/* Make room for one more order: at most 5 of 8 slots are taken. 0, or -1 without memory. */
-static inline int orders_reserve(struct orders *o) {
-    if (o->slots && 8 * (o->count + 1) <= 5 * (o->mask + 1)) return 0;
-    struct orders wider = *o;
-    uint64_t room = o->slots ? 2 * (o->mask + 1) : 1024;
-    wider.slots = orders_zeros(room);
-    if (!wider.slots) return -1;
-    wider.mask = room - 1;
-    for (uint64_t i = 0; o->slots && i <= o->mask; i++)
-        if (o->slots[i].side) *orders_slot(&wider, o->slots[i].ref) = o->slots[i];
-    free(o->slots);
-    *o = wider;
-    return 0;
-}
-
-/* Take out the order in this slot. A later slot may be moved into the hole if its home does not lie behind the hole. */
-static inline void orders_remove(struct orders *o, struct order *slot) {
-    uint64_t hole = (uint64_t)(slot - o->slots);
-    for (uint64_t i = (hole + 1) & o->mask; o->slots[i].side; i = (i + 1) & o->mask) {
-        uint64_t home = orders_home(o, o->slots[i].ref);
-        if (((i - home) & o->mask) >= ((i - hole) & o->mask)) {
-            o->slots[hole] = o->slots[i];
-            hole = i;
-        }
-    }
-    o->slots[hole].side = 0;
-    o->count--;
-}
 
 /* ---- levels ---- */
 

@@ -113,7 +113,7 @@ static inline size_t itch_decode(struct itch *d, const uint8_t *data, size_t n, 
 /* A decoder of one day. 0, or -1 without memory. */
 static inline int itch_open(struct itch *d, int64_t midnight, uint64_t salt, uint64_t factor) {
     *d = (struct itch){.midnight = midnight, .ts_event = midnight};
-    orders_seed(&d->orders, salt, factor);
+    if (orders_open(&d->orders, salt, factor)) return -1;
     d->books = calloc(LOCATES, sizeof *d->books);
     d->prints = calloc(PRINTS, sizeof *d->prints);
     return d->books && d->prints ? 0 : -1;
@@ -123,7 +123,7 @@ static inline void itch_close(struct itch *d) {
     for (uint32_t i = 0; d->books && i < LOCATES; i++) book_free(&d->books[i]);
     free(d->books);
     free(d->prints);
-    free(d->orders.slots);
+    orders_close(&d->orders);
     rows_free(&d->rows);
 }
 #endif

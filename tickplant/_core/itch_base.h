@@ -9,6 +9,7 @@
 
 #include "book.h"
 #include "itch_rows.h"
+#include "orders.h"
 
 enum { LOCATES = 65536, PRINTS = 65536, LOOKAHEAD = 10 };
 

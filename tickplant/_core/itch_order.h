@@ -70,14 +70,14 @@ static inline struct order *refer(struct itch *d, struct message *m, uint64_t re
 }
 
 /* Take shares from an order, and the order away when none is left. */
-static inline void reduce(struct itch *d, const struct message *m, struct order *o, uint32_t shares) {
+static inline void reduce(struct itch *d, const struct message *m, uint64_t ref, struct order *o, uint32_t shares) {
     if (__builtin_expect(shares > o->shares, 0)) {
         MALFORMED(d, m, "%c of %u shares, but the order has %u", m->bytes[0], shares, o->shares);
         shares = o->shares;
     }
     book_take(&d->books[o->locate], o->side, o->price, shares);
     o->shares -= shares;
-    if (!o->shares) orders_remove(&d->orders, o);
+    if (!o->shares) orders_remove(&d->orders, ref, o);
 }
 
 /* Put an order into the book; one that is there under the same reference gives way to it. */
@@ -87,25 +87,23 @@ static inline void enter(struct itch *d, const struct message *m, uint64_t ref, 
         MALFORMED(d, m, "%c of 0 shares", m->bytes[0]);
         return;
     }
-    if (orders_reserve(&d->orders) || book_reserve(&d->books[locate], side)) {
-        d->rows.failed = 1;
-        return;
-    }
-    struct order *slot = orders_slot(&d->orders, ref);
-    if (__builtin_expect(slot->side, 0)) {
+    struct order *slot = book_reserve(&d->books[locate], side) ? NULL : orders_enter(&d->orders, ref);
+    if (slot && __builtin_expect(slot->side, 0)) {
         uint16_t other = slot->locate;
         event(d, m, "duplicate", (int64_t)ref, (int64_t)ref, "%c of an order that exists, at byte %llu", m->bytes[0],
               (unsigned long long)d->offset);
-        reduce(d, m, slot, slot->shares);
+        reduce(d, m, ref, slot, slot->shares);
         if (other != locate) quote(d, other);
-        slot = orders_slot(&d->orders, ref);
+        slot = orders_enter(&d->orders, ref);
     }
-    slot->ref = ref;
+    if (__builtin_expect(!slot, 0)) {
+        d->rows.failed = 1;
+        return;
+    }
     slot->price = price;
     slot->shares = shares;
     slot->locate = locate;
     slot->side = side;
-    d->orders.count++;
     book_add(&d->books[locate], side, price, shares);
 }
 
@@ -139,7 +137,7 @@ static inline void execute(struct itch *d, struct message *m) {
     if (printable && (o || priced)) trade(d, m, 0, match, price, shares, !o ? 0 : side == 'B' ? 'S' : 'B', 0);
     if (!o) return;
     uint16_t locate = o->locate;
-    reduce(d, m, o, shares);
+    reduce(d, m, ref, o, shares);
     quote(d, locate);
 }
 
@@ -152,7 +150,7 @@ static inline void cancel(struct itch *d, struct message *m) {
     order_event(d, m, 0, (char)p[0], ref, 0, o ? (char)o->side : 0, o ? o->price : 0, shares);
     if (!o) return;
     uint16_t locate = o->locate;
-    reduce(d, m, o, shares);
+    reduce(d, m, ref, o, shares);
     quote(d, locate);
 }
 
@@ -166,7 +164,7 @@ static inline void replace(struct itch *d, struct message *m) {
     if (!o) return;
     uint16_t locate = o->locate;
     uint8_t side = o->side;
-    reduce(d, m, o, o->shares);
+    reduce(d, m, ref, o, o->shares);
     enter(d, m, renewed, locate, side, price, shares);
     quote(d, locate);
 }
