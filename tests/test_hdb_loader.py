@@ -12,7 +12,7 @@ from tests.hdb_plant import Loading, check_stored, drop
 from tickplant.errors import HistoryError
 from tickplant.hdb.loader import Loader
 from tickplant.hdb.server import PostgresServer
-from tickplant.hdb.store import History
+from tickplant.hdb.store import History, HistoryLost
 
 
 @pytest.fixture
@@ -155,6 +155,43 @@ def test_a_server_of_the_plants_own_is_started_again_when_it_dies(site):
     loading.until(lambda: loading.loader.waiting)
     loading.until_loaded()
     check_stored(cfg, loading.loader.history, loading.date)
+    loading.close()
+
+
+def test_a_server_of_the_plants_own_may_fail_to_start_again_for_a_while(site, monkeypatch):
+    cfg = site.configured(hdb={"chunk_ms": 0, "throwaway": True})
+    loading, failures = Loading(site, cfg), iter(range(2))
+    loading.publish(30, 20)
+    loading.until_loaded()
+    start = loading.loader.server.start
+
+    def refuse():
+        if next(failures, None) is not None:
+            raise HistoryLost("PostgreSQL did not start")
+        start()
+
+    monkeypatch.setattr(loading.loader.server, "start", refuse)
+    kill_server(loading.loader.server)
+    loading.publish(30, 20)
+    loading.until(lambda: loading.loader.waiting == "PostgreSQL did not start")
+    loading.until_loaded()
+    check_stored(cfg, loading.loader.history, loading.date)
+    loading.close()
+
+
+def test_a_server_of_the_plants_own_that_dies_while_the_hdb_starts_is_started_again(site, monkeypatch):
+    cfg = site.configured(hdb={"chunk_ms": 0, "throwaway": True})
+    init, deaths = History.init, iter(range(2))
+
+    def die_first(history):
+        if next(deaths, None) is not None:
+            raise HistoryLost("the connection broke")
+        init(history)
+
+    monkeypatch.setattr(History, "init", die_first)
+    loading = Loading(site, cfg)
+    loading.publish(30, 20)
+    loading.until_loaded()
     loading.close()
 
 

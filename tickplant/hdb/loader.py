@@ -25,20 +25,30 @@ log = logging.getLogger(__name__)
 TURN_NS = 50 * MILLISECOND_NS
 RETRY_NS = SECOND_NS
 RECONNECT_S = 0.2
+STARTS = 3
+"""Times that a server of the plant's own is started before the hdb gives up at its own start."""
 """How long one turn tries to reach a PostgreSQL that is away; the next turns try again."""
 
 
 def connect(config: Config) -> tuple[History, PostgresServer | None]:
     """The history of the configuration: its DSN, or a server of its own, started here."""
-    server = None
-    dsn = config.hdb.dsn
-    if not dsn:
-        server = PostgresServer(
-            config.plant.data_dir / "postgres", config.plant.run_dir / "pg", throwaway=config.hdb.throwaway
-        )
+    server = _own_server(config)
+    return _reach(config, server), server
+
+
+def _own_server(config: Config) -> PostgresServer | None:
+    """The plant's own server, if the configuration names none; not yet started."""
+    if config.hdb.dsn:
+        return None
+    return PostgresServer(
+        config.plant.data_dir / "postgres", config.plant.run_dir / "pg", throwaway=config.hdb.throwaway
+    )
+
+
+def _reach(config: Config, server: PostgresServer | None) -> History:
+    if server:
         server.start()
-        dsn = server.dsn
-    return History(dsn, config.schema, namespace=config.plant.name), server
+    return History(server.dsn if server else config.hdb.dsn, config.schema, namespace=config.plant.name)
 
 
 class Loader:
@@ -59,8 +69,16 @@ class Loader:
 
     def open(self) -> None:
         """Start or reach PostgreSQL, make the tables. Raises HistoryError if it refuses."""
-        self.history, self.server = connect(self.config)
-        self.history.init()
+        self.server = _own_server(self.config)
+        for left in reversed(range(STARTS)):
+            try:
+                self.history = _reach(self.config, self.server)
+                self.history.init()
+                break
+            except HistoryLost as e:  # a server of our own may be killed while it starts, too
+                if not self.server or not left:
+                    raise
+                log.warning("%s; starting it again", e)
         self.history.patience = RECONNECT_S
         self.control = Control.wait(self.config.plant.name)
         self.registry = RegistryReader(self.config.registry_dir)
@@ -71,6 +89,8 @@ class Loader:
             self.control.bell.wait_above(self.control.durable, 1 << 62, TURN_NS)
             return False
         try:
+            if self.waiting and self.server:
+                self.server.start()
             loaded = self._turn()
             self.waiting = None
             return loaded
@@ -79,8 +99,6 @@ class Loader:
             self.waiting = str(e)
             self._retry_ns = monotonic_ns() + RETRY_NS
             self._drop_reader()
-            if self.server and not self.config.hdb.dsn:
-                self.server.start()
             return False
 
     def _turn(self) -> bool:

@@ -31,6 +31,7 @@ from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.errors import HistoryError
 from tickplant.hdb.binaries import find_binaries, find_major
 from tickplant.hdb.identity import Identity, closed_to, identity, works
+from tickplant.hdb.store import HistoryLost
 
 USER = DATABASE = "tickplant"
 SOCKET = ".s.PGSQL.5432"
@@ -243,13 +244,13 @@ class PostgresServer:
         while not self._answers():
             if monotonic_ns() > deadline:
                 self.stop(patience=10)
-                raise HistoryError(f"PostgreSQL does not answer; {_last_words(log)}")
+                raise HistoryLost(f"PostgreSQL does not answer; {_last_words(log)}")
             if self._ended():
                 # The children of a killed postmaster take a moment to notice and end, as does a
                 # server that is being stopped.
                 said = log.read_bytes()[begin:]
                 if fresh and b"still in use" not in said and b"already exists" not in said:
-                    raise HistoryError(f"PostgreSQL did not start; {_last_words(log)}")
+                    raise HistoryLost(f"PostgreSQL did not start; {_last_words(log)}")
                 time.sleep(0.1)
                 return
 
@@ -261,11 +262,14 @@ class PostgresServer:
             return False
 
     def _make_database(self) -> None:
-        with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
-            there = "SELECT 1 FROM pg_database WHERE datname = %s"
-            if connection.execute(there, [DATABASE]).fetchone() is None:
-                make = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE))
-                connection.execute(make)
+        try:
+            with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
+                there = "SELECT 1 FROM pg_database WHERE datname = %s"
+                if connection.execute(there, [DATABASE]).fetchone() is None:
+                    make = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE))
+                    connection.execute(make)
+        except psycopg.OperationalError as e:
+            raise HistoryLost(f"PostgreSQL in {self.data_dir} started, and went away: {e}") from e
 
 
 def _bound(command: list[str]) -> list[str]:
