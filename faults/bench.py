@@ -1,0 +1,164 @@
+"""The fault bench: a real plant under a seeded schedule of faults, then every row of every store checked.
+
+    bin/faults [--seconds N] [--seed S] [--case NAME]... [--json]
+
+Each case has a plant of its own: two feeds, local and remote readers of two tables, PostgreSQL. After its
+faults the feeds are stopped, the day is rolled and proven, and journal, PostgreSQL and each reader are
+compared row by row with what the feeds generated. Exit status 0 only if every verdict is good.
+"""
+
+import argparse
+import json
+import logging
+import random
+import statistics
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from faults.cases import CASES
+from faults.check import Findings, check, journaled
+from faults.site import Site
+from faults.source import TABLES
+from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
+from tickplant.eod import end_of_day
+from tickplant.errors import TickplantError
+
+RATE = 20_000.0
+COLUMNS = (
+    ("case", 26), ("faults", 7), ("published", 11), ("lost", 6), ("duplicated", 11), ("out of order", 13),
+    ("outage ms", 10), ("recovered ms", 13), ("verdict", 8),
+)  # fmt: skip
+
+
+@dataclass
+class Outcome:
+    """What came of a case."""
+
+    case: str
+    faults: int
+    found: Findings
+    declared_gaps: int
+    outage_ms: int
+    recovered_ms: int
+
+    @property
+    def verdict(self) -> str:
+        """`good`, or `bad`."""
+        return "good" if self.found.good and self.faults else "bad"
+
+    def line(self) -> str:
+        """For the screen."""
+        f = self.found
+        cells = (
+            self.case, self.faults, f"{f.published:,}", f.lost, f.duplicated, f.out_of_order, self.outage_ms,
+            self.recovered_ms, self.verdict,
+        )  # fmt: skip
+        return "".join(
+            str(c).ljust(w) if i == 0 else str(c).rjust(w)
+            for i, (c, (_, w)) in enumerate(zip(cells, COLUMNS, strict=True))
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """For the JSON line."""
+        f = self.found
+        return {
+            "case": self.case, "faults": self.faults, "published": f.published, "lost": f.lost,
+            "duplicated": f.duplicated, "out_of_order": f.out_of_order, "declared_gaps": self.declared_gaps,
+            "outage_ms": self.outage_ms, "recovered_ms": self.recovered_ms, "verdict": self.verdict,
+            "wrong": f.wrong,
+        }  # fmt: skip
+
+
+def run(case: str, seed: int, seconds: float) -> Outcome:
+    """One case, from start to verdict. Raises TickplantError if the plant does not come back."""
+    choice = random.Random(f"{seed} {case}")
+    with Site(seed, RATE) as site:
+        try:
+            date = site.open()
+            site.until(lambda: site.plant.control.written.load() > 1 << 18, "rows to flow")
+            injected, recovered = _inject(site, case, choice, seconds)
+            outage_ns = site.longest_outage_ns
+            finish(site, date)
+            found = check(site, [date])
+        except TickplantError:
+            _last_words(site)
+            raise
+        found.wrong += [f"{p.name} ended: {d}" for p in site.processes.values() for d in p.deaths]
+        if not json.loads(_proof(site, date).read_text())["complete"]:
+            found.wrong.append(f"the proof of {date} is not complete")
+        if not found.good:
+            _last_words(site)
+        gaps = len(_gaps(site, date))
+        recovery = round(statistics.median(recovered)) if recovered else 0
+        return Outcome(case, injected, found, gaps, outage_ns // MILLISECOND_NS, recovery)
+
+
+def _inject(site: Site, case: str, choice: random.Random, seconds: float) -> tuple[int, list[float]]:
+    """Faults one after the other; how many came to be, and the ms from each until rows flowed again."""
+    end, injected, recovered = monotonic_ns() + int(seconds * SECOND_NS), 0, []
+    while monotonic_ns() < end or not injected:
+        site.pause(choice.uniform(0.1, 1.0))
+        injected += choice.choice(CASES[case])(site, choice)
+        began, written = monotonic_ns(), site.plant.control.written.load()
+        site.until(lambda w=written: site.plant.control.written.load() > w, "rows to flow again")  # type: ignore[misc]
+        recovered.append((monotonic_ns() - began) / MILLISECOND_NS)
+    return injected, recovered
+
+
+def finish(site: Site, date: int) -> None:
+    """Stop the feeds, end the date, wait for its proof, and for the readers to have what the journal has."""
+    site.quiesce()
+    end_of_day(site.config)
+    site.until(_proof(site, date).exists, "the proof")
+    for name in TABLES:
+        table = site.config.schema[name]
+        size = journaled(site.config.journal_dir / str(date), table).nbytes
+        for kind in ("local", "remote"):
+            path = site.folder / f"{kind}-{name}" / str(date)
+            site.until(
+                lambda p=path, s=size: p.exists() and p.stat().st_size >= s,  # type: ignore[misc]
+                f"the {kind} reader of {name} to have all rows",
+            )
+
+
+def _proof(site: Site, date: int) -> Path:
+    return site.config.plant.data_dir / "proofs" / f"{date}.json"
+
+
+def _gaps(site: Site, date: int) -> list[Any]:
+    events = journaled(site.config.journal_dir / str(date), site.config.schema["event"])
+    return [e for e in events if e["kind"] == b"gap"]
+
+
+def _last_words(site: Site) -> None:
+    for path in sorted(site.folder.glob("*.log")):
+        for line in path.read_text(errors="replace").splitlines()[-30:]:
+            print(f"{path.stem}: {line}", file=sys.stderr)
+
+
+def main() -> None:
+    """Run the cases that were asked for."""
+    parser = argparse.ArgumentParser(prog="bin/faults", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=20.0, help="of faults in each case")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--case", action="append", choices=sorted(CASES), help="default: all")
+    parser.add_argument("--json", action="store_true", help="a last line of JSON")
+    arguments = parser.parse_args()
+    logging.getLogger("tickplant").setLevel(logging.ERROR)
+    print("".join(n.ljust(w) if i == 0 else n.rjust(w) for i, (n, w) in enumerate(COLUMNS)), flush=True)
+    outcomes = []
+    for case in arguments.case or CASES:
+        outcome = run(case, arguments.seed, arguments.seconds)
+        print(outcome.line(), flush=True)
+        for wrong in outcome.found.wrong:
+            print(f"    {wrong}", flush=True)
+        outcomes.append(outcome)
+    if arguments.json:
+        print(json.dumps({"seed": arguments.seed, "cases": [o.plain() for o in outcomes]}))
+    sys.exit(any(o.verdict != "good" for o in outcomes))
+
+
+if __name__ == "__main__":
+    main()

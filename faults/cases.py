@@ -1,0 +1,91 @@
+"""The faults, and the cases made of them: a case is faults chosen by a seed, one after the other."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+from faults.failpoint import ROLES
+from faults.site import ROOT, Site
+from tickplant.config import ENVIRONMENT
+from tickplant.errors import TickplantError
+
+Fault = Callable[[Site, random.Random], bool]
+"""Injects itself; whether it came to that."""
+
+HITS_MAX = {"mid-extent": 20, "new-journal-segment": 1, "after-registry": 2, "before-registry": 2}
+_STEP_PATIENCE_S = 6.0
+
+
+def killed(*names: str) -> Fault:
+    """kill -9 of one of these processes."""
+
+    def fault(site: Site, choice: random.Random) -> bool:
+        site.kill(choice.choice(names), choice.uniform(0.0, 0.5))
+        return True
+
+    return fault
+
+
+def killed_at_a_step(role: str, *names: str) -> Fault:
+    """kill -9 of a process at a labelled step of its work."""
+
+    def fault(site: Site, choice: random.Random) -> bool:
+        point = choice.choice(ROLES[role])
+        hit = choice.randint(1, HITS_MAX.get(point, 60))
+        return site.kill_at(choice.choice(names), point, hit, _STEP_PATIENCE_S)
+
+    return fault
+
+
+def stopped(*names: str) -> Fault:
+    """SIGSTOP for up to two seconds, then SIGCONT."""
+
+    def fault(site: Site, choice: random.Random) -> bool:
+        site.stop(choice.choice(names), choice.uniform(0.1, 2.0))
+        return True
+
+    return fault
+
+
+def postgres_killed(site: Site, choice: random.Random) -> bool:
+    """kill -9 of the PostgreSQL postmaster."""
+    pid = site.postmaster()
+    try:
+        os.kill(pid or 0, signal.SIGKILL if pid else 0)
+    except ProcessLookupError:  # its file outlived it: it has just been killed
+        return False
+    return pid is not None
+
+
+def second_plant(site: Site, choice: random.Random) -> bool:
+    """Another ticker plant of the same plant is started; it must refuse, and take nothing."""
+    said = subprocess.run(
+        [sys.executable, "-m", "tickplant", "run", "tickerplant"], cwd=ROOT, capture_output=True, text=True,
+        env={"PYTHONPATH": str(ROOT), ENVIRONMENT: str(site.path)}, check=False,
+    )  # fmt: skip
+    if said.returncode != 69:
+        raise TickplantError(f"a second ticker plant ended with {said.returncode}: {said.stderr}")
+    return True
+
+
+FEEDS = ("feed-one", "feed-two")
+READERS = ("local-trade", "local-quote", "remote-trade", "remote-quote")
+
+CASES: dict[str, Sequence[Fault]] = {
+    "kill-tickerplant": [killed("tickerplant")],
+    "kill-feed": [killed(*FEEDS)],
+    "kill-publisher": [killed("publisher")],
+    "kill-hdb": [killed("hdb")],
+    "kill-reader": [killed(*READERS)],
+    "kill-postgres": [postgres_killed],
+    "kill-at-step-tickerplant": [killed_at_a_step("tickerplant", "tickerplant")],
+    "kill-at-step-feed": [killed_at_a_step("feed", *FEEDS)],
+    "kill-at-step-publisher": [killed_at_a_step("publisher", "publisher")],
+    "kill-at-step-hdb": [killed_at_a_step("hdb", "hdb")],
+    "stop-and-go": [stopped("tickerplant", "publisher", "hdb", *FEEDS, *READERS)],
+    "second-tickerplant": [second_plant],
+}
+CASES["mixed"] = [fault for faults in list(CASES.values()) for fault in faults]

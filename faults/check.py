@@ -1,0 +1,126 @@
+"""Every row of every store against what the feeds generated."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from faults.site import Site
+from faults.source import BATCH_MAX, INSTRUMENTS, RUN_SHIFT, TABLES, rows, symbol
+from tickplant._core import core
+from tickplant.hdb.loader import connect
+from tickplant.journal import JournalReader
+from tickplant.schema import Rows, Table
+
+
+@dataclass
+class Findings:
+    """What was found wrong, in all stores together."""
+
+    published: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    out_of_order: int = 0
+    wrong: list[str] = field(default_factory=list)
+    """Everything else, in words."""
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing was."""
+        return not (self.lost or self.duplicated or self.out_of_order or self.wrong)
+
+
+def journaled(folder: Path, table: Table) -> Rows:
+    """All rows of a table in a date's journal."""
+    reader = JournalReader(folder)
+    data = b"".join(core.payloads(chunk, table.number) for chunk in iter(reader.read, b""))
+    reader.close()
+    return table.rows(data)
+
+
+def check(site: Site, dates: list[int]) -> Findings:
+    """Compare all stores of these dates, oldest first, with one another and with the feeds."""
+    found = Findings()
+    history, _ = connect(site.config)
+    try:
+        for name in TABLES:
+            table = site.config.schema[name]
+            whole = []
+            for date in dates:
+                journal = journaled(site.config.journal_dir / str(date), table)
+                whole.append(journal)
+                back = [part for _, part in history.read_back(date, name)]
+                stores = [("postgres", np.concatenate([table.empty(0), *back]))]
+                for kind in ("local", "remote"):
+                    path = site.folder / f"{kind}-{name}" / str(date)
+                    stores.append((kind, table.rows(path.read_bytes() if path.exists() else b"")))
+                for store, there in stores:
+                    _same(found, f"{store} {name} {date}", journal, there)
+            _generated(found, site, table, np.concatenate(whole))
+    finally:
+        history.close()
+    return found
+
+
+def _same(found: Findings, what: str, expected: Rows, there: Rows) -> None:
+    """A store has the very rows of the journal, in its order."""
+    if expected.tobytes() == there.tobytes():
+        return
+    keys, others = _keys(expected), _keys(there)
+    lost = int((~np.isin(keys, others)).sum())
+    twice = len(others) - len(np.unique(others))
+    found.lost += lost
+    found.duplicated += twice
+    if not lost and not twice:
+        found.out_of_order += int((keys[: len(others)] != others[: len(keys)]).sum())
+    found.wrong.append(f"{what}: {len(there):,} rows, not the {len(expected):,} of the journal")
+
+
+def _keys(table_rows: Rows) -> npt.NDArray[np.int64]:
+    keys: npt.NDArray[np.int64] = table_rows["venue_seq"] | table_rows["feed"].astype(np.int64) << 56
+    return keys
+
+
+def _generated(found: Findings, site: Site, table: Table, journal: Rows) -> None:
+    """The journal has each feed's rows: all, once, in order, with the values that were published."""
+    for name, feed in site.config.feeds.items():
+        counts = site.counts(name)
+        mine = journal[journal["feed"] == feed.id]
+        run_of = mine["venue_seq"] >> RUN_SHIFT
+        found.out_of_order += int((np.diff(run_of) < 0).sum())
+        for run in range(1, counts.runs + 1):
+            there = mine[run_of == run]
+            claimed = counts.of(run, table.name)
+            found.published += len(there)
+            index = there["venue_seq"] & ((1 << RUN_SHIFT) - 1)
+            unique = np.unique(index)
+            upto = max(claimed, int(unique[-1]) + 1 if len(unique) else 0)
+            found.lost += upto - len(unique)
+            found.duplicated += len(index) - len(unique)
+            found.out_of_order += int((np.diff(index) < 0).sum())
+            if upto > claimed + BATCH_MAX:
+                found.wrong.append(
+                    f"{name} {table.name} run {run}: {upto - claimed} rows more than published"
+                )
+            found.wrong += _values(site, table, name, run, there, index)
+
+
+def _values(
+    site: Site, table: Table, feed: str, run: int, there: Rows, index: npt.NDArray[np.int64]
+) -> list[str]:
+    """The columns in which rows are not as generated; ts_plant and feed are the plant's to fill in."""
+    if not len(there):
+        return []
+    number = site.config.feed(feed).id
+    expected = rows(table, site.seed, number, run, 0, int(index.max()) + 1)[index]
+    codes = np.array(
+        [0] + [site.plant.instruments.number(symbol(feed, c)) for c in range(1, INSTRUMENTS + 1)]
+    )
+    expected["instrument"] = codes[expected["instrument"]]
+    return [
+        f"{feed} {table.name} run {run}: {column.name} is not what was published"
+        for column in table.columns
+        if column.name not in ("ts_plant", "feed")
+        and expected[column.name].tobytes() != there[column.name].tobytes()
+    ]

@@ -1,0 +1,213 @@
+"""A throw-away plant for faults: every process by name, to be killed, stopped and started again."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from faults.source import TABLES, Counts
+from tickplant import config, local
+from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
+from tickplant.config import ENVIRONMENT, Config
+from tickplant.errors import TickplantError
+from tickplant.service import PARENT
+
+PATIENCE_S = 120.0
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass
+class Process:
+    """One process of the site."""
+
+    name: str
+    command: list[str]
+    running: subprocess.Popen[bytes] | None = None
+    start_at_ns: int = 0
+    expected: bool = False
+    """Its next end is a fault that was injected."""
+    deaths: list[str] = field(default_factory=list)
+    """How it ended when nobody had asked it to."""
+
+
+def _endpoint() -> str:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{s.getsockname()[1]}"
+
+
+class Site:
+    """A folder, a plant of two feeds, and readers that write down what they see."""
+
+    def __init__(self, seed: int, rate: float) -> None:
+        self.seed, self.rate = seed, rate
+        self.folder = Path(tempfile.mkdtemp(prefix="tpf"))  # socket paths must be short
+        self.folder.chmod(0o711)
+        content = msgspec.toml.decode(config.shipped().read_bytes())
+        self.name = self.folder.name.lower().replace("_", "x")
+        content["plant"] |= {"name": self.name, "data_dir": f"{self.folder}/data"}
+        content["plant"] |= {"run_dir": f"{self.folder}/run"}
+        content["tickerplant"] |= {"ingress": _endpoint(), "repair": _endpoint(), "extent_rows": 1 << 14}
+        content["publisher"] |= {"publish": _endpoint(), "request": _endpoint()}
+        content["hdb"] |= {"dsn": "", "throwaway": True}
+        content["feeds"] = {
+            name: {"id": number, "handler": "faults.source:run", "options": self._options(name)}
+            for number, name in enumerate(("one", "two"), 1)
+        }
+        self.path = self.folder / "plant.toml"
+        self.path.write_bytes(msgspec.toml.encode(content))
+        self.config: Config = config.load(self.path)
+        self.processes: dict[str, Process] = {}
+        self._janitor = subprocess.Popen(
+            [sys.executable, "-m", "tickplant.demo.janitor", str(self.folder), self.name],
+            stdin=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        self.longest_outage_ns = self._moved_ns = self._written = 0
+
+    def _options(self, feed: str) -> dict[str, Any]:
+        return {"path": f"{self.folder}/{feed}.counts", "seed": self.seed, "rate": self.rate / 2}
+
+    def counts(self, feed: str) -> Counts:
+        """What the runs of a feed have published."""
+        return Counts(self.folder / f"{feed}.counts")
+
+    def __enter__(self) -> "Site":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._janitor.stdin is not None
+        for process in self.processes.values():
+            if process.running:
+                process.running.kill()
+                process.running.wait()
+        self._janitor.stdin.close()
+        self._janitor.wait()
+
+    def open(self) -> int:
+        """Start everything; the trading date."""
+        for role in ("tickerplant", "publisher", "hdb"):
+            self.add(role, "-m", "tickplant", "run", role)
+        self.plant = local.wait_for(self.name, PATIENCE_S)
+        date = self.plant.trading_date
+        for kind, extra in (("local", []), ("remote", [self.config.publisher.request])):
+            for table in TABLES:
+                name = f"{kind}-{table}"
+                what = [str(self.path), str(self.folder / name), table, str(date)]
+                self.add(name, "-m", "faults.reader", *what, *extra)
+        for name in self.config.feeds:
+            self.add(f"feed-{name}", "-m", "tickplant", "run", "feed", name)
+        return date
+
+    def add(self, name: str, *arguments: str) -> None:
+        """Have a process run; one that ends is started again."""
+        self.processes[name] = Process(name, list(arguments))
+        self._start(self.processes[name])
+
+    def _start(self, process: Process, *, failpoint: tuple[str, int] | None = None) -> None:
+        command = process.command
+        if failpoint:
+            command = ["-m", "faults.failpoint", failpoint[0], str(failpoint[1]), *command[2:]]
+        with (self.folder / f"{process.name}.log").open("ab") as out:
+            process.running = subprocess.Popen(
+                [sys.executable, *command], stdin=subprocess.DEVNULL, stdout=out, stderr=out, process_group=0,
+                cwd=ROOT, env={**os.environ, ENVIRONMENT: str(self.path), PARENT: str(os.getpid()),
+                               "PYTHONPATH": str(ROOT)},
+            )  # fmt: skip
+
+    def turn(self) -> None:
+        """Start again what has ended, and watch how long the plant stands still."""
+        now = monotonic_ns()
+        for process in self.processes.values():
+            if process.running and (status := process.running.poll()) is not None:
+                process.running, process.start_at_ns = None, process.start_at_ns or now
+                if not process.expected:
+                    process.deaths.append(f"status {status}")
+                    process.start_at_ns = now + SECOND_NS // 2
+                process.expected = False
+            if process.running is None and now >= process.start_at_ns:
+                process.start_at_ns = 0
+                self._start(process)
+        if (written := self.plant.control.written.load()) != self._written:
+            self._written, self._moved_ns = written, now
+        self.longest_outage_ns = max(self.longest_outage_ns, now - (self._moved_ns or now))
+
+    def until(self, done: Callable[[], Any], what: str) -> None:
+        """Turn until something holds. Raises TickplantError when it does not in time."""
+        end = monotonic_ns() + int(PATIENCE_S * SECOND_NS)
+        while not done():
+            self.turn()
+            if monotonic_ns() > end:
+                raise TickplantError(f"waited {PATIENCE_S:.0f} s in vain for {what}; logs: {self.folder}")
+            time.sleep(0.005)
+
+    def pause(self, seconds: float) -> None:
+        """Turn for a while."""
+        end = monotonic_ns() + int(seconds * SECOND_NS)
+        while monotonic_ns() < end:
+            self.turn()
+            time.sleep(0.005)
+
+    def kill(self, name: str, down_s: float) -> None:
+        """kill -9; it is started again after `down_s`."""
+        process = self.processes[name]
+        self.until(lambda: process.running, f"{name} to run")
+        assert process.running is not None
+        process.expected = True
+        process.start_at_ns = monotonic_ns() + int(down_s * SECOND_NS)
+        process.running.kill()
+
+    def kill_at(self, name: str, point: str, hit: int, patience_s: float) -> bool:
+        """Have a process die at a step of its work (faults.failpoint); whether it came to that."""
+        self.kill(name, 0.0)
+        process = self.processes[name]
+        assert process.running is not None
+        process.running.wait()
+        process.expected, process.start_at_ns = False, 0
+        self._start(process, failpoint=(point, hit))
+        armed, end = process.running, monotonic_ns() + int(patience_s * SECOND_NS)
+        process.expected, process.start_at_ns = True, 1
+        while armed.poll() is None and monotonic_ns() < end:
+            self.turn()
+            time.sleep(0.005)
+        if armed.poll() is None:  # it never came there: end it here
+            process.start_at_ns = 1
+            armed.kill()
+            return False
+        return True
+
+    def stop(self, name: str, seconds: float) -> None:
+        """SIGSTOP, and SIGCONT after some seconds."""
+        process = self.processes[name].running
+        if process:
+            process.send_signal(signal.SIGSTOP)
+            self.pause(seconds)
+            process.send_signal(signal.SIGCONT)
+
+    def postmaster(self) -> int | None:
+        """The process of PostgreSQL, if it runs."""
+        try:
+            return int((self.config.plant.data_dir / "postgres" / "postmaster.pid").read_text().split()[0])
+        except (OSError, ValueError, IndexError):
+            return None
+
+    def quiesce(self) -> None:
+        """Stop the feeds in good order, and wait until the plant has taken all that they have published."""
+        for name in self.config.feeds:
+            process = self.processes[f"feed-{name}"]
+            self.until(lambda p=process: p.running, f"feed {name} to run")  # type: ignore[misc]
+            self.pause(1.0)  # a feed that has just begun defines its instruments first
+            process.expected, process.start_at_ns = True, 1 << 62
+            assert process.running is not None
+            process.running.terminate()
+            self.until(lambda p=process: p.running is None, f"feed {name} to be drained")  # type: ignore[misc]
+        still = 200 * MILLISECOND_NS
+        self.until(lambda: monotonic_ns() - self._moved_ns > still, "the plant to come to rest")

@@ -1,0 +1,94 @@
+"""The fault bench finds what is wrong, and finds nothing wrong under a short schedule of faults."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from faults import bench
+from faults.cases import CASES
+from faults.check import check
+from faults.failpoint import POINTS, ROLES
+from faults.site import Site
+
+
+@pytest.fixture(scope="module")
+def day():
+    """A site whose date is over, and the date."""
+    with Site(seed=5, rate=20_000.0) as site:
+        date = site.open()
+        site.until(lambda: site.plant.control.written.load() > 1 << 18, "rows to flow")
+        site.kill("feed-one", 0.0)
+        site.pause(1.0)
+        bench.finish(site, date)
+        assert check(site, [date]).good
+        yield site, date
+
+
+def changed(day, change):
+    """What the check finds when a reader had written down other rows of trade than it did."""
+    site, date = day
+    path = site.folder / "local-trade" / str(date)
+    kept = path.with_name("kept")
+    shutil.copy(path, kept)
+    rows = site.config.schema["trade"].rows(path.read_bytes())
+    path.write_bytes(change(rows).tobytes())
+    try:
+        found = check(site, [date])
+    finally:
+        kept.replace(path)
+    assert not found.good
+    return found.lost, found.duplicated, found.out_of_order
+
+
+def test_a_row_that_is_missing_is_found(day):
+    assert changed(day, lambda rows: np.delete(rows, 100)) == (1, 0, 0)
+    assert changed(day, lambda rows: rows[:-1]) == (1, 0, 0)
+
+
+def test_a_row_that_is_there_twice_is_found(day):
+    assert changed(day, lambda rows: np.insert(rows, 100, rows[7])) == (0, 1, 0)
+
+
+def test_rows_that_have_changed_places_are_found(day):
+    swapped = [*range(100), 101, 100]
+    assert changed(day, lambda rows: np.concatenate([rows[swapped], rows[102:]])) == (0, 0, 2)
+
+
+def test_a_value_that_is_another_is_found(day):
+    def change(rows):
+        rows = rows.copy()
+        rows["size"][50] += 1
+        return rows
+
+    assert changed(day, change) == (0, 0, 0)
+
+
+def test_rows_that_the_journal_lacks_are_found(day):
+    site, date = day
+    counts = site.counts("two")
+    counts.add(1, "quote", 3)
+    try:
+        assert check(site, [date]).lost == 3
+    finally:
+        counts.add(1, "quote", -3)
+
+
+def test_a_row_that_was_never_published_is_found(day, monkeypatch):
+    site, date = day
+    monkeypatch.setattr(site, "seed", 6)
+    found = check(site, [date])
+    assert any("price is not what was published" in text for text in found.wrong)
+
+
+def test_nothing_is_lost_or_twice_or_out_of_order_under_faults_of_all_kinds():
+    outcome = bench.run("mixed", seed=1, seconds=15.0)
+    assert (outcome.found.lost, outcome.found.duplicated, outcome.found.out_of_order) == (0, 0, 0)
+    assert outcome.found.wrong == []
+    assert outcome.faults > 3
+
+
+def test_every_step_at_which_a_process_can_be_killed_exists():
+    for points in ROLES.values():
+        assert set(points) <= set(POINTS)
+    assert {"mixed", "kill-tickerplant", "stop-and-go"} <= set(CASES)
