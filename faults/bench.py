@@ -97,6 +97,7 @@ def run(case: str, seed: int, seconds: float) -> Outcome:
 
 def _inject(site: Site, case: str, choice: random.Random, seconds: float) -> tuple[int, list[float]]:
     """Faults one after the other; how many came to be, and the ms from each until rows flowed again."""
+    site.longest_outage_ns = 0
     end, injected, recovered = monotonic_ns() + int(seconds * SECOND_NS), 0, []
     while monotonic_ns() < end or not injected:
         site.pause(choice.uniform(0.1, 1.0))

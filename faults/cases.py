@@ -10,12 +10,15 @@ from collections.abc import Callable, Sequence
 from faults.failpoint import ROLES
 from faults.site import ROOT, Site
 from tickplant.config import ENVIRONMENT
-from tickplant.errors import TickplantError
+from tickplant.errors import AlreadyRunning, TickplantError
 
 Fault = Callable[[Site, random.Random], bool]
 """Injects itself; whether it came to that."""
 
-HITS_MAX = {"mid-extent": 20, "new-journal-segment": 1, "after-registry": 2, "before-registry": 2}
+HITS_MAX = {
+    "mid-extent": 20, "new-journal-segment": 1, "after-registry": 2, "before-registry": 2,
+    "before-load": 3, "after-load": 3,
+}  # fmt: skip
 _STEP_PATIENCE_S = 6.0
 
 
@@ -62,12 +65,14 @@ def postgres_killed(site: Site, choice: random.Random) -> bool:
 
 def second_plant(site: Site, choice: random.Random) -> bool:
     """Another ticker plant of the same plant is started; it must refuse, and take nothing."""
-    said = subprocess.run(
-        [sys.executable, "-m", "tickplant", "run", "tickerplant"], cwd=ROOT, capture_output=True, text=True,
-        env={"PYTHONPATH": str(ROOT), ENVIRONMENT: str(site.path)}, check=False,
-    )  # fmt: skip
-    if said.returncode != 69:
-        raise TickplantError(f"a second ticker plant ended with {said.returncode}: {said.stderr}")
+    with (site.folder / "second.log").open("wb") as out:
+        second = subprocess.Popen(
+            [sys.executable, "-m", "tickplant", "run", "tickerplant"], cwd=ROOT, stdout=out, stderr=out,
+            env={"PYTHONPATH": str(ROOT), ENVIRONMENT: str(site.path)},
+        )  # fmt: skip
+    site.until(lambda: second.poll() is not None, "a second ticker plant to be refused")
+    if second.returncode != AlreadyRunning.exit_code:
+        raise TickplantError(f"a second ticker plant ended with status {second.returncode}")
     return True
 
 

@@ -57,6 +57,8 @@ class Site:
         content["plant"] |= {"name": self.name, "data_dir": f"{self.folder}/data"}
         content["plant"] |= {"run_dir": f"{self.folder}/run"}
         content["tickerplant"] |= {"ingress": _endpoint(), "repair": _endpoint(), "extent_rows": 1 << 14}
+        content["tickerplant"]["segment_bytes"] = 1 << 20  # so that segments end while faults go on
+        content["outbox"] |= {"segment_bytes": 1 << 18}
         content["publisher"] |= {"publish": _endpoint(), "request": _endpoint()}
         content["hdb"] |= {"dsn": "", "throwaway": True}
         content["feeds"] = {
