@@ -171,6 +171,22 @@ def test_truncated_at_every_byte_the_longest_valid_prefix_is_recovered(shm_folde
         shutil.rmtree(folder)
 
 
+def test_truncated_at_every_byte_of_what_was_durable_it_is_refused_untouched(shm_folder):
+    frames = filled(shm_folder, [b"a" * 9, b"b" * 40, b"c" * 31], synced=3)
+    (path,) = segments(shm_folder)
+    whole = path.read_bytes()
+    for cut in range(len(whole) - len(frames[1]) - len(frames[2]), len(whole)):
+        path.write_bytes(whole[:cut])
+        before = contents(shm_folder)
+        with pytest.raises(
+            JournalDamaged, match=f"whole only up to .*tickplant journal verify {shm_folder}$"
+        ):
+            writer(shm_folder)
+        assert contents(shm_folder) == before
+    path.write_bytes(whole)
+    assert writer(shm_folder)[1] == frames
+
+
 def test_a_segment_whose_first_frame_never_got_there_is_begun_anew(shm_folder):
     for cut in (0, 1, 79, 100):
         folder = shm_folder / str(cut)
@@ -204,6 +220,7 @@ def test_every_flipped_bit_is_cut_off_or_refused(shm_folder, durable):
                 writer(folder)
             assert str(folder / path.name) in str(refused.value)
             assert f"byte {at:,}" in str(refused.value)
+            assert str(refused.value).endswith(f"run: tickplant journal verify {folder}")
             assert contents(folder) == before
         else:
             journal, recovered = writer(folder)
