@@ -379,7 +379,7 @@ def test_whatever_a_power_cut_leaves_every_promise_is_kept_without_repair(shm_fo
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_power_cut_while_recovering_from_another_is_recovered_from(shm_folder, watched, lost, monkeypatch):
-    """What is on disk is found again, however often recovery is cut short; `lost`: a segment is missing too."""
+    """What is on disk is found again, wherever recovery is cut short; `lost`: with a segment missing."""
     rng = random.Random(6)
     seen = watched(never)
     torn = 0
