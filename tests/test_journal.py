@@ -1,6 +1,7 @@
 import os
 import resource
 import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -170,6 +171,22 @@ def test_truncated_at_every_byte_the_longest_valid_prefix_is_recovered(shm_folde
         shutil.rmtree(folder)
 
 
+def test_truncated_at_every_byte_of_what_was_durable_it_is_refused_untouched(shm_folder):
+    frames = filled(shm_folder, [b"a" * 9, b"b" * 40, b"c" * 31], synced=3)
+    (path,) = segments(shm_folder)
+    whole = path.read_bytes()
+    for cut in range(len(whole) - len(frames[1]) - len(frames[2]), len(whole)):
+        path.write_bytes(whole[:cut])
+        before = contents(shm_folder)
+        with pytest.raises(
+            JournalDamaged, match=f"whole only up to .*tickplant journal verify {shm_folder}$"
+        ):
+            writer(shm_folder)
+        assert contents(shm_folder) == before
+    path.write_bytes(whole)
+    assert writer(shm_folder)[1] == frames
+
+
 def test_a_segment_whose_first_frame_never_got_there_is_begun_anew(shm_folder):
     for cut in (0, 1, 79, 100):
         folder = shm_folder / str(cut)
@@ -203,6 +220,7 @@ def test_every_flipped_bit_is_cut_off_or_refused(shm_folder, durable):
                 writer(folder)
             assert str(folder / path.name) in str(refused.value)
             assert f"byte {at:,}" in str(refused.value)
+            assert str(refused.value).endswith(f"run: tickplant journal verify {folder}")
             assert contents(folder) == before
         else:
             journal, recovered = writer(folder)
@@ -233,29 +251,48 @@ def test_frames_missing_repeated_or_exchanged_break_the_chain(shm_folder, change
         assert writer(shm_folder)[1] == frames[:kept]
 
 
-def test_damage_before_the_last_segment_is_refused_even_if_nothing_was_durable(shm_folder):
-    filled(shm_folder, [bytes(40_000)] * 4, synced=None)
-    first, _ = segments(shm_folder)
-    for damage in ("cut", "flip", "gone"):
-        whole = first.read_bytes()
-        if damage == "cut":
-            os.truncate(first, len(whole) - 1)
-        elif damage == "flip":
-            first.write_bytes(whole[:50_000] + b"\1" + whole[50_001:])
-        else:
-            os.truncate(first, 40_000)
-        before = contents(shm_folder)
-        with pytest.raises(JournalDamaged):
+@pytest.mark.parametrize("damage", ["cut", "flip", "short"])
+@pytest.mark.parametrize("durable", [False, True])
+def test_damage_before_the_last_segment_is_a_torn_tail_unless_it_was_durable(shm_folder, damage, durable):
+    """A power cut with several segments unsynced may leave any of them in part, and later ones whole."""
+    frames = filled(shm_folder, [bytes(40_000)] * 6, synced=6 if durable else None)
+    first, second, third = segments(shm_folder)
+    whole, later = first.read_bytes(), [second.read_bytes(), third.read_bytes()]
+    changed = {
+        "cut": whole[:-1],
+        "flip": whole[:50_000] + b"\1" + whole[50_001:],
+        "short": whole[:40_000],
+    }[damage]
+    first.write_bytes(changed)
+    before = contents(shm_folder)
+    if durable:
+        with pytest.raises(JournalDamaged, match="tickplant journal verify"):
             writer(shm_folder)
         assert contents(shm_folder) == before
-        first.write_bytes(whole)
-    assert writer(shm_folder)[0].torn is None
+        return
+    kept = frames[: {"cut": 1, "flip": 1, "short": 0}[damage]]
+    journal, recovered = writer(shm_folder)
+    assert recovered == kept
+    assert journal.torn is not None
+    assert "2 segments after a torn tail" in journal.torn
+    aside = [(shm_folder / f"{p.stem}.0.torn").read_bytes() for p in (second, third)]
+    assert aside == later
+    more = [append(journal, bytes(40_000)) for _ in range(4)]  # segments of the same names again
+    journal.close()
+    assert writer(shm_folder)[1] == kept + more
 
 
 def test_a_lost_last_segment_is_refused_if_it_was_durable(shm_folder):
     filled(shm_folder, [bytes(40_000)] * 4, synced=4)
     segments(shm_folder)[-1].unlink()
     with pytest.raises(JournalDamaged, match="whole only up to"):
+        writer(shm_folder)
+
+
+def test_a_journal_without_any_segment_is_refused_if_something_was_durable(shm_folder):
+    filled(shm_folder, [b"x"], synced=1)
+    segments(shm_folder)[0].unlink()
+    with pytest.raises(JournalDamaged, match="whole only up to byte 0, position 0 of"):
         writer(shm_folder)
 
 
@@ -352,6 +389,19 @@ def test_a_payload_that_no_reader_would_take_is_refused(shm_folder):
     journal.close()
     (frame,) = writer(shm_folder)[1]
     assert wire.header(frame).size == wire.MESSAGE_MAX
+
+
+def test_what_was_trimmed_is_not_held_open_if_nobody_ever_syncs(shm_folder):
+    """An outbox is not synced while it is in use; its deleted segments must give the disk back."""
+    journal, _ = writer(shm_folder)
+    for _ in range(20):
+        append(journal, bytes(SEGMENT))
+        append(journal, bytes(SEGMENT))
+        journal.trim(journal.position)
+    held = [str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.exists()]
+    ours = [path for path in held if path.startswith(str(shm_folder))]
+    assert ours == [str(segments(shm_folder)[-1])]
+    journal.close()
 
 
 def test_trim_deletes_whole_segments_and_never_the_last(shm_folder):

@@ -14,6 +14,7 @@ from tickplant import segment, wire
 from tickplant.clock import date_after
 from tickplant.control import Control
 from tickplant.errors import AlreadyRunning, ConfigError, JournalError
+from tickplant.journal import durable_position, segments
 from tickplant.table import segment_name
 from tickplant.tickerplant import TickerPlant
 
@@ -67,6 +68,33 @@ def test_rows_are_acknowledged_whatever_the_durability(site, durability):
     raw.settle(lambda: raw.acknowledged and raw.acknowledged[-1] == (raw.session, 3))
     if durability == "always":
         assert plant.day.journal.durable == plant.day.journal.position
+
+
+@pytest.mark.parametrize(
+    ("durability", "acknowledged", "left"), [("none", True, 0), ("group", False, 0), ("always", True, 3)]
+)
+@pytest.mark.parametrize("end", ["killed", "power cut"])
+def test_each_durability_keeps_what_the_readme_says(site, monkeypatch, durability, acknowledged, left, end):
+    """The worst that the power may do: nothing of what is not synced is there. `group` has not synced yet."""
+    cfg = site.configured(tickerplant={"durability": durability})
+    plant = site.ticker_plant(cfg)
+    monkeypatch.setattr(plant._syncer, "want", lambda journal: None)
+    raw = site.raw_feed(plant)
+    raw.send(raw.trades(3))
+    raw.settle()
+    assert next(t for t in plant.day.tables if t.table.name == "trade").committed.load() == 3
+    for _ in range(5):
+        plant._housekeep_ns = 0
+        plant.turn()
+    if acknowledged:
+        raw.settle(lambda: raw.acknowledged)
+    assert raw.acknowledged == [(raw.session, 3)] * acknowledged
+    date, folder = plant.day.trading_date, plant.day.journal.folder
+    crashed(plant)
+    if end == "power cut":
+        os.truncate(segments(folder)[-1], durable_position(folder))
+    site.ticker_plant(cfg)
+    assert len(rows_of(cfg, date, "trade")) == (3 if end == "killed" else left)
 
 
 def test_a_feed_that_says_hello_is_told_again(plant, raw):

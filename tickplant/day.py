@@ -256,6 +256,7 @@ class Day:
             packed = msgpack.packb(about)
             self.journal.append_frame(wire.SEAL, packed, trading_date=self.trading_date)
             self.sealed = True
+        self.journal.sync()  # says so if the syncer was refused meanwhile; closing would not
         self.journal.close()
         for table in self.tables:
             table.seal()

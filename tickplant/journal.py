@@ -11,10 +11,11 @@ leaving out the segment frames themselves.
 
 Reading ends at the last whole frame. What follows it is judged on recovery:
 
-    - in the last segment at or after the durable position: a torn tail, such as a crash leaves. It is
-      copied aside (`*.torn`), cut off, reported, and writing goes on.
-    - anywhere else: bytes that were promised are wrong. JournalDamaged; nothing is touched before
-      someone runs `tickplant journal repair`.
+    - at or after the durable position: a torn tail, such as a crash leaves. It is put aside (`*.torn`),
+      cut off, reported, and writing goes on. It may begin in any segment: several can be unsynced when the
+      power fails, and the disk writes them back in whatever order it likes.
+    - before it: bytes that were promised are wrong. JournalDamaged; nothing is touched before someone
+      runs `tickplant journal repair`.
 
 Never mapped (a full disk would be SIGBUS), never synced twice after a failed sync (the kernel forgets
 which pages were lost), never deleted before its rows are proven elsewhere.
@@ -48,6 +49,14 @@ def segments(folder: Path) -> list[Path]:
 def begins(path: Path) -> int:
     """The position of a segment's first byte."""
     return int(path.stem)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def durable_position(folder: Path) -> int:
@@ -161,7 +170,9 @@ class JournalWriter:
         self._failed: str | None = None
         self._fd = -1
         self._begins = 0
-        self._unsynced: list[int] = []
+        self._unsynced: dict[int, int] = {}
+        """Descriptors of the segments that have to be synced, by begin; the last is the one written to."""
+        self._unlinked = False
         self._lock = threading.Lock()
         self._syncing = threading.Lock()
 
@@ -171,7 +182,15 @@ class JournalWriter:
         Exhaust it before the first append. A torn tail is copied aside and cut off; `torn` tells.
         Raises JournalDamaged on any other damage.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            yield from self._recover()
+        except OSError as e:
+            raise self._fail("can't be recovered", e) from None
+        self.sync()
+
+    def _recover(self) -> Iterator[tuple[int, bytes]]:
+        self._make_folder()
+        self._forget_cached()
         reader = JournalReader(self.folder, None, None)
         damage: JournalDamaged | None = None
         try:
@@ -181,37 +200,57 @@ class JournalWriter:
             damage = e
         finally:
             reader.close()
-        files = segments(self.folder)
         self.position = reader.position or 0
         self.last_crc = reader.last_crc or 0
         self.durable = durable_position(self.folder)
-        if files:
-            self._cut(files, damage)
-        self.sync()
+        self._take_over(self._cut(segments(self.folder), damage))
 
-    def _cut(self, files: list[Path], damage: JournalDamaged | None) -> None:
-        last = files[-1]
-        end = begins(last) + last.stat().st_size
-        if self.position < end:
-            if self.position < max(self.durable, begins(last)):
-                raise damage or self._short(files)
-            self._set_aside(last, self.position - begins(last))
-        elif self.position < self.durable:
-            raise self._short(files)
-        if last.stat().st_size == 0:
-            last.unlink()  # a segment whose first frame never got there
-            files = files[:-1]
+    def _make_folder(self) -> None:
+        """Have the folder, also after a power cut: its name is on disk only once its parent is synced."""
+        missing = [p for p in (self.folder, *self.folder.parents) if not p.exists()]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for made in missing or [self.folder]:  # there, but perhaps of a writer who died before this
+            _sync_folder(made.parent)
+
+    def _forget_cached(self) -> None:
+        """See what is on disk: after a failed sync the kernel holds pages for clean that never got there,
+        and to sync what they show would succeed. Pages not yet written back stay."""
+        durable = durable_position(self.folder)
+        for path in segments(self.folder):
+            start = max(0, durable - begins(path)) // CHUNK * CHUNK  # parts of pages are never dropped
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), start, 0, os.POSIX_FADV_DONTNEED)
+
+    def _cut(self, files: list[Path], damage: JournalDamaged | None) -> list[Path]:
+        """Cut off what follows the last whole frame; the segments that are left."""
+        if self.position < self.durable:
+            raise damage or self._short(files)
+        kept = [p for p in files if begins(p) <= self.position]
+        if later := files[len(kept) :]:
+            # Gone for certain before the cut: what is appended then will bear the same positions.
+            for path in later:
+                path.rename(path.with_suffix(".0.torn"))
+            _sync_folder(self.folder)
+            self.torn = f"{len(later)} segments after a torn tail at {self.position:,}, kept as *.0.torn"
+        if kept and self.position < begins(kept[-1]) + kept[-1].stat().st_size:
+            self._set_aside(kept[-1], self.position - begins(kept[-1]))
+        if kept and kept[-1].stat().st_size == 0:
+            kept.pop().unlink()  # a segment whose first frame never got there
+        return kept
+
+    def _take_over(self, files: list[Path]) -> None:
         # The writer before may have died with more than the last segment not yet synced.
         for path, after in pairwise(files):
             if begins(after) > self.durable:
-                self._unsynced.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                self._unsynced[begins(path)] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         if files:
             self._begins = begins(files[-1])
             self._fd = os.open(files[-1], os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-            self._unsynced.append(self._fd)
+            self._unsynced[self._begins] = self._fd
 
     def _short(self, files: list[Path]) -> JournalDamaged:
-        path = max((p for p in files if begins(p) <= self.position), default=files[0])
+        first = self.folder / f"{0:020d}{SUFFIX}"
+        path = max((p for p in files if begins(p) <= self.position), default=first)
         return JournalDamaged(
             f"journal segment {path} is whole only up to byte {self.position - begins(path):,}, "
             f"position {self.position:,} of {self.durable:,} that were durable; run: "
@@ -220,21 +259,17 @@ class JournalWriter:
 
     def _set_aside(self, path: Path, keep: int) -> None:
         aside = path.with_suffix(f".{keep}.torn")
-        try:
-            with path.open("rb+") as file, aside.open("wb") as copy:
-                file.seek(keep)
-                tail = file.read()
-                copy.write(tail)
-                copy.flush()
-                os.fsync(copy.fileno())
-                self._sync_folder()
-                file.truncate(keep)
-                os.fsync(file.fileno())
-        except OSError as e:
-            raise JournalError(
-                f"can't set the torn tail of {path} at {keep:,} aside as {aside}: {e.strerror}"
-            ) from None
-        self.torn = f"{len(tail):,} bytes of a torn tail cut from {path} at {keep:,}, kept as {aside}"
+        with path.open("rb+") as file, aside.open("wb") as copy:
+            file.seek(keep)
+            tail = file.read()
+            copy.write(tail)
+            copy.flush()
+            os.fsync(copy.fileno())
+            _sync_folder(self.folder)
+            file.truncate(keep)
+            os.fsync(file.fileno())
+        cut = f"{len(tail):,} bytes of a torn tail cut from {path} at {keep:,}, kept as {aside}"
+        self.torn = f"{cut}; {self.torn}" if self.torn else cut
 
     def append(self, frames: bytes | memoryview, last_crc: int) -> int:
         """Write chained frames, whose last has crc `last_crc`; returns the position after them.
@@ -268,12 +303,13 @@ class JournalWriter:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             fd = os.open(path, flags, 0o640)
+            with self._lock:
+                self._fd, self._begins = fd, self.position
+                self._unsynced[self._begins] = fd
+            _sync_folder(self.folder)
         except OSError as e:
-            raise JournalError(f"can't create journal segment {path}: {e.strerror}") from None
-        with self._lock:
-            self._fd, self._begins = fd, self.position
-            self._unsynced.append(fd)
-        self._sync_folder()
+            raise self._fail(f"can't create journal segment {path.name}", e) from None
+        self._unlinked = False
         about = msgpack.packb({"format": FORMAT, "position": self.position, **self.about})
         self._write(core.seal(about, wire.SEGMENT, prev_crc=self.last_crc))
 
@@ -283,11 +319,7 @@ class JournalWriter:
             while written < len(data):
                 written += os.write(self._fd, memoryview(data)[written:])
         except OSError as e:
-            self._failed = (
-                f"can't write to the journal in {self.folder}: {e.strerror}; "
-                "free space or mend the disk, then start again: recovery is automatic"
-            )
-            raise JournalError(self._failed) from None
+            raise self._fail("can't write", e) from None
         self.position += len(data)
 
     def sync(self) -> int:
@@ -301,35 +333,46 @@ class JournalWriter:
     def _sync(self) -> int:
         with self._lock:
             self._refuse_if_failed()
-            fds, position = list(self._unsynced), self.position
-            self._unsynced = self._unsynced[-1:]
+            files, position = list(self._unsynced.items()), self.position
         try:
-            for fd in fds:
+            for _, fd in files:
                 os.fdatasync(fd)
-        except OSError as e:
-            self._failed = f"the journal in {self.folder} can't be synced: {e.strerror}"
-            raise JournalError(self._failed) from None
-        for fd in fds[:-1]:
-            os.close(fd)
-        if position > self.durable:
-            self.durable = position
-            packed = struct.pack("<Q", position)
-            fd = os.open(self.folder / "durable", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
-            try:
-                os.pwrite(fd, packed + struct.pack("<I", core.crc32c(packed)), 0)
-            finally:
+            for begin, fd in files[:-1]:
+                with self._lock:
+                    del self._unsynced[begin]
                 os.close(fd)
+            if position > self.durable:
+                self._mark_durable(position)
+                self.durable = position
+        except OSError as e:
+            raise self._fail("can't be synced", e) from None
         return position
+
+    def _mark_durable(self, position: int) -> None:
+        packed = struct.pack("<Q", position)
+        fd = os.open(self.folder / "durable", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            os.pwrite(fd, packed + struct.pack("<I", core.crc32c(packed)), 0)
+        finally:
+            os.close(fd)
 
     def trim(self, below: int) -> int:
         """Delete the segments that end at or before a position, but never the last; how many."""
-        files = segments(self.folder)
         gone = 0
-        for path, after in pairwise(files):
-            if begins(after) > below:
-                break
-            path.unlink()
-            gone += 1
+        try:
+            for path, after in pairwise(segments(self.folder)):
+                if begins(after) > below:
+                    break
+                if self._unlinked:  # one after the other on disk too: never a hole in what is left
+                    _sync_folder(self.folder)
+                path.unlink()
+                self._unlinked = True
+                gone += 1
+                with self._syncing, self._lock:  # open, a deleted segment would still take up the disk
+                    if (fd := self._unsynced.pop(begins(path), -1)) >= 0:
+                        os.close(fd)
+        except OSError as e:
+            raise self._fail("can't be trimmed", e) from None
         return gone
 
     def close(self) -> None:
@@ -346,9 +389,10 @@ class JournalWriter:
         if self._failed is not None:
             raise JournalError(self._failed)
 
-    def _sync_folder(self) -> None:
-        fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    def _fail(self, what: str, error: OSError) -> JournalError:
+        """Note why nothing more is written; the error to raise."""
+        self._failed = (
+            f"the journal in {self.folder} {what}: {error.strerror}; "
+            "free space or mend the disk, then start again: recovery is automatic"
+        )
+        return JournalError(self._failed)

@@ -358,6 +358,7 @@ class TickerPlant:
         self.commit()
         self._syncer.stop()
         self.day.grower.stop()
+        self.day.journal.sync()  # says so if the syncer was refused meanwhile; closing would not
         self.day.journal.close()
         self.control.durable.store(self.day.journal.durable)
         self.control.pid.store(0)
