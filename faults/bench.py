@@ -1,6 +1,6 @@
 """The fault bench: a real plant under a seeded schedule of faults, then every row of every store checked.
 
-    bin/faults [--seconds N] [--seed S] [--case NAME]... [--json]
+    bin/faults [--seconds N] [--seed S] [--case NAME]... [--json] [--report FILE]
 
 Each case has a plant of its own: two feeds, local and remote readers of two tables, PostgreSQL. After its
 faults the feeds are stopped, the day is rolled and proven, and journal, PostgreSQL and each reader are
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from faults import report
 from faults.cases import CASES
 from faults.check import Findings, check, journaled
 from faults.site import Site
@@ -146,6 +147,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--case", action="append", choices=sorted(CASES), help="default: all")
     parser.add_argument("--json", action="store_true", help="a last line of JSON")
+    parser.add_argument("--report", type=Path, help="write the outcomes as Markdown, too")
     arguments = parser.parse_args()
     logging.getLogger("tickplant").setLevel(logging.ERROR)
     print("".join(n.ljust(w) if i == 0 else n.rjust(w) for i, (n, w) in enumerate(COLUMNS)), flush=True)
@@ -156,6 +158,9 @@ def main() -> None:
         for wrong in outcome.found.wrong:
             print(f"    {wrong}", flush=True)
         outcomes.append(outcome)
+    if arguments.report:
+        command = f"bin/faults --seconds {arguments.seconds:g} --seed {arguments.seed}"
+        report.write(arguments.report, command, [o.plain() for o in outcomes])
     if arguments.json:
         print(json.dumps({"seed": arguments.seed, "cases": [o.plain() for o in outcomes]}))
     sys.exit(any(o.verdict != "good" for o in outcomes))
