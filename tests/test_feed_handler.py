@@ -279,7 +279,8 @@ def test_many_threads_may_publish(site, plant, cfg):
     check_claims(plant)
 
 
-KILLED = """
+KILLED_BATCH = 50
+KILLED = f"""
 import sys
 from tests.fix_plant import trades
 from tickplant import config
@@ -290,8 +291,8 @@ feed.open()
 code = feed.instrument("XTST", "A")
 first = int(sys.argv[2])
 while True:
-    feed.append("trade", trades(cfg.schema["trade"], first, 50, code))
-    first += 50
+    feed.append("trade", trades(cfg.schema["trade"], first, {KILLED_BATCH}, code))
+    first += {KILLED_BATCH}
 """
 
 
@@ -327,8 +328,11 @@ def test_a_feed_killed_again_and_again_loses_nothing_that_was_in_its_outbox(site
     feed = site.feed(cfg)
     feed.append("trade", trades(cfg.schema["trade"], first, 10))
     arrived(feed, plant)
+    # A batch that had left when its process was killed, but was not yet in the outbox, is there again.
     rows = rows_of(cfg, plant.day.trading_date, "trade")
-    assert rows["trade_id"].tolist() == list(range(first + 10))
-    assert rows["price"].tobytes() == trades(cfg.schema["trade"], 0, first + 10)["price"].tobytes()
+    once, at = np.unique(rows["trade_id"], return_index=True)
+    assert once.tolist() == list(range(first + 10))
+    assert len(rows) - len(once) <= 3 * KILLED_BATCH
+    assert rows["price"][at].tobytes() == trades(cfg.schema["trade"], 0, first + 10)["price"].tobytes()
     assert events(cfg, plant.day.trading_date, "gap") == []
     check_claims(plant)
