@@ -192,6 +192,8 @@ def test_a_server_of_the_plants_own_that_dies_while_the_hdb_starts_is_started_ag
     loading = Loading(site, cfg)
     loading.publish(30, 20)
     loading.until_loaded()
+    assert next(deaths, None) is None
+    check_stored(cfg, loading.loader.history, loading.date)
     loading.close()
 
 
