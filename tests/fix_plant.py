@@ -166,6 +166,7 @@ def closed(plant: TickerPlant) -> None:
             plant.close()
         for held in (plant.sub, plant.router, plant.admin):
             held.close(linger=0)
+        plant.guard.close()
         for lock in plant._locks:
             lock.release()
         _forget(plant)
@@ -175,6 +176,7 @@ def crashed(plant: TickerPlant) -> None:
     """End a ticker plant of this process as kill -9 would: nothing is flushed, sealed or told."""
     for held in (plant.sub, plant.router, plant.admin):
         held.close(linger=0)
+    plant.guard.close()
     journal = plant.day.journal
     with journal._syncing:
         journal._unsynced.clear()
