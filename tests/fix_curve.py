@@ -7,7 +7,7 @@ from typing import Any
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from tests.fix_plant import RawFeed, Site, free_port, until
+from tests.fix_plant import RawFeed, Site, free_port
 from tickplant import sockets
 from tickplant.config import Config
 from tickplant.keys import FEEDS, READERS, ClientKeys, Keys
@@ -108,6 +108,3 @@ def goes_on(raw: RawFeed) -> None:
     raw.trades(2)  # this one is not sent, and so has to be fetched
     raw.send(raw.trades(1))
     raw.settle()
-
-
-__all__ = ["until"]
