@@ -225,7 +225,8 @@ class RawFeed:
         self.mute = False
         self.pub = sockets.context().socket(zmq.XPUB)
         self.dealer = sockets.context().socket(zmq.DEALER)
-        self.dealer.setsockopt(zmq.IDENTITY, name.encode())
+        if keys is None:
+            self.dealer.setsockopt(zmq.IDENTITY, name.encode())
         sockets.connect(self.pub, settings.ingress, keys)
         sockets.connect(self.dealer, settings.repair, keys)
         until(lambda: self.pub.poll(0), turning=plant.turn)

@@ -50,6 +50,8 @@ class Session:
     asked_ns: int = 0
     acknowledged: tuple[int, int] = (0, 0)
     connected: bool = False
+    route: bytes = b""
+    """Routing id of its connection: its name, but where its key names it one that nobody else can claim."""
     undefined: int = 0
     vain: int = 0
     """Complete answers in a row that brought nothing although frames were held."""
@@ -63,7 +65,7 @@ class Ingress:
         self.day, self.router, self.report = day, router, report
         self.intake = day.intake
         self.held_max = day.config.tickerplant.held_bytes_max
-        self.feeds = {f.id: Session(name, f.id) for name, f in day.config.feeds.items()}
+        self.feeds = {f.id: Session(name, f.id, route=name.encode()) for name, f in day.config.feeds.items()}
         self._by_name = {s.name.encode(): s for s in self.feeds.values()}
         self._numbers = {s.name: wire.number(s.number) for s in self.feeds.values()}
         self._keyed = is_keyed(router)
@@ -195,7 +197,7 @@ class Ingress:
     def _send(self, session: Session, message: bytes) -> bool:
         """Send to a feed's outbox; False if it can't be now, and so has to be sent again."""
         try:
-            self.router.send_multipart([session.name.encode(), message], zmq.DONTWAIT)
+            self.router.send_multipart([session.route, message], zmq.DONTWAIT)
         except zmq.ZMQError:  # not connected, or its queue is full
             session.connected = False
             return False
@@ -222,8 +224,10 @@ class Ingress:
             return self.router.recv_multipart(zmq.DONTWAIT)
         frames = self.router.recv_multipart(zmq.DONTWAIT, copy=False)
         key, parts = key_name(frames[-1]), [f.bytes for f in frames]
-        if key.encode() == parts[0]:
-            return parts
+        session = self._by_name.get(key.encode())
+        if session and (parts[0][:1] == b"\0" or parts[0] == key.encode()):
+            session.route = parts[0]
+            return [key.encode(), *parts[1:]]
         self._refuse_key(key, f"a message with the routing id {parts[0][:32]!r}")
         return []
 

@@ -222,7 +222,8 @@ class Feed:
     def _serve(self) -> None:
         """The thread beside: old batches, heartbeats, and the plant's requests."""
         dealer = sockets.context().socket(zmq.DEALER)
-        dealer.setsockopt(zmq.IDENTITY, self.name.encode())
+        if not (self._keys and sockets.is_tcp(self.config.tickerplant.repair)):  # else its key names it
+            dealer.setsockopt(zmq.IDENTITY, self.name.encode())
         sockets.connect(dealer, self.config.tickerplant.repair, self._keys)
         poll_ms = BATCH_NS // MILLISECOND_NS
         try:
