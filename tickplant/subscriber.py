@@ -9,6 +9,7 @@ What is requested comes in answers of bounded size, each asked for when the one 
 a slow reader slows nobody.
 """
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -86,7 +87,7 @@ class Subscription:
         """
         end = monotonic_ns() + PATIENCE_NS
         while (left := end - monotonic_ns()) > 0:
-            self._dealer.send(wire.pack(op, **fields))
+            self._tell(wire.pack(op, **fields))
             while self._dealer.poll(min(left, RETRY_NS) // 1_000_000):
                 message = wire.unpack(self._dealer.recv_multipart()[0])
                 if message.get("op") == "error":
@@ -97,6 +98,11 @@ class Subscription:
             f"no publisher answers at {self.endpoint}; is it running (tickplant status), is this its request "
             "endpoint, and does it accept the keys given, if it wants any (tickplant keys list)?"
         )
+
+    def _tell(self, message: bytes) -> None:
+        """Send, or not: who was refused has no connection any more, and to send would wait for ever."""
+        with contextlib.suppress(zmq.Again):
+            self._dealer.send(message, zmq.DONTWAIT)
 
     def _subscribe(self, endpoint: str) -> None:
         self._sub.setsockopt(zmq.RCVHWM, 100_000)
@@ -185,7 +191,7 @@ class Subscription:
             if self._asked.get(number) == asked and now - self._asking_ns[number] < RETRY_NS:
                 continue
             self._asked[number], self._asking_ns[number] = asked, now
-            self._dealer.send(
+            self._tell(
                 wire.pack("replay", date=want.trading_date, table=number, row=want.row, bytes=REPLY_BYTES)
             )
 

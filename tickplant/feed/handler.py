@@ -248,7 +248,8 @@ class Feed:
                 self._pub.send(beat)
         if at - self._heard_ns >= SILENCE_NS:
             self._heard_ns = at
-            dealer.send(wire.pack("hello", session=self.session, seq=self._seq))
+            with contextlib.suppress(zmq.Again):  # who was refused has no connection any more
+                dealer.send(wire.pack("hello", session=self.session, seq=self._seq), zmq.DONTWAIT)
 
     def _answer(self, dealer: zmq.Socket[bytes], parts: list[bytes]) -> None:
         message = wire.unpack(parts[0])
