@@ -51,8 +51,8 @@ def tail(
 ) -> None:  # fmt: skip
     """Print the last rows of TABLE."""
     if remote:
-        symbols, first = [symbol] if symbol else None, {table: -rows} if rows else None
-        subscription = subscribe(remote, [table], symbols, first, keys=keys, server_key=server_key)
+        symbols, start = [symbol] if symbol else None, {table: -rows} if rows else None
+        subscription = subscribe(remote, [table], symbols, start, keys=keys, server_key=server_key)
         _tail_remote(subscription, rows, follow)
         return
     plant = local.connect(configuration.load(path))
