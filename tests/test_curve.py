@@ -251,7 +251,7 @@ def test_a_revoked_feed_is_cut_off_while_it_runs_and_the_others_come_back(plant,
     other.settle()
     keys.revoke("two")
     one = keys.client("one", FEEDS).public
-    until(lambda: plant.guard._admitted == {one}, turning=plant._tidy)
+    until(lambda: plant.guard._admitted == {one}, turning=plant.guard.look)
 
     def back():
         raw.send(raw.trades(1))
@@ -400,7 +400,7 @@ def test_keys_that_can_not_be_read_let_nobody_in_and_cut_nobody_off(plant, raw, 
 
     monkeypatch.setattr(plant.guard.keys, "accepted", unreadable)
     assert plant.guard.admit(keys.client("two", FEEDS).public) == ""
-    plant._tidy()
+    plant.guard.look()
     goes_on(raw)
 
 
