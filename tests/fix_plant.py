@@ -24,6 +24,7 @@ from tickplant._core import core
 from tickplant.config import Config
 from tickplant.errors import JournalError
 from tickplant.journal import JournalReader
+from tickplant.keys import ClientKeys
 from tickplant.local import wait_for
 from tickplant.publisher import Publisher
 from tickplant.schema import Rows, Table
@@ -166,6 +167,7 @@ def closed(plant: TickerPlant) -> None:
             plant.close()
         for held in (plant.sub, plant.router, plant.admin):
             held.close(linger=0)
+        plant.guard.close()
         for lock in plant._locks:
             lock.release()
         _forget(plant)
@@ -175,6 +177,7 @@ def crashed(plant: TickerPlant) -> None:
     """End a ticker plant of this process as kill -9 would: nothing is flushed, sealed or told."""
     for held in (plant.sub, plant.router, plant.admin):
         held.close(linger=0)
+    plant.guard.close()
     journal = plant.day.journal
     with journal._syncing:
         journal._unsynced.clear()
@@ -201,7 +204,13 @@ class RawFeed:
     answered from `kept` by `serve` unless `mute`.
     """
 
-    def __init__(self, plant: TickerPlant, number: int = 1, session: int | None = None) -> None:
+    def __init__(
+        self,
+        plant: TickerPlant,
+        number: int = 1,
+        session: int | None = None,
+        keys: ClientKeys | None = None,
+    ) -> None:
         settings = plant.config.tickerplant
         self.plant, self.schema, self.number = plant, plant.config.schema, number
         name = next(n for n, f in plant.config.feeds.items() if f.id == number)
@@ -216,9 +225,10 @@ class RawFeed:
         self.mute = False
         self.pub = sockets.context().socket(zmq.XPUB)
         self.dealer = sockets.context().socket(zmq.DEALER)
-        self.dealer.setsockopt(zmq.IDENTITY, name.encode())
-        sockets.connect(self.pub, settings.ingress)
-        sockets.connect(self.dealer, settings.repair)
+        if keys is None:
+            self.dealer.setsockopt(zmq.IDENTITY, name.encode())
+        sockets.connect(self.pub, settings.ingress, keys)
+        sockets.connect(self.dealer, settings.repair, keys)
         until(lambda: self.pub.poll(0), turning=plant.turn)
         self.say("hello", session=0, seq=0)
         until(lambda: plant.ingress.feeds[number].connected, turning=plant.turn)

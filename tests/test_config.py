@@ -10,6 +10,7 @@ from tickplant.config import (
     Outbox,
     Plant,
     Publisher,
+    Security,
     TickerPlant,
     load,
     shipped,
@@ -44,16 +45,18 @@ def refused(content, path):
 def test_the_shipped_configuration_loads_and_shows_the_defaults():
     config = load(shipped())
     sections = (config.plant, config.tickerplant, config.publisher, config.hdb, config.outbox)
+    assert config.security == Security()
     assert sections == (Plant(), TickerPlant(), Publisher(), Hdb(), Outbox())
     assert [t.name for t in config.schema][:4] == ["instrument", "event", "trade", "quote"]
     assert [t.number for t in config.schema] == list(range(1, len(config.schema) + 1))
     assert config.feeds == {}
 
 
-@pytest.mark.parametrize("section", ["plant", "tickerplant", "publisher", "hdb", "outbox"])
+@pytest.mark.parametrize("section", ["plant", "tickerplant", "publisher", "hdb", "outbox", "security"])
 def test_the_shipped_configuration_shows_every_key(section):
     fields = {
         "plant": Plant, "tickerplant": TickerPlant, "publisher": Publisher, "hdb": Hdb, "outbox": Outbox,
+        "security": Security,
     }[section].__struct_fields__  # fmt: skip
     shown = set(CONTENT[section]) | ({"throwaway"} & set(fields))
     assert shown == set(fields)
@@ -81,7 +84,10 @@ def test_the_shipped_configuration_shows_every_key(section):
         ("tickerplant/sync_interval_ms", -1, "tickerplant.sync_interval_ms"),
         ("tickerplant/keep_days", -1, "tickerplant.keep_days"),
         ("publisher/heartbeat_ms", 0, "publisher.heartbeat_ms"),
-        ("publisher/allow_plaintext", "yes", "publisher.allow_plaintext"),
+        ("security/allow_plaintext", "yes", "security.allow_plaintext"),
+        ("security/curve", 1, "security.curve"),
+        ("security/server_key", "short", "security.server_key"),
+        ("security/server_key", "~" * 40, "security.server_key"),
         ("hdb/mode", "sometimes", "hdb.mode"),
         ("hdb/chunk_rows", 0, "hdb.chunk_rows"),
         ("hdb/chunk_ms", -5, "hdb.chunk_ms"),

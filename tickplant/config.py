@@ -19,6 +19,7 @@ from tickplant.schema import Schema, declare
 ENVIRONMENT = "TICKPLANT_CONFIG"
 SYSTEM_FILE = Path("/etc/tickplant/tickplant.toml")
 
+_Z85_KEY = r"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}"
 _NEEDED = {
     "instrument": {"code": "u4", "venue": "S16", "symbol": "S48"},
     "event": {
@@ -76,6 +77,14 @@ class Publisher(_Section, frozen=True):
     publish: str = "tcp://127.0.0.1:7012"
     request: str = "tcp://127.0.0.1:7013"
     heartbeat_ms: int = 250
+
+
+class Security(_Section, frozen=True):
+    """[security]: who may connect over TCP."""
+
+    curve: bool = False
+    keys_dir: str = ""
+    server_key: str = ""
     allow_plaintext: bool = False
 
 
@@ -114,6 +123,7 @@ class _File(_Section, frozen=True, kw_only=True):
     plant: Plant = Plant()
     tickerplant: TickerPlant = TickerPlant()
     publisher: Publisher = Publisher()
+    security: Security = Security()
     hdb: Hdb = Hdb()
     outbox: Outbox = Outbox()
     feeds: dict[str, Feed] = {}
@@ -132,7 +142,7 @@ class Config:
         self.content = content
         self.plant, self.tickerplant = file.plant, file.tickerplant
         self.publisher, self.hdb, self.outbox = file.publisher, file.hdb, file.outbox
-        self.feeds = file.feeds
+        self.security, self.feeds = file.security, file.feeds
         try:
             self.schema = Schema(
                 declare(name, number, t.columns, max_rows=t.max_rows, latest=t.latest)
@@ -162,6 +172,12 @@ class Config:
             if feed.id in seen:
                 raise ConfigError(f"feeds.{name} and feeds.{seen[feed.id]} both have id {feed.id}")
             seen[feed.id] = name
+        key = self.security.server_key
+        if key and not re.fullmatch(_Z85_KEY, key):
+            raise ConfigError(
+                f"security.server_key {key!r} is not the key of 40 characters that "
+                "`tickplant keys list` shows as the server's"
+            )
         for key, least, most in _RANGES:
             section, _, name = key.partition(".")
             value = getattr(getattr(self, section), name)
@@ -184,6 +200,11 @@ class Config:
     def journal_dir(self) -> Path:
         """Where the journals are, one folder per trading date."""
         return self.plant.data_dir / "journal"
+
+    @property
+    def keys_dir(self) -> Path:
+        """Where the CURVE keys are; see keys.py."""
+        return Path(self.security.keys_dir or self.plant.data_dir / "keys")
 
     @property
     def registry_dir(self) -> Path:

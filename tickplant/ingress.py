@@ -23,7 +23,7 @@ from tickplant._core import core
 from tickplant.clock import SECOND_NS
 from tickplant.day import Day
 from tickplant.errors import FrameError, SchemaError
-from tickplant.sockets import readable
+from tickplant.sockets import is_keyed, key_name, readable
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ class Session:
     asked_ns: int = 0
     acknowledged: tuple[int, int] = (0, 0)
     connected: bool = False
+    route: bytes = b""
+    """Routing id of its connection: its name, but where its key names it one that nobody else can claim."""
     undefined: int = 0
     vain: int = 0
     """Complete answers in a row that brought nothing although frames were held."""
@@ -63,9 +65,28 @@ class Ingress:
         self.day, self.router, self.report = day, router, report
         self.intake = day.intake
         self.held_max = day.config.tickerplant.held_bytes_max
-        self.feeds = {f.id: Session(name, f.id) for name, f in day.config.feeds.items()}
+        self.feeds = {f.id: Session(name, f.id, route=name.encode()) for name, f in day.config.feeds.items()}
         self._by_name = {s.name.encode(): s for s in self.feeds.values()}
+        self._numbers = {s.name: wire.number(s.number) for s in self.feeds.values()}
+        self._keyed = is_keyed(router)
         self.strangers = 0
+
+    def may_say(self, key: str, message: bytes) -> bool:
+        """Does a live message come over the connection of the feed that it says it is of? Told if not."""
+        if self._numbers.get(key) == message[wire.FEED]:
+            return True
+        claimed = int.from_bytes(message[wire.FEED], "little")
+        self._refuse_key(key, f"a message in the name of feed number {claimed}")
+        return False
+
+    def _refuse_key(self, key: str, what: str) -> None:
+        """A key that speaks for somebody else."""
+        self.strangers += 1
+        if _now_and_then(self.strangers):
+            feed = self._by_name.get(key.encode())
+            text = f"key {key!r}: {what}; {self.strangers} such so far"
+            self.report("refused", about=feed.number if feed else 0, text=text)
+            log.warning("refused a message of %s", text)
 
     def take(self, messages: list[bytes], now_ns: int, commit: Callable[[], None]) -> None:
         """Take live messages in order."""
@@ -176,7 +197,7 @@ class Ingress:
     def _send(self, session: Session, message: bytes) -> bool:
         """Send to a feed's outbox; False if it can't be now, and so has to be sent again."""
         try:
-            self.router.send_multipart([session.name.encode(), message], zmq.DONTWAIT)
+            self.router.send_multipart([session.route, message], zmq.DONTWAIT)
         except zmq.ZMQError:  # not connected, or its queue is full
             session.connected = False
             return False
@@ -185,7 +206,9 @@ class Ingress:
     def turn(self, now_ns: int, commit: Callable[[], None]) -> None:
         """Hear the outboxes, and ask again those that owe an answer."""
         while readable(self.router):
-            parts = self.router.recv_multipart(zmq.DONTWAIT)
+            parts = self._receive()
+            if not parts:
+                continue
             try:
                 self._hear(parts, now_ns, commit)
             except FrameError as e:
@@ -194,6 +217,19 @@ class Ingress:
         for session in self.feeds.values():
             if session.fetching and now_ns - session.asked_ns >= RETRY_NS:
                 self._fetch(session, now_ns)
+
+    def _receive(self) -> list[bytes]:
+        """A message from the outboxes; nothing if its sender is not who it says."""
+        if not self._keyed:
+            return self.router.recv_multipart(zmq.DONTWAIT)
+        frames = self.router.recv_multipart(zmq.DONTWAIT, copy=False)
+        key, parts = key_name(frames[-1]), [f.bytes for f in frames]
+        session = self._by_name.get(key.encode())
+        if session and (parts[0][:1] == b"\0" or parts[0] == key.encode()):
+            session.route = parts[0]
+            return [key.encode(), *parts[1:]]
+        self._refuse_key(key, f"a message with the routing id {parts[0][:32]!r}")
+        return []
 
     def _hear(self, parts: list[bytes], now_ns: int, commit: Callable[[], None]) -> None:
         session = self._by_name.get(parts[0])

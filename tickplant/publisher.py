@@ -23,10 +23,12 @@ from tickplant._core import core
 from tickplant.clock import MILLISECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
 from tickplant.control import Control
+from tickplant.curve import Guard
 from tickplant.errors import FrameError, JournalError, RequestError, TickplantError
+from tickplant.keys import READERS
 from tickplant.registry import RegistryReader
 from tickplant.replay import ReplayIndex
-from tickplant.sockets import bind, context, readable
+from tickplant.sockets import context, readable
 
 log = logging.getLogger(__name__)
 
@@ -62,13 +64,13 @@ class Publisher:
         self.day = self._index(self.trading_date)
         while self.day.follow(self._bound(self.trading_date)):
             pass
-        plain = self.settings.allow_plaintext
+        self.guard = Guard(self.config, READERS)
         self.pub = context().socket(zmq.PUB)
         self.pub.setsockopt(zmq.SNDHWM, 10_000)
-        self.endpoint = bind(self.pub, self.settings.publish, plaintext=plain)
+        self.endpoint = self.guard.bind(self.pub, self.settings.publish)
         self.router = context().socket(zmq.ROUTER)
         self.router.setsockopt(zmq.SNDHWM, 100)
-        self.request_endpoint = bind(self.router, self.settings.request, plaintext=plain)
+        self.request_endpoint = self.guard.bind(self.router, self.settings.request)
 
     def _index(self, trading_date: int) -> ReplayIndex:
         return ReplayIndex(self.config.journal_dir / str(trading_date))
@@ -92,6 +94,7 @@ class Publisher:
         if at - self._beat_ns >= self.settings.heartbeat_ms * MILLISECOND_NS:
             self._beat_ns = at
             self._beat()
+            self.guard.look()
         return bool(chunk)
 
     def _send(self, chunk: bytes) -> None:
@@ -207,3 +210,4 @@ class Publisher:
             log.warning("no last heartbeat: %s", e)
         self.pub.close(linger=500)
         self.router.close(linger=500)
+        self.guard.close()

@@ -1,7 +1,11 @@
-"""ZeroMQ sockets as this plant uses them: limits, keep-alive, and where it may listen."""
+"""ZeroMQ sockets as this plant uses them: limits, keep-alive, CURVE, and where it may listen.
+
+CURVE is for TCP; ipc endpoints are protected by the modes of their files and stay plain.
+"""
 
 import ipaddress
 import stat
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -9,6 +13,9 @@ import zmq
 
 from tickplant import wire
 from tickplant.errors import ConfigError
+from tickplant.keys import ClientKeys, ServerKeys
+
+PORT_PATIENCE_MS = 1000
 
 
 def context() -> zmq.Context[zmq.Socket[bytes]]:
@@ -16,14 +23,22 @@ def context() -> zmq.Context[zmq.Socket[bytes]]:
     return zmq.Context.instance()
 
 
-def bind(socket: zmq.Socket[bytes], endpoint: str, *, plaintext: bool = False) -> str:
+def bind(
+    socket: zmq.Socket[bytes], endpoint: str, *, plaintext: bool = False, keys: ServerKeys | None = None
+) -> str:
     """Bind with our limits; the endpoint really bound (a port may be `*`).
 
-    Raises ConfigError if it can't be had, or is a TCP address that is not loopback and `plaintext`
-    was not allowed.
+    With `keys` a TCP endpoint is a CURVE server. Raises ConfigError if it can't be had, or is a TCP address
+    that is not loopback and has neither keys nor leave to be `plaintext`.
     """
-    check_exposure(endpoint, plaintext)
+    check_exposure(endpoint, plaintext or keys is not None)
     configure(socket)
+    if keys and is_tcp(endpoint):
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
+        socket.setsockopt(zmq.ZAP_DOMAIN, keys.domain.encode())
+        # Without this libzmq lets every key in when nobody answers its questions about them.
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
     path = Path(endpoint[6:]) if endpoint.startswith("ipc://") else None
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,13 +55,56 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, *, plaintext: bool = False) -
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
 
-def connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
-    """Connect with our limits. Raises ConfigError if the endpoint makes no sense."""
+def connect(socket: zmq.Socket[bytes], endpoint: str, keys: ClientKeys | None = None) -> None:
+    """Connect with our limits; over TCP with `keys`, if any. Raises ConfigError for nonsense."""
     configure(socket)
+    try:
+        if keys and is_tcp(endpoint):
+            socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server)
+            socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
+            socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
+    except zmq.ZMQError:
+        raise ConfigError(
+            f"keys that are none can't be used at {endpoint}: not Z85 of 32 bytes (tickplant keys list)"
+        ) from None
     try:
         socket.connect(endpoint)
     except zmq.ZMQError as e:
         raise ConfigError(f"can't connect to {endpoint!r}: {e.strerror}") from None
+
+
+def cut(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """End every connection of a bound socket; who may come back does so by itself.
+
+    `endpoint` is what `bind` returned. Raises ConfigError if somebody else took it meanwhile.
+    """
+    socket.unbind(endpoint)
+    for _ in range(PORT_PATIENCE_MS):
+        try:
+            socket.bind(endpoint)
+            return
+        except zmq.ZMQError as e:
+            why = e.strerror
+            time.sleep(0.001)  # the port is given back by a thread of libzmq
+    raise ConfigError(f"can't listen on {endpoint} any more: {why}")
+
+
+def is_tcp(endpoint: str) -> bool:
+    """Is it for the network, and so for CURVE?"""
+    return endpoint.startswith("tcp://")
+
+
+def is_keyed(socket: zmq.Socket[bytes]) -> bool:
+    """Has every message of this socket the name of a key?"""
+    return int(socket.getsockopt(zmq.MECHANISM)) == zmq.CURVE
+
+
+def key_name(frame: zmq.Frame) -> str:
+    """The name of the key over whose connection a message came; empty if there was none."""
+    try:
+        return str(frame.get("User-Id"))
+    except zmq.ZMQError:
+        return ""
 
 
 def configure(socket: zmq.Socket[bytes]) -> None:
@@ -66,7 +124,7 @@ def readable(socket: zmq.Socket[bytes]) -> bool:
 
 def check_exposure(endpoint: str, plaintext: bool) -> None:
     """Refuse to offer plaintext TCP beyond this host unless told to. Raises ConfigError."""
-    if not endpoint.startswith("tcp://") or plaintext:
+    if not is_tcp(endpoint) or plaintext:
         return
     host = urlsplit(endpoint).hostname or ""
     try:
@@ -76,5 +134,5 @@ def check_exposure(endpoint: str, plaintext: bool) -> None:
     if not loopback:
         raise ConfigError(
             f"{endpoint} would offer plaintext to the network; bind a loopback address, "
-            "or set publisher.allow_plaintext = true"
+            "or set security.curve = true (tickplant keys new), or security.allow_plaintext = true"
         )

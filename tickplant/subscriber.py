@@ -9,8 +9,10 @@ What is requested comes in answers of bounded size, each asked for when the one 
 a slow reader slows nobody.
 """
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,8 +23,10 @@ from tickplant import sockets, wire
 from tickplant._core import core
 from tickplant.batch import Batch
 from tickplant.clock import SECOND_NS, monotonic_ns
-from tickplant.errors import FrameError, NotRunning, RequestError
+from tickplant.errors import ConfigError, FrameError, NotRunning, RequestError
 from tickplant.instruments import Instruments, full_name, split_name
+from tickplant.keys import ClientKeys
+from tickplant.keys import client as read_client
 from tickplant.schema import Schema
 from tickplant.sequencer import Delivery, TableSequence
 
@@ -30,6 +34,9 @@ REPLY_BYTES = 1 << 20
 PATIENCE_NS = 5 * SECOND_NS
 RETRY_NS = SECOND_NS
 DRAIN = 256
+
+KeySource = str | Path | tuple[str, str]
+"""A reader's secret file, or its pair (public, secret)."""
 
 
 class Subscription:
@@ -41,8 +48,12 @@ class Subscription:
         tables: Sequence[str],
         symbols: Sequence[str] | None = None,
         from_row: int | Mapping[str, int] | None = 0,
+        *,
+        server_key: str | None = None,
+        keys: KeySource | None = None,
     ) -> None:
         self.endpoint = endpoint
+        self._keys = None if keys is None else _own_keys(keys, server_key)
         self.symbols = None if symbols is None else {full_name(*split_name(s)) for s in symbols}
         self.instruments = Instruments()
         """Names of the instruments by number; complete for every row handed out."""
@@ -59,7 +70,7 @@ class Subscription:
             raise
 
     def _join(self, tables: Sequence[str], from_row: int | Mapping[str, int] | None) -> None:
-        sockets.connect(self._dealer, self.endpoint)
+        sockets.connect(self._dealer, self.endpoint, self._keys)
         about = self._ask("plant", "describe")
         self.schema = Schema.read(wire.field(about, "schema", "list"))
         self.trading_date = wire.field(about, "trading_date", "int")
@@ -76,7 +87,7 @@ class Subscription:
         """
         end = monotonic_ns() + PATIENCE_NS
         while (left := end - monotonic_ns()) > 0:
-            self._dealer.send(wire.pack(op, **fields))
+            self._tell(wire.pack(op, **fields))
             while self._dealer.poll(min(left, RETRY_NS) // 1_000_000):
                 message = wire.unpack(self._dealer.recv_multipart()[0])
                 if message.get("op") == "error":
@@ -84,13 +95,18 @@ class Subscription:
                 if message.get("op") == expected:
                     return message
         raise NotRunning(
-            f"no publisher answers at {self.endpoint}; is it running (tickplant status), and is this "
-            "its request endpoint?"
+            f"no publisher answers at {self.endpoint}; is it running (tickplant status), is this its request "
+            "endpoint, and does it accept the keys given, if it wants any (tickplant keys list)?"
         )
+
+    def _tell(self, message: bytes) -> None:
+        """Send, or not: who was refused has no connection any more, and to send would wait for ever."""
+        with contextlib.suppress(zmq.Again):
+            self._dealer.send(message, zmq.DONTWAIT)
 
     def _subscribe(self, endpoint: str) -> None:
         self._sub.setsockopt(zmq.RCVHWM, 100_000)
-        sockets.connect(self._sub, endpoint)
+        sockets.connect(self._sub, endpoint, self._keys)
         for number in self._sequences:
             self._sub.setsockopt(zmq.SUBSCRIBE, wire.topic(number))
         self._sub.setsockopt(zmq.SUBSCRIBE, wire.topic(0))
@@ -175,7 +191,7 @@ class Subscription:
             if self._asked.get(number) == asked and now - self._asking_ns[number] < RETRY_NS:
                 continue
             self._asked[number], self._asking_ns[number] = asked, now
-            self._dealer.send(
+            self._tell(
                 wire.pack("replay", date=want.trading_date, table=number, row=want.row, bytes=REPLY_BYTES)
             )
 
@@ -213,7 +229,7 @@ class Subscription:
         dealer = sockets.context().socket(zmq.DEALER)
         held, self._dealer = self._dealer, dealer
         try:
-            sockets.connect(dealer, self.endpoint)
+            sockets.connect(dealer, self.endpoint, self._keys)
             while number >= len(self.instruments):
                 first = len(self.instruments)
                 names = wire.field(
@@ -242,15 +258,31 @@ def subscribe(
     tables: Sequence[str],
     symbols: Sequence[str] | None = None,
     from_row: int | Mapping[str, int] | None = 0,
+    *,
+    server_key: str | None = None,
+    keys: KeySource | None = None,
 ) -> Subscription:
     """Rows of a plant on any host, as an endless iterator of `Batch`es without a gap.
 
     `endpoint` is the publisher's request endpoint; `symbols` (VENUE:SYMBOL) leaves only the rows of these
     instruments; `from_row` is the first row wanted, for all tables or by table; negative: so many
-    before now; None: now.
-    Raises NotRunning if no publisher answers, SchemaError for a table that it does not have.
+    before now; None: now. Of a plant with CURVE, `keys` is this reader's file NAME.key_secret, or its pair
+    (public, secret), and `server_key` the plant's public key, which the file tells if it is not given.
+    Raises NotRunning if no publisher answers or it does not accept the keys, SchemaError for a table that it
+    does not have, ConfigError for keys that are none.
     """
-    return Subscription(endpoint, tables, symbols, from_row)
+    return Subscription(endpoint, tables, symbols, from_row, server_key=server_key, keys=keys)
+
+
+def _own_keys(keys: KeySource, server_key: str | None) -> ClientKeys:
+    if not isinstance(keys, tuple):
+        try:
+            return read_client(Path(keys), server_key)
+        except OSError as e:
+            raise ConfigError(f"can't read the keys {keys}: {e.strerror}") from None
+    if not server_key:
+        raise ConfigError("keys were given as a pair, without the plant's public key; give server_key")
+    return ClientKeys(keys[0].encode(), keys[1].encode(), server_key.encode())
 
 
 def _split(blob: bytes) -> list[bytes]:

@@ -30,13 +30,15 @@ from tickplant.clock import (
 )
 from tickplant.config import Config
 from tickplant.control import Control
+from tickplant.curve import Guard
 from tickplant.day import Day
 from tickplant.errors import AlreadyRunning, FrameError
 from tickplant.ingress import Ingress
+from tickplant.keys import FEEDS
 from tickplant.lock import Lock
 from tickplant.registry import RegistryWriter
 from tickplant.schema import Schema
-from tickplant.sockets import bind, context, readable
+from tickplant.sockets import bind, context, is_keyed, key_name, readable
 from tickplant.syncer import Syncer
 from tickplant.table import segment_name
 
@@ -163,9 +165,12 @@ class TickerPlant:
         self.router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self.router.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self.admin = context().socket(zmq.REP)
-        bind(self.sub, self.settings.ingress)
-        bind(self.router, self.settings.repair)
+        self.guard = Guard(self.config, FEEDS)
+        self.guard.bind(self.sub, self.settings.ingress)
+        self.guard.bind(self.router, self.settings.repair)
         bind(self.admin, f"ipc://{self.config.plant.run_dir}/tickerplant.sock")
+
+        self._keyed = is_keyed(self.sub)
 
     @staticmethod
     def _after(date: int) -> int:
@@ -173,7 +178,7 @@ class TickerPlant:
 
     def turn(self) -> bool:
         """One turn: what has come in, and now and then the rest. True if there was traffic."""
-        messages = self._drain()
+        messages = self._drain_keyed() if self._keyed else self._drain()
         if messages:
             self.ingress.take(messages, now_ns(), self.commit)
             self.commit()
@@ -201,6 +206,21 @@ class TickerPlant:
             pass
         return messages
 
+    def _drain_keyed(self) -> list[bytes]:
+        """The same where each connection has a name: what a feed says in its own name."""
+        messages: list[bytes] = []
+        size = 0
+        with contextlib.suppress(zmq.Again):
+            for n in range(DRAIN_MESSAGES):
+                frame = self.sub.recv(zmq.DONTWAIT if n else 0, copy=False)
+                message = frame.bytes
+                if self.ingress.may_say(key_name(frame), message):
+                    messages.append(message)
+                size += len(message)
+                if size > DRAIN_BYTES:
+                    break
+        return messages
+
     def commit(self) -> None:
         """Journal first, then visible, then wake."""
         journal = self.day.journal
@@ -226,6 +246,7 @@ class TickerPlant:
             self.admin.send(self._serve(self.admin.recv_multipart()[0]))
         if at >= self._tidy_ns:
             self._tidy_ns = at + TIDY_NS
+            self.guard.look()
             self._tidy()
 
     def _acknowledge(self) -> None:
@@ -365,5 +386,6 @@ class TickerPlant:
         self.control.bell.ring()
         for socket in (self.sub, self.router, self.admin):
             socket.close(linger=0)
+        self.guard.close()
         for lock in self._locks:
             lock.release()

@@ -28,6 +28,10 @@ MESSAGE_MAX = 1 << 24
 CONTROL_MAX = 1 << 20
 """Bytes of one control message at most."""
 
+FEED = slice(18, 20)
+"""Where a frame says whose it is; see `number`."""
+
+_NUMBER = struct.Struct("<H")
 _CRC = struct.Struct("<I")
 _HEADER = struct.Struct("<HHIIIBBHIQQQQQqII")
 
@@ -60,6 +64,11 @@ def header(frame: bytes | memoryview, offset: int = 0) -> Header:
         return Header._make(_HEADER.unpack_from(frame, offset))
     except struct.error:
         raise FrameError(f"{len(frame) - offset} bytes are too few for a frame") from None
+
+
+def number(feed: int) -> bytes:
+    """A feed's number as a frame has it at FEED."""
+    return _NUMBER.pack(feed)
 
 
 def crc(frame: bytes | memoryview) -> int:

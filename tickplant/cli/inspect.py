@@ -17,7 +17,7 @@ from tickplant.batch import Batch
 from tickplant.eod import end_of_day
 from tickplant.feed.decode import decode as decode_capture
 from tickplant.instruments import Instruments
-from tickplant.subscriber import subscribe
+from tickplant.subscriber import Subscription, subscribe
 
 
 @click.command("status")
@@ -40,13 +40,20 @@ def status_command(context: click.Context, as_json: bool) -> None:
               help="How many of the last rows.")  # fmt: skip
 @click.option("--follow", "-f", is_flag=True, help="Go on with new rows.")
 @click.option("--remote", metavar="ENDPOINT", help="From a publisher's request endpoint, not shared memory.")
+@click.option("--keys", metavar="FILE", help="With --remote: this reader's NAME.key_secret.")
+@click.option(
+    "--server-key", metavar="KEY", help="With --remote: the plant's public key, if FILE has another."
+)
 @click.pass_obj
 def tail(
-    path: Path | None, table: str, symbol: str | None, rows: int, follow: bool, remote: str | None
-) -> None:
+    path: Path | None, table: str, symbol: str | None, rows: int, follow: bool, remote: str | None,
+    keys: str | None, server_key: str | None,
+) -> None:  # fmt: skip
     """Print the last rows of TABLE."""
     if remote:
-        _tail_remote(remote, table, symbol, rows, follow)
+        symbols, start = [symbol] if symbol else None, {table: -rows} if rows else None
+        subscription = subscribe(remote, [table], symbols, start, keys=keys, server_key=server_key)
+        _tail_remote(subscription, rows, follow)
         return
     plant = local.connect(configuration.load(path))
     seen = plant.table(table)
@@ -64,9 +71,7 @@ def tail(
             _print(wanted, plant.instruments)
 
 
-def _tail_remote(endpoint: str, table: str, symbol: str | None, rows: int, follow: bool) -> None:
-    symbols = [symbol] if symbol else None
-    subscription = subscribe(endpoint, [table], symbols, from_row={table: -rows} if rows else None)
+def _tail_remote(subscription: Subscription, rows: int, follow: bool) -> None:
     printed = 0
     try:
         while follow or printed < rows:

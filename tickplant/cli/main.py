@@ -20,6 +20,7 @@ COMMANDS = {
     "config": "inspect:config",
     "journal": "journals:journal",
     "hdb": "history:hdb",
+    "keys": "keys:keys",
 }
 """Name of each command: where it is, as module:function below `tickplant.cli`."""
 

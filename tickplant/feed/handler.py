@@ -24,6 +24,7 @@ from tickplant._core import core
 from tickplant._core.session import Packer, Session
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
+from tickplant.curve import feed_keys
 from tickplant.errors import FrameError, JournalError, SchemaError, TickplantError
 from tickplant.feed.batch import RowBatch, conform, encoded
 from tickplant.feed.outbox import Outbox
@@ -79,7 +80,8 @@ class Feed:
         return self._seq
 
     def open(self) -> None:
-        """Recover the outbox, connect, begin a session."""
+        """Recover the outbox, connect, begin a session. Raises ConfigError without the key it needs."""
+        self._keys = feed_keys(self.config, self.name)
         o = self.config.outbox
         folder = self.config.outbox_dir(self.name)
         self._outbox = Outbox(folder, self.name, o.segment_bytes, o.max_bytes)
@@ -89,7 +91,7 @@ class Feed:
         self._sent = Session(self.number, self.session, tables)
         self._pub = sockets.context().socket(zmq.PUB)
         self._pub.setsockopt(zmq.SNDHWM, 0)  # bounded by WINDOW_BYTES instead
-        sockets.connect(self._pub, self.config.tickerplant.ingress)
+        sockets.connect(self._pub, self.config.tickerplant.ingress, self._keys)
         self._thread = threading.Thread(target=self._serve, name=f"feed {self.name}", daemon=True)
         self._ended = threading.Event()
         self._thread.start()
@@ -220,8 +222,9 @@ class Feed:
     def _serve(self) -> None:
         """The thread beside: old batches, heartbeats, and the plant's requests."""
         dealer = sockets.context().socket(zmq.DEALER)
-        dealer.setsockopt(zmq.IDENTITY, self.name.encode())
-        sockets.connect(dealer, self.config.tickerplant.repair)
+        if not (self._keys and sockets.is_tcp(self.config.tickerplant.repair)):  # else its key names it
+            dealer.setsockopt(zmq.IDENTITY, self.name.encode())
+        sockets.connect(dealer, self.config.tickerplant.repair, self._keys)
         poll_ms = BATCH_NS // MILLISECOND_NS
         try:
             while not self._ended.is_set():
@@ -245,7 +248,8 @@ class Feed:
                 self._pub.send(beat)
         if at - self._heard_ns >= SILENCE_NS:
             self._heard_ns = at
-            dealer.send(wire.pack("hello", session=self.session, seq=self._seq))
+            with contextlib.suppress(zmq.Again):  # who was refused has no connection any more
+                dealer.send(wire.pack("hello", session=self.session, seq=self._seq), zmq.DONTWAIT)
 
     def _answer(self, dealer: zmq.Socket[bytes], parts: list[bytes]) -> None:
         message = wire.unpack(parts[0])
