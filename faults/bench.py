@@ -14,6 +14,7 @@ import random
 import statistics
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,23 +76,24 @@ class Outcome:
 def run(case: str, seed: int, seconds: float) -> Outcome:
     """One case, from start to verdict. Raises TickplantError if the plant does not come back."""
     choice = random.Random(f"{seed} {case}")
-    with Site(seed, RATE) as site:
+    with Site(seed, RATE, CASES[case].settings) as site:
         try:
-            date = site.open()
+            site.open()
             site.until(lambda: site.plant.control.written.load() > 1 << 18, "rows to flow")
             injected, recovered = _inject(site, case, choice, seconds)
             outage_ns = site.longest_outage_ns
-            finish(site, date)
-            found = check(site, [date])
+            dates = finish(site)
+            found = check(site, dates)
         except TickplantError:
             _last_words(site)
             raise
         found.wrong += [f"{p.name} ended: {d}" for p in site.processes.values() for d in p.deaths]
-        if not json.loads(_proof(site, date).read_text())["complete"]:
-            found.wrong.append(f"the proof of {date} is not complete")
+        for date in dates:
+            if not json.loads(_proof(site, date).read_text())["complete"]:
+                found.wrong.append(f"the proof of {date} is not complete")
         if not found.good:
             _last_words(site)
-        gaps = len(_gaps(site, date))
+        gaps = sum(len(_gaps(site, date)) for date in dates)
         recovery = round(statistics.median(recovered)) if recovered else 0
         return Outcome(case, injected, found, gaps, outage_ns // MILLISECOND_NS, recovery)
 
@@ -102,27 +104,33 @@ def _inject(site: Site, case: str, choice: random.Random, seconds: float) -> tup
     end, injected, recovered = monotonic_ns() + int(seconds * SECOND_NS), 0, []
     while monotonic_ns() < end or not injected:
         site.pause(choice.uniform(0.1, 1.0))
-        injected += choice.choice(CASES[case])(site, choice)
+        injected += choice.choice(CASES[case].faults)(site, choice)
         began, written = monotonic_ns(), site.plant.control.written.load()
         site.until(lambda w=written: site.plant.control.written.load() > w, "rows to flow again")  # type: ignore[misc]
         recovered.append((monotonic_ns() - began) / MILLISECOND_NS)
     return injected, recovered
 
 
-def finish(site: Site, date: int) -> None:
-    """Stop the feeds, end the date, wait for its proof, and for the readers to have what the journal has."""
+def finish(site: Site) -> list[int]:
+    """Stop the feeds, end the date, wait for all proofs, and for the readers to have what the journal has.
+
+    Returns the trading dates, oldest first.
+    """
     site.quiesce()
     end_of_day(site.config)
-    site.until(_proof(site, date).exists, "the proof")
-    for name in TABLES:
-        table = site.config.schema[name]
-        size = journaled(site.config.journal_dir / str(date), table).nbytes
-        for kind in ("local", "remote"):
-            path = site.folder / f"{kind}-{name}" / str(date)
-            site.until(
-                lambda p=path, s=size: p.exists() and p.stat().st_size >= s,  # type: ignore[misc]
-                f"the {kind} reader of {name} to have all rows",
-            )
+    dates = site.dates()[:-1]
+    for date in dates:
+        site.until(_proof(site, date).exists, f"the proof of {date}")
+        for name in TABLES:
+            size = journaled(site.config.journal_dir / str(date), site.config.schema[name]).nbytes
+            for kind in ("local", "remote") if size else ():
+                path = site.folder / f"{kind}-{name}" / str(date)
+                site.until(partial(_holds, path, size), f"the {kind} reader of {name} to have all of {date}")
+    return dates
+
+
+def _holds(path: Path, size: int) -> bool:
+    return path.exists() and path.stat().st_size >= size
 
 
 def _proof(site: Site, date: int) -> Path:

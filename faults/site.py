@@ -21,6 +21,8 @@ from tickplant.config import ENVIRONMENT, Config
 from tickplant.errors import TickplantError
 from tickplant.service import PARENT
 
+Settings = Callable[[dict[str, Any], "Site"], None]
+
 PATIENCE_S = 120.0
 ROOT = Path(__file__).parent.parent
 
@@ -48,7 +50,8 @@ def _endpoint() -> str:
 class Site:
     """A folder, a plant of two feeds, and readers that write down what they see."""
 
-    def __init__(self, seed: int, rate: float) -> None:
+    def __init__(self, seed: int, rate: float, settings: Settings = lambda content, site: None) -> None:
+        """`settings` may change the configuration before it is written."""
         self.seed, self.rate = seed, rate
         self.folder = Path(tempfile.mkdtemp(prefix="tpf"))  # socket paths must be short
         self.folder.chmod(0o711)
@@ -65,6 +68,7 @@ class Site:
             name: {"id": number, "handler": "faults.source:run", "options": self._options(name)}
             for number, name in enumerate(("one", "two"), 1)
         }
+        settings(content, self)
         self.path = self.folder / "plant.toml"
         self.path.write_bytes(msgspec.toml.encode(content))
         self.config: Config = config.load(self.path)
@@ -200,6 +204,10 @@ class Site:
             return int((self.config.plant.data_dir / "postgres" / "postmaster.pid").read_text().split()[0])
         except (OSError, ValueError, IndexError):
             return None
+
+    def dates(self) -> list[int]:
+        """The trading dates that have begun, oldest first."""
+        return sorted(int(p.name) for p in self.config.journal_dir.glob("[0-9]" * 8))
 
     def quiesce(self) -> None:
         """Stop the feeds in good order, and wait until the plant has taken all that they have published."""

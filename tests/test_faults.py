@@ -20,7 +20,7 @@ def day():
         site.until(lambda: site.plant.control.written.load() > 1 << 18, "rows to flow")
         site.kill("feed-one", 0.0)
         site.pause(1.0)
-        bench.finish(site, date)
+        bench.finish(site)
         assert check(site, [date]).good
         yield site, date
 
