@@ -172,7 +172,7 @@ def test_rows_come_in_order_each_once_and_all_in_the_end(seed):
 @given(seed=st.integers(0, 1 << 40))
 def test_so_they_do_when_hardly_anything_can_be_held(seed):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sequencer, "HELD_FRAMES_MAX", 2)
+        patch.setattr(sequencer, "HELD_BYTES_MAX", 300)
         check_simulation(seed)
 
 

@@ -6,7 +6,7 @@ import pytest
 import zmq
 
 from tests.fix_plant import Site, free_port, killed, trades, until
-from tickplant import subscribe, subscriber, wire
+from tickplant import link, subscribe, wire
 from tickplant.clock import date_after
 from tickplant.errors import NotRunning, RequestError, SchemaError
 from tickplant.local import connect
@@ -233,14 +233,14 @@ def test_what_can_not_be_is_refused(running, monkeypatch):
         subscribe(running.endpoint, ["nonsense"])
     with pytest.raises(SchemaError, match="VENUE:SYMBOL"):
         subscribe(running.endpoint, ["trade"], symbols=["AAPL"])
-    monkeypatch.setattr(subscriber, "PATIENCE_NS", 100_000_000)
+    monkeypatch.setattr(link, "PATIENCE_NS", 100_000_000)
     with pytest.raises(NotRunning, match="nobody"):
         subscribe(f"ipc://{running.site.folder}/nobody", ["trade"])
 
 
 def test_an_error_of_the_publisher_reaches_the_reader(running, reading):
     subscription = reading(running.endpoint, ["trade"])
-    subscription._dealer.send(wire.pack("nonsense"))
+    subscription._link.tell(wire.pack("nonsense"))
     with pytest.raises(RequestError, match="nonsense"):
         until(lambda: subscription.next(0.1))
 

@@ -44,9 +44,11 @@ class Guard:
 
             zap.begin(self)
 
-    def bind(self, socket: zmq.Socket[bytes], endpoint: str) -> str:
+    def bind(self, socket: zmq.Socket[bytes], endpoint: str, message_max: int = sockets.MESSAGE_MAX) -> str:
         """Bind; the endpoint really bound. Raises ConfigError, as sockets.bind does."""
-        bound = sockets.bind(socket, endpoint, plaintext=self.plaintext, keys=self.server)
+        bound = sockets.bind(
+            socket, endpoint, plaintext=self.plaintext, keys=self.server, message_max=message_max
+        )
         if self.server and sockets.is_tcp(bound):
             self._bound.append((socket, bound))
         return bound

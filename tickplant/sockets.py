@@ -16,6 +16,7 @@ from tickplant.errors import ConfigError
 from tickplant.keys import ClientKeys, ServerKeys
 
 PORT_PATIENCE_MS = 1000
+MESSAGE_MAX = wire.MESSAGE_MAX + wire.HEADER_SIZE
 
 
 def context() -> zmq.Context[zmq.Socket[bytes]]:
@@ -24,15 +25,17 @@ def context() -> zmq.Context[zmq.Socket[bytes]]:
 
 
 def bind(
-    socket: zmq.Socket[bytes], endpoint: str, *, plaintext: bool = False, keys: ServerKeys | None = None
-) -> str:
+    socket: zmq.Socket[bytes], endpoint: str, *, plaintext: bool = False, keys: ServerKeys | None = None,
+    message_max: int = MESSAGE_MAX,
+) -> str:  # fmt: skip
     """Bind with our limits; the endpoint really bound (a port may be `*`).
 
-    With `keys` a TCP endpoint is a CURVE server. Raises ConfigError if it can't be had, or is a TCP address
+    With `keys` a TCP endpoint is a CURVE server. Who sends a part longer than `message_max` bytes is cut off.
+    Raises ConfigError if it can't be had, or is a TCP address
     that is not loopback and has neither keys nor leave to be `plaintext`.
     """
     check_exposure(endpoint, plaintext or keys is not None)
-    configure(socket)
+    configure(socket, message_max)
     if keys and is_tcp(endpoint):
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
@@ -82,6 +85,8 @@ def cut(socket: zmq.Socket[bytes], endpoint: str) -> None:
     for _ in range(PORT_PATIENCE_MS):
         try:
             socket.bind(endpoint)
+            if endpoint.startswith("ipc://"):
+                Path(endpoint[6:]).chmod(0o660)
             return
         except zmq.ZMQError as e:
             why = e.strerror
@@ -107,9 +112,17 @@ def key_name(frame: zmq.Frame) -> str:
         return ""
 
 
-def configure(socket: zmq.Socket[bytes]) -> None:
+def address(frame: zmq.Frame) -> str:
+    """Where a message came from, as far as that is known."""
+    try:
+        return str(frame.get("Peer-Address")) or "unknown"
+    except zmq.ZMQError:
+        return "unknown"
+
+
+def configure(socket: zmq.Socket[bytes], message_max: int = MESSAGE_MAX) -> None:
     """Limits and keep-alive of every socket."""
-    socket.setsockopt(zmq.MAXMSGSIZE, wire.MESSAGE_MAX + wire.HEADER_SIZE)
+    socket.setsockopt(zmq.MAXMSGSIZE, message_max)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5000)
