@@ -111,6 +111,35 @@ def test_a_plant_is_running_stalled_dead_or_stopped(plant_name):
     assert other.state() == "stopped"
 
 
+def test_another_process_that_was_given_the_number_of_a_dead_plant_is_not_taken_for_it(plant_name):
+    own = Control.create(plant_name, SCHEMA, DATA)
+    own.own(os.getpid())
+    turned = own.heartbeat.load()
+    later = subprocess.Popen(["sleep", "60"])
+    try:
+        own.pid.store(later.pid)  # as if the number of the plant's process had come round
+        own.heartbeat.store(turned - 10**9)
+        assert Control.attach(plant_name).state() == "dead"
+        own.heartbeat.store(monotonic_ns() + 10**9)
+        assert Control.attach(plant_name).state() == "running"
+    finally:
+        later.kill()
+        assert later.poll() is None or later.returncode < 0
+        own.heartbeat.store(monotonic_ns() + 10**9)
+        os.waitid(os.P_PID, later.pid, os.WEXITED | os.WNOWAIT)
+        assert Control.attach(plant_name).state() == "dead"  # nobody has buried it yet
+        later.wait()
+
+
+def test_the_date_before_the_open_one_is_told(plant_name):
+    own = Control.create(plant_name, SCHEMA, DATA)
+    for date in (20260105, 20260106, 20260106, 20260108):
+        own.announce(date)
+    other = Control.attach(plant_name)
+    assert (other.previous.load(), other.date.load()) == (20260106, 20260108)
+    assert other.data_dir == DATA
+
+
 def test_removing_all_leaves_other_plants_alone(plant_name):
     Control.create(plant_name, SCHEMA, DATA)
     neighbour = Control.create(plant_name + "x", SCHEMA, DATA)

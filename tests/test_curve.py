@@ -155,7 +155,7 @@ def test_who_has_no_key_for_an_endpoint_does_not_get_in(site, cfg, plant, raw, k
     until(lambda: stranger.refused >= 2, turning=turn)
     assert not stranger.admitted
     goes_on(raw)
-    assert plant.ingress.strangers == publisher.requests == 0
+    assert plant.ingress.strangers == publisher.answers.requests == 0
 
 
 def test_who_has_a_key_gets_in_everywhere_on_its_side(site, cfg, plant, keys, strange):
