@@ -64,6 +64,7 @@ def live(site):
                 feed.trade(instrument=code, trade_id=i, price=1.5 + i, size=10.0, ts_event=10**18 + i)
         assert feed.drained(30.0)
     until(lambda: sum(status_of(cfg, "tickerplant").get("rows", {"": 0}).values()) > 40)
+    until(lambda: status_of(cfg, "publisher").get("state") == "running")
     return cfg
 
 

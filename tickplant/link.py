@@ -52,7 +52,11 @@ class Link:
         self.sub.setsockopt(zmq.RCVHWM, max(2, queue_bytes // wire.LIVE_MAX))
         self.pulse = sockets.context().socket(zmq.SUB)
         self.pulse.setsockopt(zmq.CONFLATE, 1)
-        sockets.connect(self.dealer, endpoint, self.keys)
+        try:
+            sockets.connect(self.dealer, endpoint, self.keys)
+        except ConfigError:
+            self.close()
+            raise
 
     def ask(self, expected: str, op: str, **fields: Any) -> dict[str, Any]:
         """A request whose answer is waited for; asked again after a silence (it may be asked twice).
