@@ -21,7 +21,7 @@ from tickplant.link import Link
 QUEUE_BYTES = 1 << 23
 SLACK_BYTES = 3 << 23
 """What a process may grow by otherwise: indexes, buffers that libc keeps."""
-FULL_RATE = 120_000.0
+FULL_RATE = 60_000.0
 ANSWER_NS = 2 * SECOND_NS
 FLOOD = 20_000
 

@@ -1,6 +1,6 @@
 """What the publisher answers: requests of readers over ROUTER, within bounds that no reader can move.
 
-    describe                      -> schema, trading date, rows, where to subscribe, names of the feeds
+    describe                      -> schema, trading date, rows, where to subscribe, which have latest values
     instruments from=N            -> names of the instruments from number N on
     replay date= table= row= bytes=  -> frames that hold the rows from `row` on
     latest table= date= row= from= bytes=  -> cells (latest.py) of the instruments from number `from` on whose
@@ -121,7 +121,7 @@ class Answers:
             wire.pack(
                 "plant", name=self.config.plant.name, schema=self.config.schema.describe(),
                 trading_date=self.dates.trading_date, rows=self.dates.day.rows, publish=self.publish,
-                feeds={feed.id: name for name, feed in self.config.feeds.items()},
+                latest=[t.number for t in self.config.schema if t.latest],
             )
         ]  # fmt: skip
 

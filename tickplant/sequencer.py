@@ -85,6 +85,9 @@ class TableSequence:
         """A live frame."""
         if head.trading_date < self.trading_date:
             return []
+        if self._skipping and head.trading_date == self.trading_date:
+            self.end = max(self.end, head.row + head.count)  # one of those that are left out
+            return []
         if head.trading_date > self.trading_date:
             self.over = True
         elif head.row <= self.expected:

@@ -89,7 +89,8 @@ class Subscription:
         about = self._link.ask("plant", "describe")
         self.schema = Schema.read(wire.field(about, "schema", "list"))
         self._tables = [self.schema[name] for name in tables]
-        if unfit := [t.name for t in self._tables if self.policy == "conflate" and not t.latest]:
+        latest = about.get("latest", [])
+        if unfit := [t.name for t in self._tables if self.policy == "conflate" and t.number not in latest]:
             raise SchemaError(f"table {unfit[0]} can't be conflated: it is not declared with latest = true")
         self._events = self.schema["event"]
         numbers = {t.number for t in (*self._tables, self._events)}
@@ -209,6 +210,7 @@ class Subscription:
         for number in self._own:
             sequence = self._sequences[number]
             sequence.on_newest(date, int(rows.get(number, 0)))
+            self._ready += sequence.advance()  # before what is behind is taken in
             if self.policy == "die" and sequence.behind > self.behind_max:
                 raise TooSlow(
                     f"this reader of {sequence.table.name} is {sequence.behind:,} rows behind, at row "
