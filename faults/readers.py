@@ -102,6 +102,7 @@ def asked_without_end(site: Site, choice: random.Random) -> bool:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     greedy, topics = context.socket(zmq.DEALER), context.socket(zmq.SUB)
     greedy.setsockopt(zmq.SNDHWM, 0)
+    topics.setsockopt(zmq.SNDHWM, 0)
     greedy.setsockopt(zmq.RCVHWM, 1)
     try:
         sockets.connect(greedy, publisher.request)

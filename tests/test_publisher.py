@@ -1,6 +1,8 @@
 """The publisher: what it sends is what the journal says, and no request brings it down."""
 
 import msgpack
+import msgspec
+import numpy as np
 import pytest
 import zmq
 from hypothesis import given
@@ -13,6 +15,7 @@ from tickplant import sockets, wire
 from tickplant.clock import date_after
 from tickplant.control import Control
 from tickplant.errors import NotRunning
+from tickplant.latest import cell_dtype
 from tickplant.publisher import Publisher
 from tickplant.schema import Schema
 
@@ -251,3 +254,138 @@ def test_a_peer_that_does_not_read_its_answers_hurts_nobody(plant, raw, publishe
     assert answers.requests - before < 100  # its turn came between those of the other
     assert answers.status()["dropped"] == answers.dropped
     greedy.close(linger=0)
+
+
+def test_a_request_that_is_too_long_is_refused_and_one_that_is_far_too_long_cut_off(publisher, dealer, cfg):
+    message, _ = ask(publisher, dealer, wire.pack("describe", more=bytes(5000)))
+    assert "at most publisher.request_bytes_max = 4,096" in message["text"]
+    assert ask(publisher, dealer, wire.pack("describe"), bytes(5000))[0]["op"] == "error"
+    rude = sockets.context().socket(zmq.DEALER)
+    events = rude.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+    sockets.connect(rude, cfg.publisher.request)
+    rude.send(bytes(1 << 17))
+    until(lambda: events.poll(0), turning=publisher.turn)
+    rude.disable_monitor()
+    events.close(linger=0)
+    rude.close(linger=0)
+    assert ask(publisher, dealer, wire.pack("describe"))[0]["op"] == "plant"
+
+
+def test_an_answer_is_no_longer_than_the_setting_whatever_is_asked_for(site, plant, raw):
+    cfg = site.configured(publisher={"reply_bytes_max": 1 << 16})
+    for _ in range(20):
+        raw.send(raw.trades(100))
+    raw.settle()
+    publisher = site.publisher(cfg)
+    dealer = sockets.context().socket(zmq.DEALER)
+    sockets.connect(dealer, cfg.publisher.request)
+    _, (blob,) = replay(publisher, dealer, plant.day.trading_date, 3, 0, 1 << 40)
+    assert 50_000 < len(blob) <= 1 << 16
+    dealer.close(linger=0)
+
+
+def test_live_rows_have_their_turn_between_answers(plant, raw, publisher, dealer, monkeypatch):
+    for _ in range(20):
+        raw.send(raw.trades(700))
+    raw.settle()
+    until(lambda: publisher.day.rows.get(3) == 14_000, turning=publisher.turn)
+    monkeypatch.setattr(publisher.answers, "settings", msgspec.structs.replace(
+        publisher.settings, turn_bytes_max=100_000
+    ))  # fmt: skip
+    for _ in range(5):
+        dealer.send(wire.pack("replay", date=plant.day.trading_date, table=3, row=0, bytes=HUGE))
+    answered = []
+    while sum(answered) < 5:
+        before = publisher.answers.requests
+        publisher.turn()
+        answered.append(publisher.answers.requests - before)
+    assert max(answered) == 1
+
+
+def test_latest_values_are_told_in_pages_and_from_a_row_on(plant, raw, publisher, dealer):
+    raw.send(*(raw.define(n, f"S{n}") for n in range(1, 6)))
+    raw.send(*(raw.trades(1, 1 + n % 5) for n in range(7)))
+    raw.settle()
+    plant.roll(date_after(plant.day.trading_date))
+    raw.send(raw.trades(2, 4))
+    raw.settle()
+    dtype = cell_dtype(plant.config.schema["trade"])
+    found, first = [], 0
+    while True:
+        place = {"date": 0, "row": 0, "from": first, "bytes": 2 * dtype.itemsize}
+        message, (blob,) = ask(publisher, dealer, wire.pack("latest", table=3, **place))
+        cells = np.frombuffer(blob, dtype)
+        assert len(cells) <= 2
+        found += zip(cells["row"]["instrument"].tolist(), cells["row"]["trade_id"].tolist(), strict=True)
+        first = message["next"]
+        if not first:
+            break
+    assert found == [(1, 5), (2, 6), (3, 2), (4, 8), (5, 4)]
+    since = {"date": plant.day.trading_date, "row": 0, "from": 0, "bytes": HUGE}
+    _, (blob,) = ask(publisher, dealer, wire.pack("latest", table=3, **since))
+    assert np.frombuffer(blob, dtype)["row"]["trade_id"].tolist() == [8]
+    message, _ = ask(publisher, dealer, wire.pack("latest", table=5, **since))
+    assert "order has no latest values" in message["text"]
+
+
+def test_who_subscribes_to_more_than_there_is_is_cut_off_and_others_come_back(plant, raw, publisher, sub):
+    strange = sockets.context().socket(zmq.SUB)
+    strange.setsockopt(zmq.SNDHWM, 0)
+    sockets.connect(strange, publisher.endpoint)
+    for n in range(publisher.settings.topics_max + 10):
+        strange.setsockopt(zmq.SUBSCRIBE, b"%08d" % n)
+    until(lambda: publisher.cuts, turning=publisher.turn)
+    strange.close(linger=0)
+    while sub.poll(0):
+        sub.recv()
+    until(lambda: sub.poll(0), turning=publisher.turn)  # heartbeats are heard again
+    raw.send(raw.trades(3))
+    raw.settle()
+    assert received(sub, publisher, 3)
+    assert publisher.status()["cuts"] == publisher.cuts
+
+
+def test_a_frame_too_long_to_be_sent_live_is_left_to_be_fetched(plant, raw, publisher, sub, dealer):
+    raw.send(raw.trades(2000))
+    raw.settle()
+    until(lambda: publisher.day.rows.get(3) == 2000, turning=publisher.turn)
+    raw.send(raw.trades(1))
+    raw.settle()
+    live = [wire.header(f) for f in received(sub, publisher, 2)]
+    assert [(h.row, h.count) for h in live if h.table == 3] == [(2000, 1)]
+    assert publisher.status()["frames_too_long"] == 1
+    _, (blob,) = replay(publisher, dealer, plant.day.trading_date, 3, 0)
+    assert wire.header(blob).count == 2000
+
+
+def test_frames_of_a_table_that_are_there_together_are_one_message_of_bounded_size(
+    plant, raw, publisher, sub
+):
+    raw.send(*(raw.trades(200) for _ in range(20)))
+    raw.settle()
+    messages = []
+
+    def all_there():
+        while sub.poll(0):
+            messages.append([wire.header(f) for f in wire.split(sub.recv())])
+        return sum(h.count for m in messages for h in m if h.kind == wire.ROWS and h.table == 3) == 4000
+
+    until(all_there, turning=publisher.turn)
+    bundles = [m for m in messages if m[0].kind == wire.ROWS]
+    assert len(bundles) < 20
+    for bundle in bundles:
+        assert len({h.table for h in bundle}) == 1
+        assert sum(h.size + wire.HEADER_SIZE for h in bundle) <= wire.LIVE_MAX
+
+
+def test_heartbeats_say_how_the_plant_is(plant, publisher, sub):
+    def said():
+        frame = sub.recv() if sub.poll(0) else None
+        return wire.unpack(wire.payload(frame)) if frame else None
+
+    plant.turn()
+    beat = until(said, turning=publisher.turn)
+    assert (beat["plant"], beat["beat_ms"]) == ("running", publisher.settings.heartbeat_ms)
+    assert 0 <= beat["moved_ms"] < 60_000
+    plant.close()
+    until(lambda: (beat := said()) and beat["plant"] == "stopped", turning=publisher.turn)

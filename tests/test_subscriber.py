@@ -556,6 +556,7 @@ def test_a_publisher_that_came_back_elsewhere_is_found(site, reading):
 def test_a_stalled_plant_is_told_from_a_dead_one_and_from_a_silent_publisher(site, reading):
     cfg = site.configured()
     plant, publisher = site.run_ticker_plant(), site.run("run", "publisher")
+    until((site.folder / "req").exists)
     subscription = reading(cfg.publisher.request, ["trade"])
     until(lambda: subscription.state == "running")
     assert subscription.idle < 60

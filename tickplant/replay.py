@@ -60,24 +60,28 @@ class ReplayIndex:
         at = max(bisect_right(self._rows[table], row) - 1, 0)
         out: list[bytes] = []
         size = scanned = 0
-        while at < len(positions) and not (out and scanned > SCAN_FACTOR * limit):
-            reader = JournalReader(self.folder, positions[at])
-            try:
-                while chunk := reader.read(self.reader.position, INDEX_BYTES * 4):
-                    found, scanned = False, scanned + len(chunk)
-                    for offset, length, kind, number, _, first, count in core.index(chunk).tolist():
-                        if kind == wire.ROWS and number == table and first + count > row:
-                            if out and size + length > limit:
-                                return b"".join(out)
-                            out.append(chunk[offset : offset + length])
-                            size += length
-                            found = True
-                    if (out and scanned > SCAN_FACTOR * limit) or not found:
+        reader = JournalReader(self.folder, positions[at])
+        try:
+            while chunk := reader.read(self.reader.position, INDEX_BYTES * 4):
+                scanned += len(chunk)
+                for offset, length, kind, number, _, first, count in core.index(chunk).tolist():
+                    if kind == wire.ROWS and number == table and first + count > row:
+                        if out and size + length > limit:
+                            return b"".join(out)
+                        out.append(chunk[offset : offset + length])
+                        size += length
+                if out and scanned > SCAN_FACTOR * limit:
+                    break
+                following = bisect_left(positions, reader.position or 0)
+                # Frames that the index leaves out begin near one that it has; the next that it has may be far
+                # away, in a table that has few rows.
+                if (reader.position or 0) - positions[following - 1] >= INDEX_BYTES:
+                    if following == len(positions):
                         break
-                # Where none is, the next one is where the index says: a table may have few rows in much else.
-                at = max(at + 1, bisect_left(positions, reader.position or 0))
-            finally:
-                reader.close()
+                    reader.close()
+                    reader = JournalReader(self.folder, positions[following])
+        finally:
+            reader.close()
         return b"".join(out)
 
     def close(self) -> None:

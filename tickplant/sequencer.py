@@ -112,7 +112,7 @@ class TableSequence:
     def release(self) -> list[Item]:
         """What was held and now follows on."""
         out: list[Item] = []
-        while self.held:
+        while self.held and not self._skipping:
             date, row, frame = self.held[0]
             if (date, row) > (self.trading_date, self.expected):
                 break
@@ -153,14 +153,17 @@ class TableSequence:
         self.closed = False
         later = [self._newest[0], *(date for date, _, _ in self.held)]
         self.over = any(date > self.trading_date for date in later)
+        self._skipping = self._too_far
         return out + self.release()
+
+    @property
+    def _too_far(self) -> bool:
+        return self.skip_behind is not None and self.behind > self.skip_behind
 
     def _skip(self) -> list[Item]:
         """Go on behind all rows there are, if they are too many; of a date that is over it is asked first how
         many it came to."""
-        if self.skip_behind is None:
-            return []
-        self._skipping = self._skipping or self.behind > self.skip_behind
+        self._skipping = self._skipping or self._too_far
         if not self._skipping or (self.over and not self.closed):
             return []
         self._skipping = False
