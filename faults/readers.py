@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ class Watch:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.before = {name: _private_bytes(site, name) for name in self.NAMES}
+        self.most = dict.fromkeys(self.NAMES, 0)
         self.pids = {name: self._pid(name) for name in self.NAMES}
 
     def _pid(self, name: str) -> int:
@@ -64,12 +66,12 @@ class Watch:
 
     def check(self, allowed: int) -> None:
         """Raises TickplantError if one grew by more, or is another process than before."""
-        for name, before in self.before.items():
+        self.most = {n: max(self.most[n], _private_bytes(self.site, n) - b) for n, b in self.before.items()}
+        for name in self.NAMES:
             if self._pid(name) != self.pids[name]:
                 raise TickplantError(f"the {name} ended")
-            grown = _private_bytes(self.site, name) - before
-            if grown > allowed:
-                raise TickplantError(f"the {name} grew by {grown:,} bytes, more than {allowed:,}")
+            if self.most[name] > allowed:
+                raise TickplantError(f"the {name} grew by {self.most[name]:,} bytes, more than {allowed:,}")
 
 
 def stood_still(site: Site, choice: random.Random) -> bool:
@@ -90,6 +92,8 @@ def stood_still(site: Site, choice: random.Random) -> bool:
             if process:
                 process.send_signal(signal.SIGCONT)
     written = site.plant.control.written.load() - began
+    grown = ", ".join(f"{n} {b:,}" for n, b in watch.most.items())
+    print(f"    while {written:,} bytes were written, these grew by bytes: {grown}", file=sys.stderr)
     if written < len(stopped) * QUEUE_BYTES + SLACK_BYTES and site.seconds >= 20:
         raise TickplantError(f"only {written:,} bytes were written meanwhile: too few to tell")
     return all(stopped)
