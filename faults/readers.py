@@ -19,8 +19,8 @@ from tickplant.eod import end_of_day
 from tickplant.errors import TickplantError
 from tickplant.link import Link
 
-QUEUE_BYTES = 1 << 23
-SLACK_BYTES = 3 << 23
+QUEUE_BYTES = 1 << 22
+SLACK_BYTES = 1 << 24
 """What a process may grow by otherwise: indexes, buffers that libc keeps."""
 FULL_RATE = 60_000.0
 ANSWER_NS = 2 * SECOND_NS

@@ -1,5 +1,8 @@
 """The publisher: what it sends is what the journal says, and no request brings it down."""
 
+import signal
+import time
+
 import msgpack
 import msgspec
 import numpy as np
@@ -8,7 +11,7 @@ import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fix_plant import until
+from tests.fix_plant import free_port, until
 from tests.test_ingress import SAME_PLANT
 from tickplant import replay as replay_module
 from tickplant import sockets, wire
@@ -16,6 +19,7 @@ from tickplant.clock import date_after
 from tickplant.control import Control
 from tickplant.errors import NotRunning
 from tickplant.latest import cell_dtype
+from tickplant.link import Link
 from tickplant.publisher import Publisher
 from tickplant.schema import Schema
 
@@ -332,7 +336,7 @@ def test_who_subscribes_to_more_than_there_is_is_cut_off_and_others_come_back(pl
     strange = sockets.context().socket(zmq.SUB)
     strange.setsockopt(zmq.SNDHWM, 0)
     sockets.connect(strange, publisher.endpoint)
-    for n in range(publisher.settings.topics_max + 10):
+    for n in range(publisher.settings.topic_bytes_max // 8 + 10):
         strange.setsockopt(zmq.SUBSCRIBE, b"%08d" % n)
     until(lambda: publisher.cuts, turning=publisher.turn)
     strange.close(linger=0)
@@ -389,3 +393,33 @@ def test_heartbeats_say_how_the_plant_is(plant, publisher, sub):
     assert 0 <= beat["moved_ms"] < 60_000
     plant.close()
     until(lambda: (beat := said()) and beat["plant"] == "stopped", turning=publisher.turn)
+
+
+def test_readers_that_end_while_they_are_not_listened_to_do_not_end_the_publisher(site):
+    ports = [free_port(), free_port()]
+    cfg = site.configured(publisher={
+        n: f"tcp://127.0.0.1:{p}" for n, p in zip(("publish", "request"), ports, strict=True)
+    })  # fmt: skip
+    site.run_ticker_plant()
+    publisher = site.run("run", "publisher")
+    date = Control.attach(cfg.plant.name).date.load()
+    for _ in range(3):
+        context = zmq.Context()
+        greedy, strange = context.socket(zmq.DEALER), context.socket(zmq.SUB)
+        for rude, endpoint in ((greedy, cfg.publisher.request), (strange, cfg.publisher.publish)):
+            rude.setsockopt(zmq.SNDHWM, 0)
+            sockets.connect(rude, endpoint)
+        request = wire.pack("replay", date=date, table=3, row=0, bytes=HUGE)
+        for n in range(20_000):
+            greedy.send(request)
+            strange.setsockopt(zmq.SUBSCRIBE, b"%08d" % n)
+        assert greedy.poll(30_000)
+        publisher.send_signal(signal.SIGSTOP)  # it falls behind them
+        context.destroy(linger=0)
+        publisher.send_signal(signal.SIGCONT)
+    link = Link(cfg.publisher.request, None, None, 1 << 20)
+    end = time.monotonic() + 4  # a ping is due every second
+    while time.monotonic() < end:
+        assert link.ask("plant", "describe")["trading_date"] == date
+    link.close()
+    assert publisher.poll() is None

@@ -41,7 +41,7 @@ _RANGES = (
     ("publisher.answers_max", 2, 10_000),
     ("publisher.reply_bytes_max", 1 << 16, 1 << 23),
     ("publisher.turn_bytes_max", 1 << 16, 1 << 30),
-    ("publisher.topics_max", 16, 1 << 20),
+    ("publisher.topic_bytes_max", 1024, 1 << 24),
     ("hdb.chunk_rows", 1, 1 << 32),
     ("hdb.chunk_ms", 0, 3_600_000),
     ("outbox.segment_bytes", 1 << 16, 1 << 40),
@@ -90,7 +90,7 @@ class Publisher(_Section, frozen=True):
     answers_max: int = 8
     reply_bytes_max: int = 1 << 20
     turn_bytes_max: int = 1 << 22
-    topics_max: int = 4096
+    topic_bytes_max: int = 1 << 16
 
 
 class Security(_Section, frozen=True):

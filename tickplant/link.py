@@ -27,6 +27,8 @@ BEATS_MISSED = 8
 """Heartbeats that may stay away before nothing is known any more."""
 SILENCE_NS = 2 * SECOND_NS
 """And how long at least."""
+DEAF_NS = 5 * SECOND_NS
+"""So long nothing may come with the live rows, while heartbeats do by the other connection."""
 ANSWERS_MAX = 64
 
 KeySource = str | Path | tuple[str, str]
@@ -45,7 +47,7 @@ class Link:
         self.newest: tuple[int, dict[Any, Any]] = (0, {})
         self._topics: list[bytes] = []
         self._publish = ""
-        self._heard_ns = self._asked_ns = 0
+        self._heard_ns = self._asked_ns = self._live_ns = 0
         self.dealer = sockets.context().socket(zmq.DEALER)
         self.dealer.setsockopt(zmq.RCVHWM, ANSWERS_MAX)
         self.sub = sockets.context().socket(zmq.SUB)
@@ -95,9 +97,9 @@ class Link:
         first one proves that nothing can be missed unseen any more."""
         self._topics = [*(wire.topic(n) for n in tables), wire.topic(0)]
         self._publish = _resolve(self.endpoint, publish)
-        self._heard_ns = monotonic_ns()
+        self._heard_ns = self._live_ns = monotonic_ns()
         for socket, topics in ((self.sub, self._topics), (self.pulse, self._topics[-1:])):
-            sockets.connect(socket, self._publish, self.keys)
+            sockets.connect(socket, self._publish, self.keys, pings=socket is not self.sub)
             for topic in topics:
                 socket.setsockopt(zmq.SUBSCRIBE, topic)
 
@@ -114,6 +116,14 @@ class Link:
         if now - self._heard_ns > SILENCE_NS and now - self._asked_ns > RETRY_NS:
             self._asked_ns = now
             self.tell(wire.pack("describe"))
+        elif now - max(self._live_ns, self._asked_ns) > DEAF_NS and not sockets.readable(self.sub):
+            self._asked_ns = now  # heartbeats come, but not with the rows: that connection is dead
+            self.sub.disconnect(self._publish)
+            sockets.connect(self.sub, self._publish, self.keys, pings=False)
+
+    def heard(self) -> None:
+        """Something has come with the live rows."""
+        self._live_ns = monotonic_ns()
 
     def moved(self, publish: str) -> None:
         """The publisher has said where live rows are: connect there, if it is elsewhere than before."""
@@ -122,7 +132,7 @@ class Link:
             for socket in (self.sub, self.pulse):
                 with contextlib.suppress(zmq.ZMQError):
                     socket.disconnect(self._publish)
-                sockets.connect(socket, there, self.keys)
+                sockets.connect(socket, there, self.keys, pings=socket is not self.sub)
             self._publish = there
 
     @property

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 TURN_NS = 5 * MILLISECOND_NS
 TOPICS_PER_TURN = 2000
-TOPIC_MAX = 4096
+TOPIC_MAX = 1024
 """Bytes that a reader can send at once where it subscribes; enough for the handshake of CURVE."""
 
 
@@ -55,7 +55,7 @@ class Publisher:
         self.guard = Guard(self.config, READERS)
         self.pub = sockets.context().socket(zmq.XPUB)  # a PUB that tells what is subscribed to
         self.pub.setsockopt(zmq.SNDHWM, max(2, self.settings.queue_bytes_max // wire.LIVE_MAX))
-        self.endpoint = self.guard.bind(self.pub, self.settings.publish, TOPIC_MAX)
+        self.endpoint = self.guard.bind(self.pub, self.settings.publish, TOPIC_MAX, pings=False)
         self.answers = Answers(self.config, self.dates, self.endpoint)
         self.answers.open(self.guard)
         self.request_endpoint = self.answers.endpoint
@@ -130,8 +130,9 @@ class Publisher:
                 return
             said = message.bytes
             if said[1:] not in self._topics:
-                self._strange = max(0, self._strange + (1 if said[:1] == b"\1" else -1))
-                if self._strange > self.settings.topics_max:
+                size = len(said) - 1
+                self._strange = max(0, self._strange + (size if said[:1] == b"\1" else -size))
+                if self._strange > self.settings.topic_bytes_max:
                     self._cut(message)
                     return
 
@@ -140,8 +141,8 @@ class Publisher:
         who = sockets.key_name(message) or sockets.address(message)
         log.warning(
             "cutting all connections to %s: readers (the last: %s) subscribe to more than "
-            "publisher.topics_max = %d topics that are none of the plant's",
-            self.endpoint, who, self.settings.topics_max,
+            "publisher.topic_bytes_max = %d bytes of topics that are none of the plant's",
+            self.endpoint, who, self.settings.topic_bytes_max,
         )  # fmt: skip
         self.cuts += 1
         sockets.cut(self.pub, self.endpoint)

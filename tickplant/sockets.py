@@ -17,6 +17,10 @@ from tickplant.keys import ClientKeys, ServerKeys
 
 PORT_PATIENCE_MS = 1000
 MESSAGE_MAX = wire.MESSAGE_MAX + wire.HEADER_SIZE
+KEEP_ALIVE = (
+    (zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, 2), (zmq.TCP_KEEPALIVE_INTVL, 1),
+    (zmq.TCP_KEEPALIVE_CNT, 3),
+)  # fmt: skip
 
 
 def context() -> zmq.Context[zmq.Socket[bytes]]:
@@ -26,7 +30,7 @@ def context() -> zmq.Context[zmq.Socket[bytes]]:
 
 def bind(
     socket: zmq.Socket[bytes], endpoint: str, *, plaintext: bool = False, keys: ServerKeys | None = None,
-    message_max: int = MESSAGE_MAX,
+    message_max: int = MESSAGE_MAX, pings: bool = True,
 ) -> str:  # fmt: skip
     """Bind with our limits; the endpoint really bound (a port may be `*`).
 
@@ -35,7 +39,7 @@ def bind(
     that is not loopback and has neither keys nor leave to be `plaintext`.
     """
     check_exposure(endpoint, plaintext or keys is not None)
-    configure(socket, message_max)
+    configure(socket, message_max, pings)
     if keys and is_tcp(endpoint):
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
@@ -58,9 +62,11 @@ def bind(
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
 
-def connect(socket: zmq.Socket[bytes], endpoint: str, keys: ClientKeys | None = None) -> None:
+def connect(
+    socket: zmq.Socket[bytes], endpoint: str, keys: ClientKeys | None = None, pings: bool = True
+) -> None:
     """Connect with our limits; over TCP with `keys`, if any. Raises ConfigError for nonsense."""
-    configure(socket)
+    configure(socket, pings=pings)
     try:
         if keys and is_tcp(endpoint):
             socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server)
@@ -120,12 +126,21 @@ def address(frame: zmq.Frame) -> str:
         return "unknown"
 
 
-def configure(socket: zmq.Socket[bytes], message_max: int = MESSAGE_MAX) -> None:
-    """Limits and keep-alive of every socket."""
+def configure(socket: zmq.Socket[bytes], message_max: int = MESSAGE_MAX, pings: bool = True) -> None:
+    """Limits and keep-alive of every socket.
+
+    Without `pings` only the system's keep-alive notices a peer that is gone. Sockets whose high-water mark
+    can stop the reading of a connection must have none: when a connection ends that is not being read, the
+    next ping of libzmq 4.3.5 finds it ended and aborts the process (stream_engine_base.cpp, !_io_error).
+    """
     socket.setsockopt(zmq.MAXMSGSIZE, message_max)
     socket.setsockopt(zmq.LINGER, 0)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5000)
+    if pings:
+        socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5000)
+    else:
+        for option, value in KEEP_ALIVE:
+            socket.setsockopt(option, value)
     socket.setsockopt(zmq.RECONNECT_IVL, 50)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
 

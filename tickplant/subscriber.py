@@ -226,6 +226,7 @@ class Subscription:
         if self._link.dealer in ready:
             self._answered(self._link.dealer.recv_multipart())
         if self._link.sub in ready:
+            self._link.heard()
             for _ in range(DRAIN_ALL if self._conflations else DRAIN):
                 try:
                     self._live(self._link.sub.recv(zmq.DONTWAIT))
