@@ -14,16 +14,21 @@ from typing import Any
 
 import msgspec
 
+from faults import proxy
+from faults.proxy import Proxy
 from faults.source import TABLES, Counts
 from tickplant import config, local
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
 from tickplant.config import ENVIRONMENT, Config
 from tickplant.errors import TickplantError
+from tickplant.keys import READERS
 from tickplant.service import PARENT
 
 Settings = Callable[[dict[str, Any], "Site"], None]
 
 PATIENCE_S = 120.0
+READER = "desk"
+"""The key of the remote readers, where there are keys."""
 ROOT = Path(__file__).parent.parent
 
 
@@ -33,6 +38,8 @@ class Process:
 
     name: str
     command: list[str]
+    settings: Path
+    """The configuration that it is started with."""
     running: subprocess.Popen[bytes] | None = None
     start_at_ns: int = 0
     expected: bool = False
@@ -72,12 +79,31 @@ class Site:
         self.path = self.folder / "plant.toml"
         self.path.write_bytes(msgspec.toml.encode(content))
         self.config: Config = config.load(self.path)
+        # What a feed elsewhere is configured with: the plant's endpoints, as they are called over there.
+        content["tickerplant"] |= {
+            e: proxy.endpoint(content["tickerplant"][e]) for e in ("ingress", "repair")
+        }
+        self.feed_path = self.folder / "feed.toml"
+        self.feed_path.write_bytes(msgspec.toml.encode(content))
+        self.network = Proxy(seed, self._links())
         self.processes: dict[str, Process] = {}
         self._janitor = subprocess.Popen(
             [sys.executable, "-m", "tickplant.demo.janitor", str(self.folder), self.name],
             stdin=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         self.longest_outage_ns = self._moved_ns = self._written = 0
+
+    def _links(self) -> list[proxy.Link]:
+        """The ways between feeds and plant, and between plant and remote readers."""
+        plant, publisher = self.config.tickerplant, self.config.publisher
+        # With CURVE it can't be seen which frames make one message; those of PUB are messages each.
+        pairs = () if self.config.security.curve else ("up", "down")
+        return [
+            proxy.link("ingress", plant.ingress, ("up",)),
+            proxy.link("repair", plant.repair, pairs),
+            proxy.link("publish", publisher.publish, ("down",)),
+            proxy.link("request", publisher.request, pairs),
+        ]
 
     def _options(self, feed: str) -> dict[str, Any]:
         return {"path": f"{self.folder}/{feed}.counts", "seed": self.seed, "rate": self.rate / 2}
@@ -97,25 +123,32 @@ class Site:
                 process.running.wait()
         self._janitor.stdin.close()
         self._janitor.wait()
+        self.network.close()
 
     def open(self) -> int:
         """Start everything; the trading date."""
+        self.network.start()
         for role in ("tickerplant", "publisher", "hdb"):
             self.add(role, "-m", "tickplant", "run", role)
         self.plant = local.wait_for(self.name, PATIENCE_S)
         date = self.plant.trading_date
-        for kind, extra in (("local", []), ("remote", [self.config.publisher.request])):
+        for kind, extra in (("local", []), ("remote", self._remotely())):
             for table in TABLES:
                 name = f"{kind}-{table}"
                 what = [str(self.path), str(self.folder / name), table, str(date)]
                 self.add(name, "-m", "faults.reader", *what, *extra)
         for name in self.config.feeds:
-            self.add(f"feed-{name}", "-m", "tickplant", "run", "feed", name)
+            self.add(f"feed-{name}", "-m", "tickplant", "run", "feed", name, settings=self.feed_path)
         return date
 
-    def add(self, name: str, *arguments: str) -> None:
-        """Have a process run; one that ends is started again."""
-        self.processes[name] = Process(name, list(arguments))
+    def _remotely(self) -> list[str]:
+        """How a reader elsewhere is told to connect."""
+        keys = [str(self.config.keys_dir / READERS / f"{READER}.key_secret")]
+        return [proxy.endpoint(self.config.publisher.request), *(keys if self.config.security.curve else [])]
+
+    def add(self, name: str, *arguments: str, settings: Path | None = None) -> None:
+        """Have a process run, with the plant's configuration or another; one that ends is started again."""
+        self.processes[name] = Process(name, list(arguments), settings or self.path)
         self._start(self.processes[name])
 
     def _start(self, process: Process, *, failpoint: tuple[str, int] | None = None) -> None:
@@ -125,7 +158,7 @@ class Site:
         with (self.folder / f"{process.name}.log").open("ab") as out:
             process.running = subprocess.Popen(
                 [sys.executable, *command], stdin=subprocess.DEVNULL, stdout=out, stderr=out, process_group=0,
-                cwd=ROOT, env={**os.environ, ENVIRONMENT: str(self.path), PARENT: str(os.getpid()),
+                cwd=ROOT, env={**os.environ, ENVIRONMENT: str(process.settings), PARENT: str(os.getpid()),
                                "PYTHONPATH": str(ROOT)},
             )  # fmt: skip
 
