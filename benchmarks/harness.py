@@ -204,7 +204,8 @@ def introduce(settings: Config, frames: Frames) -> None:
             asked = wire.unpack(dealer.recv())
             place = (asked["session"], asked["seq"])
             if asked["op"] == "fetch":
-                answer = wire.pack("frames", session=place[0], seq=place[1], more=False)
+                crc = core.crc32c(frames.definitions)
+                answer = wire.pack("frames", session=place[0], seq=place[1], more=False, crc=crc)
                 dealer.send_multipart([answer, frames.definitions])
             elif place == (frames.session, frames.seq):
                 return

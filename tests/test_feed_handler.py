@@ -326,13 +326,15 @@ def test_a_feed_killed_again_and_again_loses_nothing_that_was_in_its_outbox(site
         killed(process)
         first = max(kept_in_outbox(cfg), first)
     feed = site.feed(cfg)
-    feed.append("trade", trades(cfg.schema["trade"], first, 10))
+    feed.append("trade", trades(cfg.schema["trade"], first, KILLED_BATCH))
     arrived(feed, plant)
     # A batch that had left when its process was killed, but was not yet in the outbox, is there again.
     rows = rows_of(cfg, plant.day.trading_date, "trade")
     once, at = np.unique(rows["trade_id"], return_index=True)
-    assert once.tolist() == list(range(first + 10))
+    assert once.tolist() == list(range(first + KILLED_BATCH))
     assert len(rows) - len(once) <= 3 * KILLED_BATCH
-    assert rows["price"][at].tobytes() == trades(cfg.schema["trade"], 0, first + 10)["price"].tobytes()
+    assert (
+        rows["price"][at].tobytes() == trades(cfg.schema["trade"], 0, first + KILLED_BATCH)["price"].tobytes()
+    )
     assert events(cfg, plant.day.trading_date, "gap") == []
     check_claims(plant)

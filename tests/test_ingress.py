@@ -6,7 +6,7 @@ import zmq
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.fix_plant import check_claims, events, rows_of, until
+from tests.fix_plant import check_claims, events, rows_of, sealed, until
 from tickplant import ingress, wire
 from tickplant._core import core
 
@@ -438,7 +438,7 @@ def test_valid_frames_that_say_absurd_things_are_survived(
     )  # fmt: skip
     raw.send(frame)
     if session < raw.session:  # what its own outbox says of later sessions is believed
-        head = wire.pack("frames", session=raw.session, seq=raw.seq, more=False)
+        head = wire.pack("frames", session=raw.session, seq=raw.seq, more=False, crc=core.crc32c(frame))
         raw.dealer.send_multipart([head, frame])
     raw.send(raw.trades(1))
     raw.settle()
@@ -459,7 +459,9 @@ messages = st.dictionaries(
 @SAME_PLANT
 @given(
     parts=st.lists(
-        st.one_of(st.binary(max_size=200), messages.map(msgpack.packb)),
+        st.one_of(
+            st.binary(max_size=200), messages.map(msgpack.packb), messages.map(msgpack.packb).map(sealed)
+        ),
         min_size=1,
         max_size=4,
     )

@@ -240,7 +240,7 @@ def test_what_can_not_be_is_refused(running, monkeypatch):
 
 def test_an_error_of_the_publisher_reaches_the_reader(running, reading):
     subscription = reading(running.endpoint, ["trade"])
-    subscription._dealer.send(wire.pack("nonsense"))
+    subscription._requests.socket.send(wire.pack("nonsense"))
     with pytest.raises(RequestError, match="nonsense"):
         until(lambda: subscription.next(0.1))
 

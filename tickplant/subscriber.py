@@ -22,7 +22,7 @@ import zmq
 from tickplant import sockets, wire
 from tickplant._core import core
 from tickplant.batch import Batch
-from tickplant.clock import SECOND_NS, monotonic_ns
+from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
 from tickplant.errors import ConfigError, FrameError, NotRunning, RequestError
 from tickplant.instruments import Instruments, full_name, split_name
 from tickplant.keys import ClientKeys
@@ -34,6 +34,8 @@ REPLY_BYTES = 1 << 20
 PATIENCE_NS = 5 * SECOND_NS
 RETRY_NS = SECOND_NS
 DRAIN = 256
+MEND_NS = 100 * MILLISECOND_NS
+SILENCE_NS = 5 * SECOND_NS
 
 KeySource = str | Path | tuple[str, str]
 """A reader's secret file, or its pair (public, secret)."""
@@ -61,8 +63,10 @@ class Subscription:
         self._asked: dict[int, tuple[int, int, int]] = {}
         self._asking_ns: dict[int, int] = {}
         self._ready: deque[Delivery] = deque()
-        self._dealer = sockets.context().socket(zmq.DEALER)
+        self._mend_ns = self._heard_ns = 0
+        self._requests = self._requesting()
         self._sub = sockets.context().socket(zmq.SUB)
+        self._pushed: sockets.Connection | None = None
         try:
             self._join(tables, from_row)
         except BaseException:
@@ -70,7 +74,6 @@ class Subscription:
             raise
 
     def _join(self, tables: Sequence[str], from_row: int | Mapping[str, int] | None) -> None:
-        sockets.connect(self._dealer, self.endpoint, self._keys)
         about = self._ask("plant", "describe")
         self.schema = Schema.read(wire.field(about, "schema", "list"))
         self.trading_date = wire.field(about, "trading_date", "int")
@@ -80,16 +83,28 @@ class Subscription:
         self._subscribe(_resolve(self.endpoint, wire.field(about, "publish", "str")))
         self._begin(from_row)
 
+    def _requesting(self) -> sockets.Connection:
+        dealer = sockets.context().socket(zmq.DEALER)
+        # What waited for a publisher that is away would all be answered at once when it is back.
+        dealer.setsockopt(zmq.IMMEDIATE, 1)
+        return sockets.Connection(dealer, self.endpoint, self._keys)
+
     def _ask(self, expected: str, op: str, **fields: Any) -> dict[str, Any]:
         """A request whose answer is waited for; asked again after a silence (it may be asked twice).
 
         Raises NotRunning if there is no answer in time.
         """
-        end = monotonic_ns() + PATIENCE_NS
+        end, dealer = monotonic_ns() + PATIENCE_NS, self._requests.socket
         while (left := end - monotonic_ns()) > 0:
+            self._requests.mend()
+            if not dealer.poll(min(left, MEND_NS) // 1_000_000, zmq.POLLOUT):
+                continue
             self._tell(wire.pack(op, **fields))
-            while self._dealer.poll(min(left, RETRY_NS) // 1_000_000):
-                message = wire.unpack(self._dealer.recv_multipart()[0])
+            while dealer.poll(min(left, RETRY_NS) // 1_000_000):
+                try:
+                    message = wire.unpack(dealer.recv_multipart()[0])
+                except FrameError:
+                    break  # damaged on its way
                 if message.get("op") == "error":
                     raise RequestError(f"{self.endpoint} refused {op}: {message.get('text')}")
                 if message.get("op") == expected:
@@ -100,13 +115,13 @@ class Subscription:
         )
 
     def _tell(self, message: bytes) -> None:
-        """Send, or not: who was refused has no connection any more, and to send would wait for ever."""
+        """Send, or not if there is no connection."""
         with contextlib.suppress(zmq.Again):
-            self._dealer.send(message, zmq.DONTWAIT)
+            self._requests.socket.send(message, zmq.DONTWAIT)
 
     def _subscribe(self, endpoint: str) -> None:
         self._sub.setsockopt(zmq.RCVHWM, 100_000)
-        sockets.connect(self._sub, endpoint, self._keys)
+        self._pushed = sockets.Connection(self._sub, endpoint, self._keys)
         for number in self._sequences:
             self._sub.setsockopt(zmq.SUBSCRIBE, wire.topic(number))
         self._sub.setsockopt(zmq.SUBSCRIBE, wire.topic(0))
@@ -118,8 +133,8 @@ class Subscription:
             if not self._sub.poll(left // 1_000_000):
                 break
             frame = self._sub.recv()
-            if wire.header(frame).kind == wire.HEARTBEAT:
-                rows = wire.unpack(wire.payload(frame))
+            if not core.check(frame) and wire.header(frame).kind == wire.HEARTBEAT:
+                rows, self._heard_ns = wire.small_map(wire.payload(frame)), monotonic_ns()
                 for number, sequence in self._sequences.items():
                     there = int(rows.get(number, 0))
                     sequence.trading_date = wire.header(frame).trading_date
@@ -142,7 +157,10 @@ class Subscription:
         end = monotonic_ns() + int(timeout * SECOND_NS)
         while True:
             while self._ready:
-                batch = self._batch(self._ready[0])
+                try:
+                    batch = self._batch(self._ready[0])
+                except NotRunning:  # names can't be had at the moment
+                    return None
                 self._ready.popleft()
                 if len(batch):
                     return batch
@@ -155,10 +173,12 @@ class Subscription:
     def _hear(self, timeout_ms: int) -> None:
         poller = zmq.Poller()
         poller.register(self._sub, zmq.POLLIN)
-        poller.register(self._dealer, zmq.POLLIN)
+        poller.register(self._requests.socket, zmq.POLLIN)
         ready = dict(poller.poll(timeout_ms))
-        if self._dealer in ready:
-            self._answered(self._dealer.recv_multipart())
+        self._tend(self._sub in ready)
+        if self._requests.socket in ready:
+            with contextlib.suppress(FrameError):  # damaged on its way: asked for again
+                self._answered(self._requests.socket.recv_multipart())
         if self._sub in ready:
             for _ in range(DRAIN):
                 try:
@@ -166,12 +186,25 @@ class Subscription:
                 except zmq.Again:
                     break
 
+    def _tend(self, heard: bool) -> None:
+        """See to it that the connections live; heartbeats are missed if the subscription was damaged."""
+        at = monotonic_ns()
+        if heard:
+            self._heard_ns = at
+        if at >= self._mend_ns and self._pushed:
+            self._mend_ns = at + MEND_NS
+            self._requests.mend()
+            self._pushed.mend()
+            if at - self._heard_ns >= SILENCE_NS:
+                self._heard_ns = at
+                self._pushed.renew()
+
     def _live(self, frame: bytes) -> None:
         if core.check(frame):
             return  # not a frame: what it should have been is missed, and requested
         head = wire.header(frame)
         if head.kind == wire.HEARTBEAT:
-            rows = wire.unpack(wire.payload(frame))
+            rows = wire.small_map(wire.payload(frame))
             for number, sequence in self._sequences.items():
                 sequence.on_heartbeat(head.trading_date, int(rows.get(number, 0)))
         elif head.kind == wire.ROWS and head.table in self._sequences:
@@ -226,10 +259,8 @@ class Subscription:
 
     def _learn(self, number: int) -> None:
         """Have the names of all instruments up to a number."""
-        dealer = sockets.context().socket(zmq.DEALER)
-        held, self._dealer = self._dealer, dealer
+        held, self._requests = self._requests, self._requesting()
         try:
-            sockets.connect(dealer, self.endpoint, self._keys)
             while number >= len(self.instruments):
                 first = len(self.instruments)
                 names = wire.field(
@@ -240,8 +271,8 @@ class Subscription:
                 for venue, symbol in names:
                     self.instruments.add(venue, symbol)
         finally:
-            self._dealer = held
-            dealer.close()
+            self._requests.close()
+            self._requests = held
 
     def past(self, trading_date: int) -> bool:
         """Has every row of this trading date, in all tables, been handed out?"""
@@ -249,8 +280,10 @@ class Subscription:
 
     def close(self) -> None:
         """Leave the plant's publisher."""
+        if self._pushed:
+            self._pushed.close()
         self._sub.close()
-        self._dealer.close()
+        self._requests.close()
 
 
 def subscribe(
