@@ -125,12 +125,9 @@ def late_reader(site: Site, choice: random.Random) -> bool:
     return True
 
 
-def _all(*links: str) -> list[Fault]:
-    kinds = (cut, cut_in_a_message, late, held_up, swallowed, unreachable, lossy, slow, garbled)
-    return [kind(*links) for kind in kinds]
-
+KINDS = (cut, cut_in_a_message, late, held_up, swallowed, unreachable, lossy, slow, garbled)
 
 CASES = {
-    "network-feed": Case(_all(*FEED_SIDE)),
-    "network-reader": Case([*_all(*READER_SIDE), late_reader]),
+    "network-feed": Case([kind(*FEED_SIDE) for kind in KINDS]),
+    "network-reader": Case([*(kind(*READER_SIDE) for kind in KINDS), late_reader]),
 }

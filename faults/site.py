@@ -1,5 +1,6 @@
 """A throw-away plant for faults: every process by name, to be killed, stopped and started again."""
 
+import json
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,6 @@ from tickplant.service import PARENT
 Settings = Callable[[dict[str, Any], "Site"], None]
 
 PATIENCE_S = 120.0
-READER = "desk"
-"""The key of the remote readers, where there are keys."""
 ROOT = Path(__file__).parent.parent
 
 
@@ -64,6 +64,8 @@ class Site:
         self.folder.chmod(0o711)
         content = msgspec.toml.decode(config.shipped().read_bytes())
         self.name = self.folder.name.lower().replace("_", "x")
+        self.away = self.folder / "away"
+        """The keys that were copied to where feeds and remote readers are, if there are keys."""
         content["plant"] |= {"name": self.name, "data_dir": f"{self.folder}/data"}
         content["plant"] |= {"run_dir": f"{self.folder}/run"}
         content["tickerplant"] |= {"ingress": _endpoint(), "repair": _endpoint(), "extent_rows": 1 << 14}
@@ -83,6 +85,7 @@ class Site:
         content["tickerplant"] |= {
             e: proxy.endpoint(content["tickerplant"][e]) for e in ("ingress", "repair")
         }
+        content["security"]["keys_dir"] = str(self.away)
         self.feed_path = self.folder / "feed.toml"
         self.feed_path.write_bytes(msgspec.toml.encode(content))
         self.network = Proxy(seed, self._links())
@@ -132,19 +135,17 @@ class Site:
             self.add(role, "-m", "tickplant", "run", role)
         self.plant = local.wait_for(self.name, PATIENCE_S)
         date = self.plant.trading_date
-        for kind, extra in (("local", []), ("remote", self._remotely())):
+        for kind, where in (("local", ()), ("remote", (proxy.endpoint(self.config.publisher.request),))):
             for table in TABLES:
                 name = f"{kind}-{table}"
+                extra = list(where)
                 what = [str(self.path), str(self.folder / name), table, str(date)]
+                if kind == "remote" and self.config.security.curve:
+                    extra.append(str(self.away / READERS / f"{name}.key_secret"))
                 self.add(name, "-m", "faults.reader", *what, *extra)
         for name in self.config.feeds:
             self.add(f"feed-{name}", "-m", "tickplant", "run", "feed", name, settings=self.feed_path)
         return date
-
-    def _remotely(self) -> list[str]:
-        """How a reader elsewhere is told to connect."""
-        keys = [str(self.config.keys_dir / READERS / f"{READER}.key_secret")]
-        return [proxy.endpoint(self.config.publisher.request), *(keys if self.config.security.curve else [])]
 
     def add(self, name: str, *arguments: str, settings: Path | None = None) -> None:
         """Have a process run, with the plant's configuration or another; one that ends is started again."""
@@ -242,12 +243,21 @@ class Site:
         """The trading dates that have begun, oldest first."""
         return sorted(int(p.name) for p in self.config.journal_dir.glob("[0-9]" * 8))
 
+    def _publishes(self, process: Process) -> bool:
+        """Does this process itself say that it runs?"""
+        try:
+            said = json.loads((self.config.status_dir / f"{process.name}.json").read_text())
+        except (OSError, ValueError):
+            return False
+        pid = process.running.pid if process.running else 0
+        return bool(said["pid"] == pid and said["state"] == "running")
+
     def quiesce(self) -> None:
         """Stop the feeds in good order, and wait until the plant has taken all that they have published."""
         for name in self.config.feeds:
             process = self.processes[f"feed-{name}"]
-            self.until(lambda p=process: p.running, f"feed {name} to run")  # type: ignore[misc]
-            self.pause(1.0)  # a feed that has just begun defines its instruments first
+            # One that has just begun knows no good order yet; and it defines its instruments first.
+            self.until(partial(self._publishes, process), f"feed {name} to run")
             process.expected, process.start_at_ns = True, 1 << 62
             assert process.running is not None
             process.running.terminate()

@@ -22,7 +22,7 @@ from tickplant import wire
 from tickplant._core import core
 from tickplant.clock import SECOND_NS
 from tickplant.day import Day
-from tickplant.errors import FrameError, SchemaError
+from tickplant.errors import FrameError, MessageDamaged, SchemaError
 from tickplant.sockets import is_keyed, key_name, readable
 
 log = logging.getLogger(__name__)
@@ -254,7 +254,7 @@ class Ingress:
         elif op == "frames" and len(parts) == 3:
             # Damaged on its way is asked for again; damaged where it lies, which each frame tells, is gone.
             if wire.field(message, "crc", "int") != core.crc32c(parts[2]):
-                raise FrameError("an answer that was damaged on its way")
+                raise MessageDamaged("an answer that was damaged on its way")
             self._fetched(session, message, parts[2], now_ns, commit)
         else:
             raise FrameError(f"an outbox may not say {op!r}")

@@ -24,7 +24,7 @@ from tickplant.clock import MILLISECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
 from tickplant.control import Control
 from tickplant.curve import Guard
-from tickplant.errors import FrameError, JournalError, RequestError, TickplantError
+from tickplant.errors import FrameError, JournalError, MessageDamaged, RequestError, TickplantError
 from tickplant.keys import READERS
 from tickplant.registry import RegistryReader
 from tickplant.replay import ReplayIndex
@@ -128,7 +128,7 @@ class Publisher:
             self.requests += 1
             try:
                 if len(parts) != 1:
-                    raise FrameError(f"a request has one part, not {len(parts)}")
+                    raise MessageDamaged(f"a request has one part, not {len(parts)}")
                 message = wire.unpack(parts[0])
                 answer = self._answers.get(str(message.get("op")))
                 if answer is None:
@@ -136,7 +136,7 @@ class Publisher:
                 reply = answer(message)
             except (FrameError, RequestError, JournalError) as e:
                 self.refused += 1
-                reply = [wire.pack("error", text=str(e))]
+                reply = [wire.pack("error", text=str(e), again=isinstance(e, MessageDamaged))]
             try:
                 self.router.send_multipart([peer, *reply], zmq.DONTWAIT)
             except zmq.Again:

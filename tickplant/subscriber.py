@@ -105,7 +105,7 @@ class Subscription:
                     message = wire.unpack(dealer.recv_multipart()[0])
                 except FrameError:
                     break  # damaged on its way
-                if message.get("op") == "error":
+                if message.get("op") == "error" and not message.get("again"):
                     raise RequestError(f"{self.endpoint} refused {op}: {message.get('text')}")
                 if message.get("op") == expected:
                     return message
@@ -230,7 +230,7 @@ class Subscription:
 
     def _answered(self, parts: list[bytes]) -> None:
         message = wire.unpack(parts[0])
-        if message.get("op") == "error":
+        if message.get("op") == "error" and not message.get("again"):
             raise RequestError(f"{self.endpoint}: {message.get('text')}")
         if message.get("op") != "rows" or len(parts) != 2:
             return  # the late answer to a question that was given up

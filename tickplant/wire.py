@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import msgpack
 
 from tickplant._core import core
-from tickplant.errors import FrameError
+from tickplant.errors import FrameError, MessageDamaged
 
 HEADER_SIZE: int = core.HEADER
 ROWS, HEARTBEAT, SEGMENT, STATE, SEAL, REGISTRY = range(1, 7)
@@ -97,10 +97,11 @@ def pack(op: str, /, **fields: Any) -> bytes:
 
 
 def unpack(message: bytes | memoryview) -> dict[Any, Any]:
-    """The fields of a control message. Raises FrameError on anything else, and if a bit was flipped."""
+    """The fields of a control message. Raises FrameError on anything else, of which MessageDamaged
+    if the sender can be asked to say it again."""
     packed, sealed = message[: -_CRC.size], message[-_CRC.size :]
     if len(message) <= CONTROL_MAX * 16 and _CRC.pack(core.crc32c(packed)) != sealed:
-        raise FrameError(f"not a control message, or damaged on its way: {len(message):,} bytes")
+        raise MessageDamaged(f"not a control message, or damaged on its way: {len(message):,} bytes")
     return small_map(packed)
 
 
