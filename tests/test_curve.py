@@ -303,6 +303,76 @@ def test_a_revoked_reader_is_cut_off_while_it_reads_and_the_others_miss_nothing(
         feed.close(0.0)
 
 
+def moved(keys, domain, name, before, after):
+    path = keys.folder / domain / f"{name}.{before}"
+    path.rename(path.with_suffix(f".{after}"))
+
+
+def test_a_feed_whose_key_is_accepted_after_it_began_comes_in_and_has_lost_nothing(site, cfg, keys, caplog):
+    moved(keys, FEEDS, "one", "key", "away")
+    plant = site.ticker_plant(cfg)
+    feed = site.feed(cfg)
+    feed.append("trade", trades(cfg.schema["trade"], 0, 100))
+    until(lambda: feed._live.refused, turning=plant.turn)
+    assert plant.day.intake.session(1) == (0, 0)
+    moved(keys, FEEDS, "one", "away", "key")
+    until(lambda: feed.drained(0.0), turning=plant.turn)
+    until(lambda: not feed._live.refused, turning=plant.turn)
+    before = plant.ingress.feeds[1].asked
+    feed.append("trade", trades(cfg.schema["trade"], 100, 100))
+    until(lambda: feed.drained(0.0), turning=plant.turn)
+    assert plant.ingress.feeds[1].asked == before  # that came live
+    ids = rows_of(cfg, plant.day.trading_date, "trade")["trade_id"].tolist()
+    assert ids == list(range(200))
+    assert told(plant, "gap") == []
+    said = [r.message for r in caplog.records if "is not accepted" in r.message]
+    assert len(said) == 1
+
+
+def test_a_feed_that_was_revoked_and_is_accepted_again_comes_back_and_has_lost_nothing(
+    site, cfg, plant, keys, quick
+):
+    feed = site.feed(cfg)
+    feed.append("trade", trades(cfg.schema["trade"], 0, 100))
+    until(lambda: feed.drained(0.0), turning=plant.turn)
+    keys.revoke("one")
+    until(lambda: feed._live.refused, turning=lambda: (plant.turn(), plant.guard.look()))
+    feed.append("trade", trades(cfg.schema["trade"], 100, 100))
+    for _ in range(20):
+        plant.turn()
+    assert not feed.drained(0.0)
+    moved(keys, FEEDS, "one", "revoked", "key")
+    until(lambda: feed.drained(0.0), turning=plant.turn)
+    ids = rows_of(cfg, plant.day.trading_date, "trade")["trade_id"].tolist()
+    assert ids == list(range(200))
+    assert told(plant, "gap") == []
+
+
+def test_a_reader_that_was_revoked_and_is_accepted_again_reads_on_where_it_was(site, cfg, keys, quick):
+    plant, publisher = site.ticker_plant(cfg), site.publisher(cfg)
+    with turned(plant, publisher):
+        feed = site.feed(cfg)
+        desk = subscribe(cfg.publisher.request, ["trade"], keys=cfg.keys_dir / READERS / "desk.key_secret")
+        keys_file = cfg.keys_dir / READERS / "desk.key"
+        seen = []
+
+        def read():
+            if (batch := desk.next(0.02)) is not None:
+                seen.extend(batch["trade_id"].tolist())
+
+        feed.append("trade", trades(cfg.schema["trade"], 0, 100))
+        until(lambda: len(seen) == 100, turning=read)
+        keys_file.rename(keys_file.with_suffix(".revoked"))
+        until(lambda: desk._requests.refused and desk._pushed.refused, turning=read)
+        feed.append("trade", trades(cfg.schema["trade"], 100, 100))
+        assert len(seen) == 100
+        keys_file.with_suffix(".revoked").rename(keys_file)
+        until(lambda: len(seen) == 200, turning=read)
+        desk.close()
+        feed.close(0.0)
+    assert seen == list(range(200))
+
+
 def test_a_reader_without_the_right_keys_is_told_what_to_look_at(site, cfg, keys, monkeypatch):
     plant, publisher = site.ticker_plant(cfg), site.publisher(cfg)
     stranger = fresh_keys(cfg)
