@@ -171,9 +171,7 @@ class Far:
             publisher={"publish": near[2], "request": near[3]},
         )
         self.plant, self.publisher = site.ticker_plant(self.cfg), site.publisher(self.cfg)
-        self.network = Proxy(
-            1, [proxy.link(n, e, ("up", "down")) for n, e in zip(LINKS, near, strict=True)]
-        )
+        self.network = Proxy(1, [proxy.link(n, e, ("up", "down")) for n, e in zip(LINKS, near, strict=True)])
         self.network.start()
         self._stop, self.errors = threading.Event(), []
         self._threads = [threading.Thread(target=self._turn, args=(r,)) for r in (self.plant, self.publisher)]
