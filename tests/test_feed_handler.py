@@ -382,5 +382,10 @@ def test_a_plant_that_does_not_take_its_answers_holds_nothing_up(site, cfg):
             head = wire.header(frame) if frame else None
             return head and head.kind == wire.ROWS and head.seq == 100_000
 
-        until(sent)
-        until(lambda: feed._thread.is_alive())
+        try:
+            until(sent)
+        finally:  # let it end, even if it waits
+            feed._ended.set()
+            while feed._thread.is_alive():
+                if router.poll(10):
+                    router.recv_multipart()
