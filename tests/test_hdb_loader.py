@@ -10,9 +10,10 @@ import pytest
 from tests.fix_plant import killed, until
 from tests.hdb_plant import Loading, check_stored, drop
 from tickplant.errors import HistoryError
+from tickplant.hdb.connection import HistoryLost
 from tickplant.hdb.loader import Loader
 from tickplant.hdb.server import PostgresServer
-from tickplant.hdb.store import History, HistoryLost
+from tickplant.hdb.store import History
 
 
 @pytest.fixture

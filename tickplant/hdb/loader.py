@@ -13,9 +13,10 @@ from tickplant._core import core
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
 from tickplant.config import Config
 from tickplant.control import Control
+from tickplant.hdb.connection import HistoryLost
 from tickplant.hdb.proof import Verdict, journal_seal, prove
 from tickplant.hdb.server import PostgresServer
-from tickplant.hdb.store import History, HistoryLost
+from tickplant.hdb.store import History
 from tickplant.journal import JournalReader
 from tickplant.registry import RegistryReader
 from tickplant.schema import Rows, Schema

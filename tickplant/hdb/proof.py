@@ -28,7 +28,8 @@ from tickplant.clock import now_ns
 from tickplant.config import Config
 from tickplant.day import read_seal
 from tickplant.errors import HistoryError, NotRunning, SegmentError
-from tickplant.hdb.store import History, Proof
+from tickplant.hdb.records import Proof
+from tickplant.hdb.store import History
 from tickplant.journal import JournalReader, segments
 from tickplant.registry import RegistryReader
 from tickplant.schema import Rows, Table

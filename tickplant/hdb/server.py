@@ -30,8 +30,8 @@ from psycopg.conninfo import make_conninfo
 from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.errors import HistoryError
 from tickplant.hdb.binaries import find_binaries, find_major
+from tickplant.hdb.connection import HistoryLost
 from tickplant.hdb.identity import Identity, closed_to, identity, works
-from tickplant.hdb.store import HistoryLost
 
 USER = DATABASE = "tickplant"
 SOCKET = ".s.PGSQL.5432"
