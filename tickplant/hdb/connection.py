@@ -86,7 +86,7 @@ def connect(dsn: str, patience: float) -> Connection:
 
 
 @contextmanager
-def explained(purpose: str, dsn: str, connection: Connection) -> Iterator[None]:
+def said(purpose: str, dsn: str, connection: Connection) -> Iterator[None]:
     """Turns what PostgreSQL says into HistoryError: fact, place, remedy."""
     try:
         yield

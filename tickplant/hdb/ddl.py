@@ -4,6 +4,7 @@ In one PostgreSQL schema (`namespace`), so that several plants can share a datab
 
     <table>             partitioned by trading_date: trading_date, row, then the declared columns
     <table>_<yyyymmdd>  a date's rows; without indexes until the date is finished: load, then index
+    <table>_<yyyymmdd>_new  the same while the date is rebuilt (rebuild.py)
     <table>_view        the same to read: times as timestamptz, texts as text, venue and symbol
     registry            id, venue, symbol of every instrument
     progress            per date: the journal position up to which its rows are in
@@ -100,6 +101,11 @@ def lock_keys(purpose: str, namespace: str) -> tuple[int, int]:
 def leaf_name(table: str, trading_date: int) -> str:
     """The name of one date's partition."""
     return f"{table}_{trading_date}"
+
+
+def new_name(table: str, trading_date: int) -> str:
+    """The name of what is to take the place of that partition."""
+    return f"{leaf_name(table, trading_date)}_new"
 
 
 def check_names(schema: Schema, namespace: str) -> None:
@@ -212,6 +218,22 @@ def drop_date(connection: Connection, namespace: str, trading_date: int) -> None
         for table in declared(connection, namespace):
             drop_leaf(connection, namespace, leaf_name(table, trading_date))
         forget_date(connection, namespace, trading_date)
+
+
+def replace_date(connection: Connection, schema: Schema, namespace: str, trading_date: int) -> None:
+    """Put the new tables in the place of the date's partitions; progress and proof are not theirs."""
+    for table in declared(connection, namespace):
+        drop_leaf(connection, namespace, leaf_name(table, trading_date))
+    for table in schema:
+        old, new = leaf_name(table.name, trading_date), new_name(table.name, trading_date)
+        rename = sql.SQL("ALTER TABLE {} RENAME TO {}")
+        connection.execute(rename.format(sql.Identifier(namespace, new), sql.Identifier(old)))
+        for index in ("row", "instrument"):
+            rename = sql.SQL("ALTER INDEX {} RENAME TO {}")
+            there = sql.Identifier(namespace, f"{new}_{index}")
+            connection.execute(rename.format(there, sql.Identifier(f"{old}_{index}")))
+        attach_leaf(connection, namespace, table.name, old, trading_date)
+    forget_date(connection, namespace, trading_date)
 
 
 def drop_leaf(connection: Connection, namespace: str, name: str) -> None:

@@ -20,7 +20,7 @@ from psycopg.types.json import Jsonb
 
 from tickplant.errors import HistoryError
 from tickplant.hdb import ddl
-from tickplant.hdb.connection import Connection, HistoryForeign, HistoryLost, connect, explained
+from tickplant.hdb.connection import Connection, HistoryForeign, HistoryLost, connect, said
 from tickplant.hdb.copy import HEADER, TRAILER, Decoder, Encoder, Numbers, date_of
 from tickplant.hdb.records import Outcome, Proof, read_outcome, read_proofs, store_proof
 from tickplant.schema import Rows, Schema
@@ -72,7 +72,7 @@ class History:
         self.namespace = namespace
         self.patience = patience
         self.lock_patience = lock_patience
-        self._dsn = dsn
+        self.dsn = dsn
         self._connection: Connection | None = None
         self._loading = False
         self._opened: set[int] = set()
@@ -100,7 +100,7 @@ class History:
         Raises HistoryForeign if they are another plant's or the declaration has changed in another way.
         """
         with self._connected("make the tables") as connection:
-            ddl.init(connection, self.schema, self.namespace, self.plant)
+            ddl.init(connection, self._declared, self.namespace, self.plant)
 
     def declare(self, schema: Schema) -> None:
         """Load and read with the tables as they were declared on a date."""
@@ -130,8 +130,7 @@ class History:
         Raises HistoryError if the position is not `expected` or another is loading, HistoryLost if
         the connection broke: whether the rows are in, `progress` tells.
         """
-        with self._connected(f"load rows of {trading_date}") as connection:
-            self._become_loader(connection)
+        with self.loading(f"load rows of {trading_date}") as connection:
             if trading_date not in self._opened:
                 self._open_date(connection, trading_date)
                 self._opened.add(trading_date)
@@ -139,7 +138,8 @@ class History:
                 rows = self._expect(connection, trading_date, expected)
                 for name, chunk in chunks.items():
                     first = rows.get(name, 0)
-                    self._copy(connection, trading_date, name, first, chunk)
+                    leaf = ddl.leaf_name(name, trading_date)
+                    self.copy_into(connection, leaf, trading_date, name, first, chunk)
                     rows[name] = first + len(chunk)
                 move = self._sql(
                     "UPDATE {} SET position = %s, last_crc = %s, rows = %s, updated_at = now()"
@@ -214,8 +214,8 @@ class History:
         leaf = sql.Identifier(self.namespace, ddl.leaf_name(table, trading_date))
         ask = sql.SQL("COPY {} ({}) TO STDOUT (FORMAT binary)")
         ask_columns = ask.format(leaf, sql.SQL(", ").join(map(sql.Identifier, names)))
-        connection = connect(self._dsn, self.patience)
-        with closing(connection), self._explained(f"read {table}", connection):
+        connection = connect(self.dsn, self.patience)
+        with closing(connection), self.explained(f"read {table}", connection):
             if not ddl.exists(connection, leaf):
                 return
             with connection.cursor() as cursor, cursor.copy(ask_columns) as copy:
@@ -250,8 +250,7 @@ class History:
 
         Raises HistoryError while another is loading.
         """
-        with self._connected(f"drop {trading_date}") as connection:
-            self._become_loader(connection)
+        with self.loading(f"drop {trading_date}") as connection:
             self._opened.discard(trading_date)
             ddl.drop_date(connection, self.namespace, trading_date)
 
@@ -261,6 +260,13 @@ class History:
     def _open_date(self, connection: Connection, trading_date: int) -> None:
         earlier = self.schema is not self._declared
         ddl.open_date(connection, self.schema, self.namespace, trading_date, earlier=earlier)
+
+    @contextmanager
+    def loading(self, purpose: str) -> Iterator[Connection]:
+        """The connection, as the one that loads. Raises HistoryError if that is another."""
+        with self._connected(purpose) as connection:
+            self._become_loader(connection)
+            yield connection
 
     def _become_loader(self, connection: Connection) -> None:
         if self._loading:
@@ -290,13 +296,16 @@ class History:
             )
         return dict(row[1])
 
-    def _copy(self, connection: Connection, trading_date: int, name: str, first: int, rows: Rows) -> None:
+    def copy_into(
+        self, connection: Connection, leaf: str, trading_date: int, name: str, first: int, rows: Rows
+    ) -> None:
+        """Copy rows of table `name` into a partition, numbered from `first` on."""
         if name not in self._encoders:
             self._encoders[name] = Encoder(self.schema[name])
         encoder = self._encoders[name]
         columns = ["trading_date", "row", *(c.name for c in encoder.table.columns)]
         statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
-            sql.Identifier(self.namespace, ddl.leaf_name(name, trading_date)),
+            sql.Identifier(self.namespace, leaf),
             sql.SQL(", ").join(map(sql.Identifier, columns)),
         )
         with connection.cursor() as cursor:
@@ -311,18 +320,19 @@ class History:
     def _connected(self, purpose: str) -> Iterator[Connection]:
         """The connection, made if there is none; closed if it broke."""
         if self._connection is None:
-            self._connection = connect(self._dsn, self.patience)
+            self._connection = connect(self.dsn, self.patience)
         try:
-            with self._explained(purpose, self._connection):
+            with self.explained(purpose, self._connection):
                 yield self._connection
         except HistoryLost:
             self.close()
             raise
 
     @contextmanager
-    def _explained(self, purpose: str, connection: Connection) -> Iterator[None]:
+    def explained(self, purpose: str, connection: Connection) -> Iterator[None]:
+        """Turns what PostgreSQL says into HistoryError."""
         try:
-            with explained(purpose, self._dsn, connection):
+            with said(purpose, self.dsn, connection):
                 yield
         except HistoryError:
             self._opened.clear()
