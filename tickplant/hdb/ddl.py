@@ -222,8 +222,8 @@ def drop_date(connection: Connection, namespace: str, trading_date: int) -> None
 
 def replace_date(connection: Connection, schema: Schema, namespace: str, trading_date: int) -> None:
     """Put the new tables in the place of the date's partitions; progress and proof are not theirs."""
-    for table in declared(connection, namespace):
-        drop_leaf(connection, namespace, leaf_name(table, trading_date))
+    for name in declared(connection, namespace):
+        drop_leaf(connection, namespace, leaf_name(name, trading_date))
     for table in schema:
         old, new = leaf_name(table.name, trading_date), new_name(table.name, trading_date)
         rename = sql.SQL("ALTER TABLE {} RENAME TO {}")
