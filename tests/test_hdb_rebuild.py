@@ -219,7 +219,7 @@ def test_a_date_whose_journal_is_deleted_is_proven_by_its_proof(loading, date, p
         assert verify(loading.cfg, history, registry, date).wrong == ["quote"]
         with pytest.raises(HistoryError, match="no whole journal"):
             list(rebuild(loading.cfg, history, date))
-        with pytest.raises(HistoryError, match="neither a journal nor a proof"):
+        with pytest.raises(HistoryError, match="has neither a journal nor a proof"):
             verify(loading.cfg, history, registry, 20200102)
     found: list[Evidence] = []
     (loading.cfg.plant.data_dir / "proofs" / f"{date}.json").write_text("{}")

@@ -79,9 +79,7 @@ def gather(config: Config, names: Hashes, trading_date: int, found: list[Evidenc
     elif proof.exists():
         found.append(_from_proof(config, proof))
     else:
-        raise HistoryError(
-            f"there is neither a journal nor a proof of {trading_date}; see: tickplant journal ls"
-        )
+        raise HistoryError(f"{trading_date} has neither a journal nor a proof; see: tickplant journal ls")
 
 
 def _from_journal(config: Config, names: Hashes, folder: Path, found: list[Evidence]) -> Iterator[str]:

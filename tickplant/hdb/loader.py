@@ -136,7 +136,7 @@ class Loader:
         self._reached = False
         kind = re.sub(r"\d+", "", str(error).partition("\n")[0])
         if kind != self._said:  # once per change, not per try
-            log.warning("%s; trying again until it is mended, the journal keeps the rows", error)
+            log.warning("%s; trying again until it is mended", error)
             self._said = kind
         if self.waiting is None:
             self._waiting_since_ns = now_ns()
