@@ -9,10 +9,12 @@ import pytest
 
 from tests.fix_plant import killed, until
 from tests.hdb_plant import Loading, check_stored, drop
-from tickplant.errors import HistoryError
+from tickplant.errors import AlreadyRunning
+from tickplant.hdb import store
+from tickplant.hdb.connection import HistoryLost
 from tickplant.hdb.loader import Loader
 from tickplant.hdb.server import PostgresServer
-from tickplant.hdb.store import History, HistoryLost
+from tickplant.hdb.store import History
 
 
 @pytest.fixture
@@ -127,7 +129,9 @@ def test_a_postgresql_killed_while_it_loads_loses_and_doubles_nothing(site, pg_f
         loading.close()
 
 
-def test_while_postgresql_is_away_the_hdb_goes_on_turning_and_catches_up(site, pg_folder, caplog):
+def test_while_postgresql_is_away_the_hdb_goes_on_turning_and_catches_up(
+    site, pg_folder, caplog, monkeypatch
+):
     server = PostgresServer(pg_folder / "data", pg_folder / "s", throwaway=True)
     server.start()
     loading = Loading(site, site.configured(hdb={"dsn": server.dsn, "chunk_ms": 0}))
@@ -135,8 +139,14 @@ def test_while_postgresql_is_away_the_hdb_goes_on_turning_and_catches_up(site, p
     loading.until_loaded()
     server.stop()
     loading.publish(30, 20)
-    loading.until(lambda: caplog.text.count("trying again") >= 3)
-    assert loading.loader.status()["waiting"]
+    tries = []
+    connect = store.connect
+    monkeypatch.setattr(store, "connect", lambda *a: tries.append(1) or connect(*a))
+    loading.until(lambda: len(tries) >= 2)
+    said = caplog.text.count("trying again")
+    loading.until(lambda: len(tries) >= 4)
+    assert "systemctl start postgresql" in loading.loader.status()["waiting"]
+    assert caplog.text.count("trying again") == said == 2  # it went away; there is no connection
     server.start()
     loading.until_loaded()
     assert loading.loader.status()["waiting"] is None
@@ -165,10 +175,10 @@ def test_a_server_of_the_plants_own_may_fail_to_start_again_for_a_while(site, mo
     loading.until_loaded()
     start = loading.loader.server.start
 
-    def refuse():
+    def refuse(patience):
         if next(failures, None) is not None:
             raise HistoryLost("PostgreSQL did not start")
-        start()
+        start(patience)
 
     monkeypatch.setattr(loading.loader.server, "start", refuse)
     kill_server(loading.loader.server)
@@ -215,15 +225,22 @@ def test_the_status_says_how_far_the_hdb_is(loading):
     assert said["loaded_bytes"] == loading.plant.day.journal.durable
 
 
-def test_a_second_hdb_of_one_plant_does_not_load(loading):
+def test_a_second_hdb_of_one_plant_is_refused(loading, site):
+    with pytest.raises(AlreadyRunning, match=r"another hdb .* holds .*hdb\.lock"):
+        Loader(loading.cfg)
+    process = site.run("run", "hdb")
+    assert process.wait(30) == AlreadyRunning.exit_code
     loading.publish(30, 20)
     loading.until_loaded()
-    second = Loader(loading.cfg)
-    second.open()
-    second.history.lock_patience = 0.1
-    loading.publish(30, 20)
-    with pytest.raises(HistoryError, match="another hdb is loading"):
-        until(lambda: False, turning=lambda: (loading.plant.turn(), second.turn()))
-    second.history.close()
+    assert check_stored(loading.cfg, loading.loader.history, loading.date) == 2 * 50 + 2 + 2
+
+
+def test_while_another_loads_into_the_same_tables_the_hdb_waits(loading, postgres):
+    with History(postgres.dsn, loading.cfg.schema, loading.cfg.plant.name) as other:
+        other.drop(20200101)  # it has become the one that loads
+        loading.publish(30, 20)
+        loading.loader.history.lock_patience = 0.1
+        loading.until(lambda: loading.loader.waiting)
+        assert "another hdb is loading" in loading.loader.waiting
     loading.until_loaded()
-    check_stored(loading.cfg, loading.loader.history, loading.date)
+    assert check_stored(loading.cfg, loading.loader.history, loading.date) == 2 * 50 + 2 + 2
