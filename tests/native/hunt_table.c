@@ -106,7 +106,7 @@ static void reader(hunt *h, void *at, int me) {
     tp_column columns[COLUMNS];
     hunt_reader *r = &h->readers[me];
     attach(s, &t, columns);
-    uint64_t date = get(&s->left[me]) + 1, seen = 0, upto = (h->upto + ROWS - 1) / ROWS;
+    uint64_t date = get(&s->left[me]) + 1, seen = get(&r->seen), upto = (h->upto + ROWS - 1) / ROWS;
     int64_t last = hunt_ns();
     for (;;) {
         uint64_t now;
@@ -118,14 +118,14 @@ static void reader(hunt *h, void *at, int me) {
         if (now == seen) sched_yield();
         count(&r->reads);
         atomic_store_explicit(&r->other, r->other + now - seen, memory_order_relaxed);
-        seen = now;
+        set(&r->seen, seen = now);
         int64_t clock = hunt_ns();
         if (clock - last > atomic_load(&r->longest_ns)) atomic_store(&r->longest_ns, clock - last);
         last = clock;
         if (date == upto && get(&h->updates) >= h->upto && get(&s->committed) == seen) return;
         if (seen < ROWS) continue;
+        set(&r->seen, seen = 0);
         set(&s->left[me], date++);
-        seen = 0;
         if (date > upto) return;
     }
 }
