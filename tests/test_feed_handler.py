@@ -363,7 +363,15 @@ def test_hellos_do_not_wait_for_a_plant_that_is_away(site, cfg, monkeypatch):
     assert len(heard) == 1
 
 
-def test_a_plant_that_does_not_take_its_answers_holds_nothing_up(site, cfg):
+def test_a_plant_that_does_not_take_its_answers_holds_nothing_up(site, cfg, monkeypatch):
+    answers = []
+    real = Outbox.fetch
+
+    def fetch(box, *arguments):
+        answers.append(arguments)
+        return real(box, *arguments)
+
+    monkeypatch.setattr(Outbox, "fetch", fetch)
     with sockets.context().socket(zmq.ROUTER) as router, sockets.context().socket(zmq.SUB) as sub:
         router.setsockopt(zmq.RCVHWM, 1)
         sub.setsockopt(zmq.SUBSCRIBE, b"")
@@ -373,9 +381,8 @@ def test_a_plant_that_does_not_take_its_answers_holds_nothing_up(site, cfg):
         route, _ = router.recv_multipart()
         for n in range(20):
             feed.append("trade", trades(cfg.schema["trade"], n * 5000, 5000))
-        for _ in range(60):
+        for _ in range(30):
             router.send_multipart([route, wire.pack("fetch", session=0, seq=0, bytes=1 << 23)])
-        feed.trade(trade_id=4711)  # the thread that answers is to send this, too
 
         def sent():
             frame = sub.recv() if sub.poll(0) else b""
@@ -383,6 +390,8 @@ def test_a_plant_that_does_not_take_its_answers_holds_nothing_up(site, cfg):
             return head and head.kind == wire.ROWS and head.seq == 100_000
 
         try:
+            until(lambda: len(answers) == 30)
+            feed.trade(trade_id=4711)  # the thread that answers sends this, too
             until(sent)
         finally:  # let it end, even if it waits
             feed._ended.set()
