@@ -1,7 +1,7 @@
 """All cases of the fault bench, by name."""
 
-from faults import processes
+from faults import history, processes
 from faults.case import Case
 
-CASES: dict[str, Case] = {**processes.CASES}
+CASES: dict[str, Case] = {**processes.CASES, **history.CASES}
 CASES["mixed"] = Case([fault for case in CASES.values() if case.mixed for fault in case.faults])

@@ -8,7 +8,7 @@ import pytest
 from faults import bench
 from faults.cases import CASES
 from faults.check import check
-from faults.failpoint import POINTS, ROLES
+from faults.failpoint import AT_THE_ROLL, POINTS, ROLES
 from faults.site import Site
 
 
@@ -89,6 +89,6 @@ def test_nothing_is_lost_or_twice_or_out_of_order_under_faults_of_all_kinds():
 
 
 def test_every_step_at_which_a_process_can_be_killed_exists():
-    for points in ROLES.values():
+    for points in (*ROLES.values(), *AT_THE_ROLL.values()):
         assert set(points) <= set(POINTS)
     assert {"mixed", "kill-tickerplant", "stop-and-go"} <= set(CASES)
