@@ -1,5 +1,6 @@
 """A throw-away plant for faults: every process by name, to be killed, stopped and started again."""
 
+import contextlib
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from tickplant import config, local
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
 from tickplant.config import ENVIRONMENT, Config
 from tickplant.errors import TickplantError
+from tickplant.hdb.server import PostgresServer
 from tickplant.keys import READERS
 from tickplant.service import PARENT
 
@@ -69,6 +71,7 @@ class Site:
         content["plant"] |= {"name": self.name, "data_dir": f"{self.folder}/data"}
         content["plant"] |= {"run_dir": f"{self.folder}/run"}
         content["tickerplant"] |= {"ingress": _endpoint(), "repair": _endpoint(), "extent_rows": 1 << 14}
+        content["tickerplant"]["keep_days"] = 36_500  # a case may end many dates, which are then compared
         content["tickerplant"]["segment_bytes"] = 1 << 20  # so that segments end while faults go on
         content["outbox"] |= {"segment_bytes": 1 << 18}
         content["publisher"] |= {"publish": _endpoint(), "request": _endpoint()}
@@ -77,6 +80,9 @@ class Site:
             name: {"id": number, "handler": "faults.source:run", "options": self._options(name)}
             for number, name in enumerate(("one", "two"), 1)
         }
+        self.server: PostgresServer | None = None
+        """PostgreSQL, where it is the bench's and not the plant's own."""
+        self.closing = contextlib.ExitStack()
         settings(content, self)
         self.path = self.folder / "plant.toml"
         self.path.write_bytes(msgspec.toml.encode(content))
@@ -124,6 +130,9 @@ class Site:
             if process.running:
                 process.running.kill()
                 process.running.wait()
+        if self.server:
+            self.server.stop(patience=5.0)
+        self.closing.close()
         self._janitor.stdin.close()
         self._janitor.wait()
         self.network.close()
@@ -205,8 +214,13 @@ class Site:
         process.start_at_ns = monotonic_ns() + int(down_s * SECOND_NS)
         process.running.kill()
 
-    def kill_at(self, name: str, point: str, hit: int, patience_s: float) -> bool:
-        """Have a process die at a step of its work (faults.failpoint); whether it came to that."""
+    def kill_at(
+        self, name: str, point: str, hit: int, patience_s: float, cause: Callable[[], Any] | None = None
+    ) -> bool:
+        """Have a process die at a step of its work (faults.failpoint); whether it came to that.
+
+        `cause` is called when the process is armed.
+        """
         self.kill(name, 0.0)
         process = self.processes[name]
         assert process.running is not None
@@ -215,6 +229,8 @@ class Site:
         self._start(process, failpoint=(point, hit))
         armed, end = process.running, monotonic_ns() + int(patience_s * SECOND_NS)
         process.expected, process.start_at_ns = True, 1
+        if cause:
+            cause()
         while armed.poll() is None and monotonic_ns() < end:
             self.turn()
             time.sleep(0.005)

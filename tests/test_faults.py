@@ -8,7 +8,7 @@ import pytest
 from faults import bench
 from faults.cases import CASES
 from faults.check import check
-from faults.failpoint import POINTS, ROLES
+from faults.failpoint import AT_THE_ROLL, POINTS, ROLES
 from faults.site import Site
 
 
@@ -97,6 +97,6 @@ def test_a_bad_network_and_keys_that_come_and_go_cost_nothing_either():
 
 
 def test_every_step_at_which_a_process_can_be_killed_exists():
-    for points in ROLES.values():
+    for points in (*ROLES.values(), *AT_THE_ROLL.values()):
         assert set(points) <= set(POINTS)
     assert {"mixed", "kill-tickerplant", "stop-and-go", "network-feed", "network-reader"} <= set(CASES)
