@@ -29,6 +29,7 @@ from tickplant import config, local, sockets, wire
 from tickplant._core import core
 from tickplant.clock import SECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
+from tickplant.keys import ClientKeys
 from tickplant.schema import Rows, Schema, Table
 from tickplant.service import PARENT, die_with_parent
 
@@ -168,11 +169,11 @@ class Frames:
         return out
 
 
-def publisher(endpoint: str) -> zmq.Socket[bytes]:
+def publisher(endpoint: str, keys: ClientKeys | None = None) -> zmq.Socket[bytes]:
     """A PUB that never drops, connected to a SUB that has subscribed."""
     pub = sockets.context().socket(zmq.XPUB)  # a PUB that tells when somebody listens
     pub.setsockopt(zmq.SNDHWM, 0)
-    sockets.connect(pub, endpoint)
+    sockets.connect(pub, endpoint, keys)
     if not pub.poll(int(PATIENCE_S * 1000)):
         raise TimeoutError(f"nobody subscribes at {endpoint}")
     return pub
@@ -194,17 +195,19 @@ def in_use(sub: zmq.Socket[bytes], connection: Connection) -> Any:
     return connection.recv()
 
 
-def introduce(settings: Config, frames: Frames) -> None:
+def introduce(settings: Config, frames: Frames, keys: ClientKeys | None = None) -> None:
     """Be the outbox of a session that has published its definitions; they are durable then."""
     with sockets.context().socket(zmq.DEALER) as dealer:
-        dealer.setsockopt(zmq.IDENTITY, FEED.encode())
-        sockets.connect(dealer, settings.tickerplant.repair)
+        if keys is None:
+            dealer.setsockopt(zmq.IDENTITY, FEED.encode())
+        sockets.connect(dealer, settings.tickerplant.repair, keys)
         dealer.send(wire.pack("hello", session=frames.session, seq=frames.seq))
         while dealer.poll(int(PATIENCE_S * 1000)):
             asked = wire.unpack(dealer.recv())
             place = (asked["session"], asked["seq"])
             if asked["op"] == "fetch":
-                answer = wire.pack("frames", session=place[0], seq=place[1], more=False)
+                crc = core.crc32c(frames.definitions)
+                answer = wire.pack("frames", session=place[0], seq=place[1], more=False, crc=crc)
                 dealer.send_multipart([answer, frames.definitions])
             elif place == (frames.session, frames.seq):
                 return

@@ -32,8 +32,12 @@ POINTS: dict[str, tuple[str, str, str]] = {
     "before-seal": ("tickplant.day", "Day.seal", "before"),
     "after-seal": ("tickplant.day", "Day.seal", "after"),
     "after-open": ("tickplant.day", "Day.open", "after"),
-    "before-proof": ("tickplant.hdb.loader", "prove", "before"),
-    "after-proof": ("tickplant.hdb.loader", "prove", "after"),
+    "before-index": ("tickplant.hdb.store", "History.finishing", "before"),
+    "before-proof": ("tickplant.hdb.loader", "proving", "before"),
+    "mid-proof": ("tickplant.hdb.proof", "_compare", "after"),
+    "before-proof-stored": ("tickplant.hdb.store", "History.store_proof", "before"),
+    "between-proof-in-postgres-and-file": ("tickplant.hdb.proof", "_store", "before"),
+    "after-proof": ("tickplant.hdb.proof", "_store", "after"),
 }
 """Name -> module, function in it, and when."""
 
@@ -48,6 +52,13 @@ ROLES: dict[str, list[str]] = {
     "publisher": ["after-publish"],
 }  # fmt: skip
 """Points that are reached in the middle of a day, by the role of the process."""
+AT_THE_ROLL: dict[str, list[str]] = {
+    "hdb": [
+        "before-index", "before-proof", "mid-proof", "before-proof-stored",
+        "between-proof-in-postgres-and-file", "after-proof",
+    ],
+}  # fmt: skip
+"""Points that are reached when a date ends."""
 
 
 def arm(point: str, hit: int) -> None:

@@ -1,6 +1,6 @@
 """A subscriber that writes down every row that it is handed, and goes on there when started again.
 
-    python -m faults.reader CONFIG FOLDER TABLE DATE [ENDPOINT]
+    python -m faults.reader CONFIG FOLDER TABLE DATE [ENDPOINT [KEYS]]
 
 Without ENDPOINT it reads shared memory. FOLDER has a file per trading date: the rows, packed, end to end; row
 n of the table is at n * row size. It follows the plant from DATE on until it is told to stop.
@@ -59,10 +59,10 @@ def _local(settings: config.Config, table: str, date: int, row: int) -> Iterator
     yield from batches
 
 
-def _remote(endpoint: str, table: str, date: int, row: int) -> Iterator[Batch]:
+def _remote(endpoint: str, keys: str | None, table: str, date: int, row: int) -> Iterator[Batch]:
     while True:
         try:
-            subscription = subscribe(endpoint, [table], from_row=row, trading_date=date)
+            subscription = subscribe(endpoint, [table], from_row=row, trading_date=date, keys=keys)
             break
         except NotRunning:
             continue
@@ -77,7 +77,7 @@ def main() -> None:
     recorder = Recorder(folder, settings.schema[name])
     date, row = recorder.reached(date)
     if len(sys.argv) > 5:
-        batches = _remote(sys.argv[5], name, date, row)
+        batches = _remote(sys.argv[5], sys.argv[6] if len(sys.argv) > 6 else None, name, date, row)
     else:
         batches = _local(settings, name, date, row)
     for batch in batches:

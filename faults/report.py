@@ -36,4 +36,4 @@ def write(path: Path, command: str, cases: Sequence[dict[str, Any]]) -> None:
     for case in cases:
         cells = [f"{v:,}" if isinstance(v := case[name], int) else str(v) for name in _COLUMNS]
         text += "| " + " | ".join(cells) + " |\n"
-    path.write_text(text)
+    path.write_text(text + "\n" + (Path(__file__).parent / "beside.md").read_text())

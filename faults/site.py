@@ -1,5 +1,7 @@
 """A throw-away plant for faults: every process by name, to be killed, stopped and started again."""
 
+import contextlib
+import json
 import os
 import signal
 import socket
@@ -9,16 +11,21 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from faults import proxy
+from faults.proxy import Proxy
 from faults.source import TABLES, Counts
 from tickplant import config, local
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
 from tickplant.config import ENVIRONMENT, Config
 from tickplant.errors import TickplantError
+from tickplant.hdb.server import PostgresServer
+from tickplant.keys import READERS
 from tickplant.service import PARENT
 
 Settings = Callable[[dict[str, Any], "Site"], None]
@@ -33,6 +40,8 @@ class Process:
 
     name: str
     command: list[str]
+    settings: Path
+    """The configuration that it is started with."""
     running: subprocess.Popen[bytes] | None = None
     start_at_ns: int = 0
     expected: bool = False
@@ -57,9 +66,12 @@ class Site:
         self.folder.chmod(0o711)
         content = msgspec.toml.decode(config.shipped().read_bytes())
         self.name = self.folder.name.lower().replace("_", "x")
+        self.away = self.folder / "away"
+        """The keys that were copied to where feeds and remote readers are, if there are keys."""
         content["plant"] |= {"name": self.name, "data_dir": f"{self.folder}/data"}
         content["plant"] |= {"run_dir": f"{self.folder}/run"}
         content["tickerplant"] |= {"ingress": _endpoint(), "repair": _endpoint(), "extent_rows": 1 << 14}
+        content["tickerplant"]["keep_days"] = 36_500  # a case may end many dates, which are then compared
         content["tickerplant"]["segment_bytes"] = 1 << 20  # so that segments end while faults go on
         content["outbox"] |= {"segment_bytes": 1 << 18}
         content["publisher"] |= {"publish": _endpoint(), "request": _endpoint()}
@@ -68,16 +80,39 @@ class Site:
             name: {"id": number, "handler": "faults.source:run", "options": self._options(name)}
             for number, name in enumerate(("one", "two"), 1)
         }
+        self.server: PostgresServer | None = None
+        """PostgreSQL, where it is the bench's and not the plant's own."""
+        self.closing = contextlib.ExitStack()
         settings(content, self)
         self.path = self.folder / "plant.toml"
         self.path.write_bytes(msgspec.toml.encode(content))
         self.config: Config = config.load(self.path)
+        # What a feed elsewhere is configured with: the plant's endpoints, as they are called over there.
+        content["tickerplant"] |= {
+            e: proxy.endpoint(content["tickerplant"][e]) for e in ("ingress", "repair")
+        }
+        content["security"]["keys_dir"] = str(self.away)
+        self.feed_path = self.folder / "feed.toml"
+        self.feed_path.write_bytes(msgspec.toml.encode(content))
+        self.network = Proxy(seed, self._links())
         self.processes: dict[str, Process] = {}
         self._janitor = subprocess.Popen(
             [sys.executable, "-m", "tickplant.demo.janitor", str(self.folder), self.name],
             stdin=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         self.longest_outage_ns = self._moved_ns = self._written = 0
+
+    def _links(self) -> list[proxy.Link]:
+        """The ways between feeds and plant, and between plant and remote readers."""
+        plant, publisher = self.config.tickerplant, self.config.publisher
+        # With CURVE it can't be seen which frames make one message; those of PUB are messages each.
+        pairs = () if self.config.security.curve else ("up", "down")
+        return [
+            proxy.link("ingress", plant.ingress, ("up",)),
+            proxy.link("repair", plant.repair, pairs),
+            proxy.link("publish", publisher.publish, ("down",)),
+            proxy.link("request", publisher.request, pairs),
+        ]
 
     def _options(self, feed: str) -> dict[str, Any]:
         return {"path": f"{self.folder}/{feed}.counts", "seed": self.seed, "rate": self.rate / 2}
@@ -95,27 +130,35 @@ class Site:
             if process.running:
                 process.running.kill()
                 process.running.wait()
+        if self.server:
+            self.server.stop(patience=5.0)
+        self.closing.close()
         self._janitor.stdin.close()
         self._janitor.wait()
+        self.network.close()
 
     def open(self) -> int:
         """Start everything; the trading date."""
+        self.network.start()
         for role in ("tickerplant", "publisher", "hdb"):
             self.add(role, "-m", "tickplant", "run", role)
         self.plant = local.wait_for(self.name, PATIENCE_S)
         date = self.plant.trading_date
-        for kind, extra in (("local", []), ("remote", [self.config.publisher.request])):
+        for kind, where in (("local", ()), ("remote", (proxy.endpoint(self.config.publisher.request),))):
             for table in TABLES:
                 name = f"{kind}-{table}"
+                extra = list(where)
                 what = [str(self.path), str(self.folder / name), table, str(date)]
+                if kind == "remote" and self.config.security.curve:
+                    extra.append(str(self.away / READERS / f"{name}.key_secret"))
                 self.add(name, "-m", "faults.reader", *what, *extra)
         for name in self.config.feeds:
-            self.add(f"feed-{name}", "-m", "tickplant", "run", "feed", name)
+            self.add(f"feed-{name}", "-m", "tickplant", "run", "feed", name, settings=self.feed_path)
         return date
 
-    def add(self, name: str, *arguments: str) -> None:
-        """Have a process run; one that ends is started again."""
-        self.processes[name] = Process(name, list(arguments))
+    def add(self, name: str, *arguments: str, settings: Path | None = None) -> None:
+        """Have a process run, with the plant's configuration or another; one that ends is started again."""
+        self.processes[name] = Process(name, list(arguments), settings or self.path)
         self._start(self.processes[name])
 
     def _start(self, process: Process, *, failpoint: tuple[str, int] | None = None) -> None:
@@ -125,7 +168,7 @@ class Site:
         with (self.folder / f"{process.name}.log").open("ab") as out:
             process.running = subprocess.Popen(
                 [sys.executable, *command], stdin=subprocess.DEVNULL, stdout=out, stderr=out, process_group=0,
-                cwd=ROOT, env={**os.environ, ENVIRONMENT: str(self.path), PARENT: str(os.getpid()),
+                cwd=ROOT, env={**os.environ, ENVIRONMENT: str(process.settings), PARENT: str(os.getpid()),
                                "PYTHONPATH": str(ROOT)},
             )  # fmt: skip
 
@@ -171,8 +214,13 @@ class Site:
         process.start_at_ns = monotonic_ns() + int(down_s * SECOND_NS)
         process.running.kill()
 
-    def kill_at(self, name: str, point: str, hit: int, patience_s: float) -> bool:
-        """Have a process die at a step of its work (faults.failpoint); whether it came to that."""
+    def kill_at(
+        self, name: str, point: str, hit: int, patience_s: float, cause: Callable[[], Any] | None = None
+    ) -> bool:
+        """Have a process die at a step of its work (faults.failpoint); whether it came to that.
+
+        `cause` is called when the process is armed.
+        """
         self.kill(name, 0.0)
         process = self.processes[name]
         assert process.running is not None
@@ -181,6 +229,8 @@ class Site:
         self._start(process, failpoint=(point, hit))
         armed, end = process.running, monotonic_ns() + int(patience_s * SECOND_NS)
         process.expected, process.start_at_ns = True, 1
+        if cause:
+            cause()
         while armed.poll() is None and monotonic_ns() < end:
             self.turn()
             time.sleep(0.005)
@@ -209,12 +259,21 @@ class Site:
         """The trading dates that have begun, oldest first."""
         return sorted(int(p.name) for p in self.config.journal_dir.glob("[0-9]" * 8))
 
+    def _publishes(self, process: Process) -> bool:
+        """Does this process itself say that it runs?"""
+        try:
+            said = json.loads((self.config.status_dir / f"{process.name}.json").read_text())
+        except (OSError, ValueError):
+            return False
+        pid = process.running.pid if process.running else 0
+        return bool(said["pid"] == pid and said["state"] == "running")
+
     def quiesce(self) -> None:
         """Stop the feeds in good order, and wait until the plant has taken all that they have published."""
         for name in self.config.feeds:
             process = self.processes[f"feed-{name}"]
-            self.until(lambda p=process: p.running, f"feed {name} to run")  # type: ignore[misc]
-            self.pause(1.0)  # a feed that has just begun defines its instruments first
+            # One that has just begun knows no good order yet; and it defines its instruments first.
+            self.until(partial(self._publishes, process), f"feed {name} to run")
             process.expected, process.start_at_ns = True, 1 << 62
             assert process.running is not None
             process.running.terminate()

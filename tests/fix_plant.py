@@ -302,8 +302,11 @@ class RawFeed:
         place = message["session"], message["seq"]
         heads = [(wire.header(f), f) for f in self.kept]
         after = [f for h, f in heads if (h.session, h.seq + h.count) > place]
-        head = wire.pack("frames", session=place[0], seq=place[1], more=len(after) > most)
-        self.dealer.send_multipart([head, b"".join(after[:most])])
+        blob = b"".join(after[:most])
+        head = wire.pack(
+            "frames", session=place[0], seq=place[1], more=len(after) > most, crc=core.crc32c(blob)
+        )
+        self.dealer.send_multipart([head, blob])
 
     def settle(self, condition: Callable[[], Any] | None = None) -> None:
         """Turn the plant and serve it until it has all that was made (or the condition holds)."""
@@ -321,6 +324,11 @@ class RawFeed:
     def close(self) -> None:
         self.pub.close(linger=0)
         self.dealer.close(linger=0)
+
+
+def sealed(packed: bytes) -> bytes:
+    """A control message of any content."""
+    return packed + core.crc32c(packed).to_bytes(4, "little")
 
 
 def trades(table: Table, first: int, count: int, code: int = 0) -> Rows:

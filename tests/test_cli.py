@@ -17,6 +17,7 @@ from tests.fix_plant import rows_of, until
 from tickplant import Feed
 from tickplant.cli import main
 from tickplant.cli.main import cli
+from tickplant.clock import date_after
 from tickplant.control import Control
 from tickplant.errors import CaptureError
 from tickplant.journal import segments
@@ -230,6 +231,11 @@ def test_the_day_is_ended_and_its_journal_read(tickplant, live):
     status, out, _ = tickplant("--config", live.path, "eod")
     assert status == 0
     assert out.startswith(f"sealed {date}; the trading date is now ")
+    for more in ([], ["--date", date]):
+        status, again, _ = tickplant("--config", live.path, "eod", *more)
+        assert status == 0
+        assert Control.attach(live.plant.name).date.load() == date_after(date)
+        assert "is ended already" in again if not more else again == out
     status, out, _ = tickplant("--config", live.path, "journal", "ls")
     assert [line.split()[0] for line in out.splitlines()] == [str(date), out.splitlines()[1].split()[0]]
     status, out, _ = tickplant("--config", live.path, "journal", "verify")
@@ -286,16 +292,24 @@ def test_the_history_is_made_and_a_date_proven_by_hand(tickplant, site, postgres
         assert (status, out) == (0, f"the tables of {cfg.plant.name} are there\n")
     status, _, error = tickplant("--config", cfg.path, "hdb", "verify", 20260101)
     assert status == 69
-    assert "20260101 is not sealed yet" in error
+    assert "20260101 has neither a journal nor a proof" in error
     plant = site.ticker_plant(cfg)
     raw = site.raw_feed(plant)
     raw.send(raw.trades(5))
     raw.settle()
     date = plant.day.trading_date
     plant._close_day(date + 1)
+    status, _, error = tickplant("--config", cfg.path, "hdb", "verify", date)
+    assert status == 69
+    assert f"the hdb has not finished {date} yet; see: tickplant status" in error
+    status, out, _ = tickplant("--config", cfg.path, "hdb", "load", "--date", date)
+    assert (status, out) == (0, f"{date}: complete: 6 rows\n")
+    pg_admin.execute(f'DELETE FROM "{cfg.plant.name}".trade WHERE row = 3')
     status, out, _ = tickplant("--config", cfg.path, "hdb", "verify", date)
-    assert status == 1
-    assert out.startswith(f"{date}: DIFFERS in event, trade")
+    assert (status, out) == (1, f"{date}: DIFFERS in trade (6 rows journaled)\n")
+    assert f"tickplant hdb load --date {date}" in tickplant("--config", cfg.path, "status")[1].replace(
+        "\n", " "
+    )
     pg_admin.execute(f'DROP SCHEMA "{cfg.plant.name}" CASCADE')
 
 

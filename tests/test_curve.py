@@ -9,6 +9,7 @@ import zmq
 from tests.fix_curve import Stranger, curved, fresh_keys, goes_on, turned
 from tests.fix_plant import check_claims, events, free_port, rows_of, trades, until
 from tickplant import curve, sockets, subscribe, subscriber, wire, zap
+from tickplant._core import core
 from tickplant.cli.main import cli
 from tickplant.curve import Guard
 from tickplant.errors import AlreadyRunning, ConfigError, NotRunning
@@ -191,7 +192,8 @@ def test_a_feed_that_answers_in_anothers_name_is_refused_and_told(plant, raw, ot
     liar = strange(plant.config.tickerplant.repair, keys.client("two", FEEDS), zmq.DEALER, identity="one")
     lie = raw.frame(raw.schema["trade"], raw.schema["trade"].empty(5), seq=raw.seq)
     liar.socket.send(wire.pack("hello", session=raw.session, seq=raw.seq + 5))
-    liar.socket.send_multipart([wire.pack("frames", session=raw.session, seq=raw.seq, more=False), lie])
+    head = wire.pack("frames", session=raw.session, seq=raw.seq, more=False, crc=core.crc32c(lie))
+    liar.socket.send_multipart([head, lie])
     until(lambda: plant.ingress.strangers >= 2, turning=plant.turn)
     assert not plant.ingress.feeds[1].fetching
     assert set(told(plant)) == {2}
@@ -299,6 +301,78 @@ def test_a_revoked_reader_is_cut_off_while_it_reads_and_the_others_miss_nothing(
         desk.close()
         lamp.close()
         feed.close(0.0)
+
+
+def moved(keys, domain, name, before, after):
+    path = keys.folder / domain / f"{name}.{before}"
+    path.rename(path.with_suffix(f".{after}"))
+
+
+def test_a_feed_whose_key_is_accepted_after_it_began_comes_in_and_has_lost_nothing(site, cfg, keys, caplog):
+    moved(keys, FEEDS, "one", "key", "away")
+    plant = site.ticker_plant(cfg)
+    feed = site.feed(cfg)
+    feed.append("trade", trades(cfg.schema["trade"], 0, 100))
+    until(lambda: feed._live.refused, turning=plant.turn)
+    assert plant.day.intake.session(1) == (0, 0)
+    moved(keys, FEEDS, "one", "away", "key")
+    until(lambda: feed.drained(0.0), turning=plant.turn)
+    until(lambda: not feed._live.refused, turning=plant.turn)
+    before = plant.ingress.feeds[1].asked
+    feed.append("trade", trades(cfg.schema["trade"], 100, 100))
+    until(lambda: feed.drained(0.0), turning=plant.turn)
+    assert plant.ingress.feeds[1].asked == before  # that came live
+    ids = rows_of(cfg, plant.day.trading_date, "trade")["trade_id"].tolist()
+    assert ids == list(range(200))
+    assert told(plant, "gap") == []
+    said = [r.message for r in caplog.records if "is not accepted" in r.message]
+    assert len(said) == 1
+
+
+def test_a_feed_that_was_revoked_and_is_accepted_again_comes_back_and_has_lost_nothing(
+    site, cfg, plant, keys, quick
+):
+    feed = site.feed(cfg)
+    feed.append("trade", trades(cfg.schema["trade"], 0, 100))
+    until(lambda: feed.drained(0.0), turning=plant.turn)
+    keys.revoke("one")
+    until(lambda: feed._live.refused, turning=lambda: (plant.turn(), plant.guard.look()))
+    feed.append("trade", trades(cfg.schema["trade"], 100, 100))
+    for _ in range(20):
+        plant.turn()
+    assert not feed.drained(0.0)
+    moved(keys, FEEDS, "one", "revoked", "key")
+    until(lambda: feed.drained(0.0), turning=plant.turn)
+    ids = rows_of(cfg, plant.day.trading_date, "trade")["trade_id"].tolist()
+    assert ids == list(range(200))
+    assert told(plant, "gap") == []
+
+
+def test_a_reader_that_was_revoked_and_is_accepted_again_reads_on_where_it_was(site, cfg, keys, quick):
+    plant, publisher = site.ticker_plant(cfg), site.publisher(cfg)
+    with turned(plant, publisher):
+        feed = site.feed(cfg)
+        desk = subscribe(cfg.publisher.request, ["trade"], keys=cfg.keys_dir / READERS / "desk.key_secret")
+        keys_file = cfg.keys_dir / READERS / "desk.key"
+        seen = []
+
+        def read():
+            if (batch := desk.next(0.02)) is not None:
+                seen.extend(batch["trade_id"].tolist())
+
+        feed.append("trade", trades(cfg.schema["trade"], 0, 100))
+        until(lambda: len(seen) == 100, turning=read)
+        keys_file.rename(keys_file.with_suffix(".revoked"))
+        until(
+            lambda: desk._link._requests.refused and all(c.refused for c in desk._link._pushed), turning=read
+        )
+        feed.append("trade", trades(cfg.schema["trade"], 100, 100))
+        assert len(seen) == 100
+        keys_file.with_suffix(".revoked").rename(keys_file)
+        until(lambda: len(seen) == 200, turning=read)
+        desk.close()
+        feed.close(0.0)
+    assert seen == list(range(200))
 
 
 def test_a_reader_without_the_right_keys_is_told_what_to_look_at(site, cfg, keys, monkeypatch):

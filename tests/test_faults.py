@@ -8,7 +8,7 @@ import pytest
 from faults import bench
 from faults.cases import CASES
 from faults.check import check
-from faults.failpoint import POINTS, ROLES
+from faults.failpoint import AT_THE_ROLL, POINTS, ROLES
 from faults.site import Site
 
 
@@ -88,7 +88,15 @@ def test_nothing_is_lost_or_twice_or_out_of_order_under_faults_of_all_kinds():
     assert outcome.faults > 3
 
 
+def test_a_bad_network_and_keys_that_come_and_go_cost_nothing_either():
+    outcome = bench.run("curve", seed=2, seconds=10.0)
+    assert (outcome.found.lost, outcome.found.duplicated, outcome.found.out_of_order) == (0, 0, 0)
+    assert outcome.found.wrong == []
+    assert outcome.declared_gaps == 0
+    assert outcome.faults > 2
+
+
 def test_every_step_at_which_a_process_can_be_killed_exists():
-    for points in ROLES.values():
+    for points in (*ROLES.values(), *AT_THE_ROLL.values()):
         assert set(points) <= set(POINTS)
-    assert {"mixed", "kill-tickerplant", "stop-and-go"} <= set(CASES)
+    assert {"mixed", "kill-tickerplant", "stop-and-go", "network-feed", "network-reader"} <= set(CASES)

@@ -4,9 +4,10 @@ import threading
 
 import numpy as np
 import pytest
+import zmq
 
 from tests.fix_plant import check_claims, events, journaled, killed, rows_of, trades, until
-from tickplant import wire
+from tickplant import sockets, wire
 from tickplant.errors import AlreadyRunning, ConfigError, JournalError, SchemaError
 from tickplant.feed import handler
 from tickplant.feed.outbox import Outbox
@@ -326,13 +327,74 @@ def test_a_feed_killed_again_and_again_loses_nothing_that_was_in_its_outbox(site
         killed(process)
         first = max(kept_in_outbox(cfg), first)
     feed = site.feed(cfg)
-    feed.append("trade", trades(cfg.schema["trade"], first, 10))
+    feed.append("trade", trades(cfg.schema["trade"], first, KILLED_BATCH))
     arrived(feed, plant)
     # A batch that had left when its process was killed, but was not yet in the outbox, is there again.
     rows = rows_of(cfg, plant.day.trading_date, "trade")
     once, at = np.unique(rows["trade_id"], return_index=True)
-    assert once.tolist() == list(range(first + 10))
+    assert once.tolist() == list(range(first + KILLED_BATCH))
     assert len(rows) - len(once) <= 3 * KILLED_BATCH
-    assert rows["price"][at].tobytes() == trades(cfg.schema["trade"], 0, first + 10)["price"].tobytes()
+    assert (
+        rows["price"][at].tobytes() == trades(cfg.schema["trade"], 0, first + KILLED_BATCH)["price"].tobytes()
+    )
     assert events(cfg, plant.day.trading_date, "gap") == []
     check_claims(plant)
+
+
+def test_hellos_do_not_wait_for_a_plant_that_is_away(site, cfg, monkeypatch):
+    tries = []
+    real = wire.pack
+
+    def pack(op, **fields):
+        tries.append(op)
+        return real(op, **fields)
+
+    monkeypatch.setattr(wire, "pack", pack)
+    monkeypatch.setattr(handler, "SILENCE_NS", 0)
+    site.feed(cfg)
+    until(lambda: tries.count("hello") > 50)
+    monkeypatch.setattr(handler, "SILENCE_NS", 10_000_000_000)
+    with sockets.context().socket(zmq.ROUTER) as router:
+        sockets.bind(router, cfg.tickerplant.repair)
+        assert router.poll(30_000)
+        heard = []
+        while router.poll(300):
+            heard.append(router.recv_multipart())
+    assert len(heard) == 1
+
+
+def test_a_plant_that_does_not_take_its_answers_holds_nothing_up(site, cfg, monkeypatch):
+    answers = []
+    real = Outbox.fetch
+
+    def fetch(box, *arguments):
+        answers.append(arguments)
+        return real(box, *arguments)
+
+    monkeypatch.setattr(Outbox, "fetch", fetch)
+    with sockets.context().socket(zmq.ROUTER) as router, sockets.context().socket(zmq.SUB) as sub:
+        router.setsockopt(zmq.RCVHWM, 1)
+        sub.setsockopt(zmq.SUBSCRIBE, b"")
+        sockets.bind(router, cfg.tickerplant.repair)
+        sockets.bind(sub, cfg.tickerplant.ingress)
+        feed = site.feed(cfg)
+        route, _ = router.recv_multipart()
+        for n in range(20):
+            feed.append("trade", trades(cfg.schema["trade"], n * 5000, 5000))
+        for _ in range(30):
+            router.send_multipart([route, wire.pack("fetch", session=0, seq=0, bytes=1 << 23)])
+
+        def sent():
+            frame = sub.recv() if sub.poll(0) else b""
+            head = wire.header(frame) if frame else None
+            return head and head.kind == wire.ROWS and head.seq == 100_000
+
+        try:
+            until(lambda: len(answers) == 30)
+            feed.trade(trade_id=4711)  # the thread that answers sends this, too
+            until(sent)
+        finally:  # let it end, even if it waits
+            feed._ended.set()
+            while feed._thread.is_alive():
+                if router.poll(10):
+                    router.recv_multipart()

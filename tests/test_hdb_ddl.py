@@ -155,7 +155,7 @@ def test_a_row_that_is_there_twice_does_not_pass_the_end_of_day(
 ) -> None:
     history.load(20261122, {"order": history.schema["order"].empty(3)}, 1, 0, expected=0)
     pg_admin.execute('INSERT INTO "order" SELECT * FROM "order" t WHERE t.row = 1')
-    with pytest.raises(HistoryError, match="drop this date and load it again"):
+    with pytest.raises(HistoryError, match="tickplant hdb load --date"):
         history.finish(20261122)
 
 

@@ -9,7 +9,7 @@ from psycopg import sql
 from tests.hdb_plant import Loading, drop
 from tickplant import segment
 from tickplant.errors import HistoryError
-from tickplant.hdb import proof
+from tickplant.hdb import evidence
 from tickplant.table import segment_name
 
 PLACES = ("published", "journaled", "shared_memory", "postgres")
@@ -127,22 +127,22 @@ def test_rows_whose_numbers_were_exchanged_are_found_by_the_ordered_sum_alone(pr
 
 
 def test_a_row_that_a_feed_claims_and_nobody_has_is_found(proven, monkeypatch):
-    sealed = proof.journal_seal
+    sealed = evidence.journal_seal
 
     def claims_more(folder):
         seal = copy.deepcopy(sealed(folder))
         seal["claims"][1]["trade"][0] += 1
         return seal
 
-    monkeypatch.setattr(proof, "journal_seal", claims_more)
+    monkeypatch.setattr(evidence, "journal_seal", claims_more)
     verdict = proven.prove_again(proven.proven)
     assert differing(verdict) == [("trade", 1)]
     assert record(verdict).published == 51
 
 
 def test_a_claim_that_is_missing_altogether_is_found(proven, monkeypatch):
-    sealed = proof.journal_seal
-    monkeypatch.setattr(proof, "journal_seal", lambda f: sealed(f) | {"claims": {}})
+    sealed = evidence.journal_seal
+    monkeypatch.setattr(evidence, "journal_seal", lambda f: sealed(f) | {"claims": {}})
     verdict = proven.prove_again(proven.proven)
     assert len(differing(verdict)) == len(verdict.records) == 7
     assert {r.published for r in verdict.records} == {0}

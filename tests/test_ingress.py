@@ -6,7 +6,7 @@ import zmq
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.fix_plant import check_claims, events, rows_of, until
+from tests.fix_plant import check_claims, events, rows_of, sealed, until
 from tickplant import ingress, wire
 from tickplant._core import core
 
@@ -128,6 +128,64 @@ def test_the_lost_head_of_a_session_is_an_event(plant, raw):
     raw.send(raw.trades(1))
     raw.settle()
     assert told(plant, "gap") == [(1, raw.session, 0, 3)]
+
+
+def test_an_answer_that_was_damaged_on_its_way_is_asked_for_again(plant, raw, monkeypatch):
+    monkeypatch.setattr(ingress, "RETRY_NS", 0)
+    raw.mute = True
+    for _ in range(3):
+        raw.trades(2)
+    raw.send(raw.trades(2))
+    raw.settle(lambda: raw.asked)
+    blob = bytearray(b"".join(raw.kept))
+    blob[len(raw.kept[0]) + 100] ^= 4  # in the second frame
+    place = {"session": raw.asked[0]["session"], "seq": raw.asked[0]["seq"]}
+    head = wire.pack("frames", more=False, crc=core.crc32c(b"".join(raw.kept)), **place)
+    raw.dealer.send_multipart([head, blob])
+    until(lambda: plant.ingress.strangers, turning=plant.turn)
+    raw.mute = False
+    raw.settle()
+    assert ids(plant) == list(range(8))
+    assert told(plant, "gap") == told(plant, "malformed") == []
+
+
+def test_who_does_not_answer_in_time_is_asked_for_less_and_then_for_more_again(plant, raw, monkeypatch):
+    monkeypatch.setattr(ingress, "RETRY_NS", 0)
+    raw.mute = True
+    raw.trades(1)
+    raw.send(raw.trades(1))
+    raw.settle(lambda: len(raw.asked) > 10)
+    sizes = [m["bytes"] for m in raw.asked]
+    assert sizes[:7] == [ingress.FETCH_BYTES >> n for n in range(7)]
+    assert set(sizes[7:]) == {ingress.FETCH_BYTES_MIN}
+    raw.mute = False
+    raw.settle()
+    monkeypatch.setattr(ingress, "RETRY_NS", 1 << 60)
+    raw.asked.clear()
+    for _ in range(8):
+        raw.trades(1)
+        raw.send(raw.trades(1))
+        raw.settle()
+    assert raw.asked[-1]["bytes"] == ingress.FETCH_BYTES
+
+
+def test_a_question_that_is_answered_twice_leads_to_one_more_question(plant, raw, monkeypatch):
+    monkeypatch.setattr(ingress, "RETRY_NS", 1 << 60)
+    raw.mute = True
+    for _ in range(5):
+        raw.trades(2)
+    raw.send(raw.trades(2))
+    raw.settle(lambda: raw.asked)
+    for _ in range(3):
+        raw.answer(raw.asked[0], most=2)
+    raw.settle(lambda: len(raw.asked) > 1)
+    taken(plant, raw)
+    raw.serve()
+    assert [m["seq"] for m in raw.asked] == [0, 4]
+    raw.mute = False
+    raw.answer(raw.asked[1])
+    raw.settle()
+    assert ids(plant) == list(range(12))
 
 
 def test_answers_in_pieces_are_asked_for_one_after_the_other(plant, raw):
@@ -438,7 +496,7 @@ def test_valid_frames_that_say_absurd_things_are_survived(
     )  # fmt: skip
     raw.send(frame)
     if session < raw.session:  # what its own outbox says of later sessions is believed
-        head = wire.pack("frames", session=raw.session, seq=raw.seq, more=False)
+        head = wire.pack("frames", session=raw.session, seq=raw.seq, more=False, crc=core.crc32c(frame))
         raw.dealer.send_multipart([head, frame])
     raw.send(raw.trades(1))
     raw.settle()
@@ -459,7 +517,9 @@ messages = st.dictionaries(
 @SAME_PLANT
 @given(
     parts=st.lists(
-        st.one_of(st.binary(max_size=200), messages.map(msgpack.packb)),
+        st.one_of(
+            st.binary(max_size=200), messages.map(msgpack.packb), messages.map(msgpack.packb).map(sealed)
+        ),
         min_size=1,
         max_size=4,
     )

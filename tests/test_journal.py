@@ -92,7 +92,7 @@ def test_segments_are_named_by_position_and_say_whose_they_are(shm_folder):
     for path in files:
         assert begins(path) == position
         frame = path.read_bytes()
-        about = wire.unpack(frame[80 : 80 + wire.header(frame).size])
+        about = wire.small_map(frame[80 : 80 + wire.header(frame).size])
         assert about == {"format": 1, "position": position, **ABOUT}
         position += len(frame)
 

@@ -3,7 +3,6 @@
 import signal
 import time
 
-import msgpack
 import msgspec
 import numpy as np
 import pytest
@@ -103,7 +102,7 @@ def test_heartbeats_say_what_has_been_sent(plant, raw, publisher, sub):
         while sub.poll(0):
             frame = sub.recv()
             head = wire.header(frame)
-            if head.kind == wire.HEARTBEAT and wire.unpack(wire.payload(frame)).get(3) == 3:
+            if head.kind == wire.HEARTBEAT and wire.small_map(wire.payload(frame)).get(3) == 3:
                 return head
         return None
 
@@ -234,7 +233,7 @@ def test_random_requests_get_an_error_and_no_more(publisher, dealer, parts):
 @given(op=ops, more=fields)
 def test_random_maps_get_an_answer(plant, publisher, dealer, op, more):
     more.setdefault("date", plant.day.trading_date)
-    message, _ = ask(publisher, dealer, msgpack.packb({"op": op, **more}))
+    message, _ = ask(publisher, dealer, wire.pack(op, **more))
     assert message["op"] in ("error", "plant", "instruments", "rows")
     assert ask(publisher, dealer, wire.pack("describe"))[0]["op"] == "plant"
 
@@ -385,7 +384,7 @@ def test_frames_of_a_table_that_are_there_together_are_one_message_of_bounded_si
 def test_heartbeats_say_how_the_plant_is(plant, publisher, sub):
     def said():
         frame = sub.recv() if sub.poll(0) else None
-        return wire.unpack(wire.payload(frame)) if frame else None
+        return wire.small_map(wire.payload(frame)) if frame else None
 
     plant.turn()
     beat = until(said, turning=publisher.turn)

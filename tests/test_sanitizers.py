@@ -46,7 +46,7 @@ def fuzz(tmp_path_factory):
 
 
 @pytest.mark.parametrize("seed", range(1, 5))
-@pytest.mark.parametrize("what", ["frames", "messages", "journal", "chains", "latch", "sums"])
+@pytest.mark.parametrize("what", ["frames", "messages", "journal", "chains", "latch", "sums", "flips"])
 def test_odd_and_hostile_bytes_do_nothing_undefined(fuzz, what, seed):
     assert ran(fuzz, what, seed, 4000).startswith(what)
 

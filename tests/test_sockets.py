@@ -1,11 +1,13 @@
 """Where sockets may listen, and what they refuse."""
 
+import contextlib
 import socket
 import stat
 
 import pytest
 import zmq
 
+from tests.fix_plant import until
 from tickplant import sockets, wire
 from tickplant.errors import ConfigError
 
@@ -80,3 +82,65 @@ def test_a_message_that_is_too_long_is_not_received(pull, site):
     push.close(linger=0)
     while pull.poll(200):
         assert len(pull.recv()) <= wire.MESSAGE_MAX + wire.HEADER_SIZE
+
+
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48)
+READY = b"\x05READY\x0bSocket-Type\x00\x00\x00\x06ROUTER"
+
+
+@pytest.fixture
+def peer():
+    """A TCP server that speaks as much ZMTP as each test has it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        yield listener
+
+
+def accepted(listener):
+    with contextlib.suppress(BlockingIOError):
+        one, _ = listener.accept()
+        one.setblocking(True)
+        one.sendall(GREETING + b"\x04" + bytes([len(READY)]) + READY)
+        return one
+    return None
+
+
+@pytest.mark.parametrize("kind", [zmq.DEALER, zmq.SUB, zmq.PUB])
+def test_a_connection_on_which_no_zmtp_was_spoken_is_made_again_and_again(peer, kind, monkeypatch):
+    monkeypatch.setattr(sockets, "MEND_NS", 0)
+    made = sockets.context().socket(kind)
+    connection = sockets.Connection(made, f"tcp://127.0.0.1:{peer.getsockname()[1]}")
+    held = []
+    try:
+        for _ in range(3):
+            held.append(until(lambda: accepted(peer), turning=connection.mend))
+            held[-1].sendall(b"\x02" + (1 << 40).to_bytes(8, "big"))  # a message of 1 TiB
+    finally:
+        connection.close()
+        for one in held:
+            one.close()
+
+
+def test_a_connection_that_is_well_is_left_alone(peer, monkeypatch):
+    monkeypatch.setattr(sockets, "MEND_NS", 0)
+    connection = sockets.Connection(
+        sockets.context().socket(zmq.DEALER), f"tcp://127.0.0.1:{peer.getsockname()[1]}"
+    )
+    first = until(lambda: accepted(peer), turning=connection.mend)
+    first.close()  # libzmq itself comes back
+    second = until(lambda: accepted(peer), turning=connection.mend)
+    for _ in range(200):
+        connection.mend()
+        assert accepted(peer) is None
+    connection.close()
+    second.close()
+
+
+def test_a_peer_that_answers_no_greeting_is_given_up_and_tried_again(peer, monkeypatch):
+    """Within five seconds of libzmq's, not thirty."""
+    connection = sockets.Connection(
+        sockets.context().socket(zmq.DEALER), f"tcp://127.0.0.1:{peer.getsockname()[1]}"
+    )
+    assert connection.socket.getsockopt(zmq.HANDSHAKE_IVL) == 5000
+    assert connection.socket.getsockopt(zmq.CONNECT_TIMEOUT) == 5000
+    connection.close()

@@ -20,6 +20,7 @@ from tests.fix_plant import Site, until
 from tests.systemd_machine import CHECKOUT, Machine, Unavailable
 from tickplant import config
 from tickplant.cli.main import cli
+from tickplant.errors import NotRunning
 from tickplant.feed import handler
 
 UNITS = CHECKOUT / "systemd"
@@ -204,6 +205,26 @@ def machine() -> Iterator[Machine]:
         made.end()
 
 
+@pytest.fixture(scope="module")
+def keyed() -> Iterator[Machine]:
+    """A machine whose plant has CURVE, and whose keys were made by root before anything had ever run."""
+    content = msgspec.toml.decode(config.shipped().read_bytes())
+    options = {"rate": 1_000.0, "instruments": 10}
+    content["feeds"] = {"sim": {"id": 1, "handler": "simulated", "options": options}}
+    content["security"]["curve"] = True
+    content["plant"]["roll"] = f"{datetime.now(UTC) + timedelta(hours=6):%H:%M}"  # not while this runs
+    made = Machine()
+    try:
+        made.boot(UNITS, msgspec.toml.encode(content), {})
+        made.do("tickplant", "keys", "new", "sim", "--feed")
+        made.do("systemctl", "start", PLANT, PUBLISHER, FEED)
+        yield made
+    except Unavailable as e:
+        pytest.skip(str(e))
+    finally:
+        made.end()
+
+
 @pytest.fixture
 def plant(machine: Machine) -> Plant:
     """The plant, up, with rows that flow."""
@@ -298,3 +319,62 @@ def test_the_stop_of_the_target_drains_and_ends_everything(machine: Machine, pla
     assert states == ["finished", "stopped", "stopped", "stopped"]
     taken, published = plant.said("tickerplant")["feeds"]["sim"], plant.said("feed-sim")
     assert taken["next_seq"] == published["rows_published"]
+
+
+# With keys.
+
+KEYS = "/var/lib/tickplant/keys"
+REQUEST = "tcp://127.0.0.1:7013"
+
+
+def owned(machine: Machine) -> dict[str, str]:
+    """Owner, group and mode of everything in the folder of keys."""
+    listed = machine.do("find", KEYS, "-printf", "%p %u:%g %m\\n")
+    return dict(line.split(" ", 1) for line in listed.splitlines())
+
+
+def test_a_plant_reads_keys_that_root_made_and_its_feed_gets_in(keyed: Machine) -> None:
+    plant = Plant(keyed)
+    rows = keyed.until(plant.rows, "rows")
+    keyed.until(lambda: plant.rows() > rows, "more rows")
+    assert [keyed.show(s, "User") for s in (PLANT, FEED)] == ["tickplant"] * 2
+    assert keyed.file("/var/lib/tickplant/outbox/sim").stat().st_uid != 0
+
+
+def test_keys_are_the_plants_alone_whenever_they_were_made(keyed: Machine) -> None:
+    keyed.do("tickplant", "keys", "new", "later", "--client")  # by root, in a folder that is tickplant's
+    found = owned(keyed)
+    folders = {KEYS, f"{KEYS}/feeds", f"{KEYS}/readers"}
+    files = {
+        f"{KEYS}/{n}.{s}" for n in ("server", "feeds/sim", "readers/later") for s in ("key", "key_secret")
+    }
+    assert found == {
+        **dict.fromkeys(folders, "tickplant:tickplant 700"), **dict.fromkeys(files, "tickplant:tickplant 600")
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("groups", ["--groups=tickplant", "--clear-groups"])
+def test_nobody_else_reads_a_secret_or_sees_a_name(keyed: Machine, groups: str) -> None:
+    someone = ["setpriv", "--reuid=nobody", "--regid=nogroup", groups]
+    for command in (
+        ["cat", f"{KEYS}/server.key_secret"], ["ls", KEYS], ["cat", f"{KEYS}/feeds/sim.key"],
+        ["tickplant", "keys", "list"], ["tickplant", "keys", "new", "mine"],
+        ["tickplant", "keys", "revoke", "sim"],
+    ):  # fmt: skip
+        done = keyed.run(*someone, *command)
+        assert done.returncode != 0, command
+        assert "ermission denied" in done.stderr, (command, done.stderr)
+    assert f"{KEYS}/feeds/sim.key" in owned(keyed)
+
+
+def test_a_reader_gets_in_with_its_key_until_that_is_revoked(keyed: Machine) -> None:
+    keyed.do("tickplant", "keys", "new", "desk", "--client")
+    keyed.do("install", "-o", "nobody", "-m", "600", f"{KEYS}/readers/desk.key_secret", "/tmp/desk")
+    someone = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+    tail = [*someone, "tickplant", "tail", "quote", "-n", "3", "--remote", REQUEST]
+    keyed.until(lambda: keyed.run(*tail, "--keys", "/tmp/desk").returncode == 0, "a reader to get in")
+    assert len(keyed.do(*tail, "--keys", "/tmp/desk").splitlines()) == 3
+    assert keyed.run(*tail).returncode == NotRunning.exit_code  # without a key
+    keyed.do("tickplant", "keys", "revoke", "desk")
+    assert keyed.run(*tail, "--keys", "/tmp/desk").returncode == NotRunning.exit_code
+    assert [keyed.show(s, "NRestarts") for s in (PLANT, PUBLISHER, FEED)] == ["0"] * 3

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fix_plant import admin, check_claims, crashed, events, rows_of, until
+from tests.fix_plant import admin, check_claims, crashed, events, rows_of, sealed, until
 from tests.test_ingress import SAME_PLANT
 from tickplant import segment, wire
 from tickplant.clock import date_after
@@ -128,7 +128,7 @@ def test_the_operator_can_end_the_day(plant, raw):
 
 
 @pytest.mark.parametrize(
-    "parts", [[b""], [b"x"], [wire.pack("stop")], [msgpack.packb([1])], [b"a", b"b", b"c"]]
+    "parts", [[b""], [b"x"], [wire.pack("stop")], [sealed(msgpack.packb([1]))], [b"a", b"b", b"c"]]
 )
 def test_what_is_no_command_gets_an_error(plant, raw, parts):
     assert asked(plant, *parts)["op"] == "error"

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracle import core as oracle
 
+from tests.fix_plant import sealed
 from tickplant import wire
 from tickplant.errors import FrameError
 
@@ -56,7 +57,16 @@ def test_control_messages_are_read_back(fields):
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_map_or_refused(data):
     with suppress(FrameError):
-        assert isinstance(wire.unpack(data), dict)
+        assert isinstance(wire.small_map(data), dict)
+
+
+def test_a_control_message_of_which_a_bit_was_flipped_is_refused():
+    message = wire.pack("ack", session=1_700_000_000_000_000_000, seq=4711)
+    for bit in range(len(message) * 8):
+        damaged = bytearray(message)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(FrameError):
+            wire.unpack(damaged)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +75,10 @@ def test_any_bytes_are_a_map_or_refused(data):
      msgpack.packb({"a": 1}) + b"\0", bytes(wire.CONTROL_MAX * 16 + 1)],
 )  # fmt: skip
 def test_what_is_no_control_message_is_refused(message):
+    with pytest.raises(FrameError):
+        wire.small_map(message)
+    with pytest.raises(FrameError):
+        wire.unpack(sealed(message))
     with pytest.raises(FrameError):
         wire.unpack(message)
 

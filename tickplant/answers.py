@@ -21,7 +21,15 @@ from tickplant import wire
 from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.config import Config
 from tickplant.curve import Guard
-from tickplant.errors import FrameError, JournalError, NotRunning, RequestError, RowsGone, SegmentError
+from tickplant.errors import (
+    FrameError,
+    JournalError,
+    MessageDamaged,
+    NotRunning,
+    RequestError,
+    RowsGone,
+    SegmentError,
+)
 from tickplant.latest import SharedLatest, cell_dtype
 from tickplant.registry import RegistryReader
 from tickplant.replay import Dates
@@ -102,14 +110,18 @@ class Answers:
             return self._answer(parts)
         except (FrameError, RequestError, RowsGone, JournalError, SegmentError, NotRunning) as e:
             self.refused += 1
-            return [wire.pack("error", text=str(e), gone=isinstance(e, RowsGone))]
+            return [
+                wire.pack(
+                    "error", text=str(e), gone=isinstance(e, RowsGone), again=isinstance(e, MessageDamaged)
+                )
+            ]
 
     def _answer(self, parts: list[bytes]) -> list[bytes]:
         size, most = sum(len(part) for part in parts), self.settings.request_bytes_max
         if size > most:
             raise RequestError(f"a request of {size:,} bytes; at most publisher.request_bytes_max = {most:,}")
         if len(parts) != 1:
-            raise FrameError(f"a request has one part, not {len(parts)}")
+            raise MessageDamaged(f"a request has one part, not {len(parts)}")
         message = wire.unpack(parts[0])
         kind = self._kinds.get(str(message.get("op")))
         if kind is None:

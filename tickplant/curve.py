@@ -20,6 +20,7 @@ from tickplant.keys import FEEDS, ClientKeys, Keys, ServerKeys
 log = logging.getLogger(__name__)
 
 LOOK_NS = SECOND_NS
+REFUSED_MAX = 1000
 
 
 class Guard:
@@ -31,6 +32,7 @@ class Guard:
         self.plaintext = config.security.allow_plaintext
         self.server: ServerKeys | None = None
         self._admitted: set[bytes] = set()
+        self._refused: set[bytes] = set()
         self._bound: list[tuple[zmq.Socket[bytes], str]] = []
         self._look_ns = 0
         if config.security.curve:
@@ -64,8 +66,13 @@ class Guard:
             log.error("can't read the keys of the %s, so nobody gets in: %s", self.domain, e)
             return ""
         if name is None:
-            log.warning("refused a connection to the %s: key %s is not accepted", self.domain, key.decode())
+            if key not in self._refused:  # it comes again and again: said once
+                if len(self._refused) >= REFUSED_MAX:
+                    self._refused.clear()
+                self._refused.add(key)
+                log.warning("refused who came to the %s: key %s is not accepted", self.domain, key.decode())
             return ""
+        self._refused.discard(key)
         self._admitted.add(key)
         return name
 

@@ -81,7 +81,7 @@ class Day:
         finally:
             reader.close()
         size = wire.HEADER_SIZE + wire.header(frames).size
-        return Schema.read(wire.unpack(wire.payload(frames[:size]))["schema"])
+        return Schema.read(wire.small_map(wire.payload(frames[:size]))["schema"])
 
     def _dates(self) -> list[int]:
         folder = self.config.journal_dir
@@ -144,7 +144,7 @@ class Day:
     def _recover_state(self, frame: memoryview) -> None:
         head = wire.header(frame)
         if head.kind == wire.SEGMENT:
-            about = wire.unpack(wire.payload(frame))
+            about = wire.small_map(wire.payload(frame))
             if about.get("schema") != self.schema.describe():
                 raise SchemaError(
                     f"the tables of {self.config.path} are not those with which trading date "
@@ -153,7 +153,7 @@ class Day:
                 )
         elif head.kind == wire.STATE:
             self._begun = True
-            self.take_over(wire.unpack(wire.payload(frame)))
+            self.take_over(wire.small_map(wire.payload(frame)))
         elif head.kind == wire.SEAL:
             self.sealed = True
 
@@ -285,7 +285,7 @@ class Day:
 
 def read_seal(payload: bytes | memoryview) -> dict[str, Any]:
     """What a seal says: `rows` by table, `claims` by feed number and table ([rows, sum])."""
-    about = wire.unpack(payload)
+    about = wire.small_map(payload)
     if not isinstance(about.get("rows"), dict) or not isinstance(about.get("claims"), dict):
         raise FrameError("a seal without rows or claims")
     return about

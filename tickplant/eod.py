@@ -5,6 +5,7 @@ from typing import Any
 import zmq
 
 from tickplant import sockets, wire
+from tickplant.clock import as_int, now_ns
 from tickplant.config import Config
 from tickplant.control import Control
 from tickplant.errors import NotRunning, TickplantError
@@ -12,20 +13,33 @@ from tickplant.errors import NotRunning, TickplantError
 PATIENCE_MS = 60_000
 
 
-def end_of_day(config: Config, *, stop: bool = False) -> dict[str, Any]:
-    """Have the date sealed and the next begun: `sealed` and `trading_date` say which.
+def open_date(config: Config) -> tuple[int, bool]:
+    """The trading date that is open, and whether the calendar has it begin only later: it was rolled early.
 
-    `stop`: the ticker plant ends instead; its next start begins the next date (0 in the answer).
+    Raises NotRunning if there is no plant.
+    """
+    date = int(Control.attach(config.plant.name).date.load())
+    return date, date > as_int(config.calendar.date_at(now_ns()))
+
+
+def end_of_day(config: Config, *, stop: bool = False, date: int = 0) -> dict[str, Any]:
+    """Have a date sealed and the next begun: `sealed` and `trading_date` say which.
+
+    `date`: which (0: the one that is open now). If it has been ended meanwhile nothing changes, so of two
+    that ask at once one ends it. `stop`: the ticker plant ends instead; its next start begins the next date
+    (0 in the answer).
 
     Raises NotRunning if the ticker plant does not answer, TickplantError if it refuses.
     """
-    state = Control.attach(config.plant.name).state()
+    control = Control.attach(config.plant.name)
+    date = date or int(control.date.load())
+    state = control.state()
     if state in ("stopped", "dead"):
         raise NotRunning(f"the ticker plant is {state}; see: tickplant status")
     socket = sockets.context().socket(zmq.REQ)
     try:
         sockets.connect(socket, f"ipc://{config.plant.run_dir}/tickerplant.sock")
-        socket.send(wire.pack("eod", stop=stop))
+        socket.send(wire.pack("eod", stop=stop, date=date))
         if not socket.poll(PATIENCE_MS):
             raise NotRunning("the ticker plant does not answer; see: tickplant status")
         reply = wire.unpack(socket.recv())

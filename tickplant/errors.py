@@ -4,6 +4,7 @@
      ├─ ConfigError         the configuration is missing, wrong or contradicts itself
      ├─ SchemaError         rows, a declaration or a stored schema do not fit together
      ├─ FrameError          bytes that should be a frame are not
+     │   └─ MessageDamaged  a message is not what was sent
      ├─ JournalError        a journal can't be written or read
      │   └─ JournalDamaged  bytes of a journal that were promised durable are wrong
      ├─ SegmentError        a shared-memory object can't be created or trusted
@@ -38,6 +39,10 @@ class SchemaError(TickplantError):
 
 class FrameError(TickplantError):
     """Bytes that should be a frame are not."""
+
+
+class MessageDamaged(FrameError):
+    """A message is not what was sent, or never was one of ours."""
 
 
 class JournalError(TickplantError):

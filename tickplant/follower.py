@@ -110,7 +110,7 @@ class _JournalTable:
         self._frames: deque[bytes] = deque()
         first = self._read()
         size = wire.HEADER_SIZE + wire.header(first).size
-        schema = Schema.read(wire.unpack(wire.payload(first[:size]))["schema"])
+        schema = Schema.read(wire.small_map(wire.payload(first[:size]))["schema"])
         self._sealed = name not in schema  # declared since: that date has no rows of it
         if name in schema:
             self.declared: Table = schema[name]

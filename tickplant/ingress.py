@@ -22,12 +22,13 @@ from tickplant import wire
 from tickplant._core import core
 from tickplant.clock import SECOND_NS
 from tickplant.day import Day
-from tickplant.errors import FrameError, SchemaError
+from tickplant.errors import FrameError, MessageDamaged, SchemaError
 from tickplant.sockets import is_keyed, key_name, readable
 
 log = logging.getLogger(__name__)
 
 FETCH_BYTES = 1 << 22
+FETCH_BYTES_MIN = 1 << 16
 RETRY_NS = SECOND_NS
 VAIN_MAX = 2
 GONE = "rows that the feed's outbox does not have any more"
@@ -48,6 +49,11 @@ class Session:
     held_bytes: int = 0
     fetching: bool = False
     asked_ns: int = 0
+    asked: tuple[int, int] = (0, 0)
+    """What it was last asked to tell the rows after."""
+    asked_bytes: int = FETCH_BYTES
+    """How much it is asked for at once: less and less where answers do not come in time. An answer that takes
+    longer than ZeroMQ waits for a sign of life would never come through."""
     acknowledged: tuple[int, int] = (0, 0)
     connected: bool = False
     route: bytes = b""
@@ -191,8 +197,8 @@ class Ingress:
         if session.fetching and now_ns - session.asked_ns < RETRY_NS:
             return
         have, seq = self.intake.session(session.number)
-        session.fetching, session.asked_ns = True, now_ns
-        self._send(session, wire.pack("fetch", session=have, seq=seq, bytes=FETCH_BYTES))
+        session.fetching, session.asked_ns, session.asked = True, now_ns, (have, seq)
+        self._send(session, wire.pack("fetch", session=have, seq=seq, bytes=session.asked_bytes))
 
     def _send(self, session: Session, message: bytes) -> bool:
         """Send to a feed's outbox; False if it can't be now, and so has to be sent again."""
@@ -216,6 +222,7 @@ class Ingress:
                 log.warning("refused a message of %r: %s", parts[0][:64], e)
         for session in self.feeds.values():
             if session.fetching and now_ns - session.asked_ns >= RETRY_NS:
+                session.asked_bytes = max(FETCH_BYTES_MIN, session.asked_bytes // 2)
                 self._fetch(session, now_ns)
 
     def _receive(self) -> list[bytes]:
@@ -245,6 +252,9 @@ class Ingress:
                 session.asked_ns = 0
                 self._fetch(session, now_ns)
         elif op == "frames" and len(parts) == 3:
+            # Damaged on its way is asked for again; damaged where it lies, which each frame tells, is gone.
+            if wire.field(message, "crc", "int") != core.crc32c(parts[2]):
+                raise MessageDamaged("an answer that was damaged on its way")
             self._fetched(session, message, parts[2], now_ns, commit)
         else:
             raise FrameError(f"an outbox may not say {op!r}")
@@ -257,9 +267,12 @@ class Ingress:
         before = self.intake.session(session.number)
         if not session.fetching or asked > before:
             return  # not what was asked
+        session.asked_bytes = min(FETCH_BYTES, session.asked_bytes * 2)
         frames = [blob[at : at + size] for at, size in core.index(blob)[:, :2].tolist()]
         for frame in frames:
             self._take_fetched(session, frame, now_ns, commit)
+        if asked != session.asked:
+            return  # it has been asked again since; were both to be gone on from, the rest would come twice
         if message.get("more"):
             session.asked_ns = 0
             self._fetch(session, now_ns)

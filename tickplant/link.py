@@ -17,18 +17,19 @@ import zmq
 from tickplant import sockets, wire
 from tickplant._core import core
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
-from tickplant.errors import ConfigError, NotRunning, RequestError, RowsGone
+from tickplant.errors import ConfigError, FrameError, NotRunning, RequestError, RowsGone
 from tickplant.keys import ClientKeys
 from tickplant.keys import client as read_client
 
 PATIENCE_NS = 5 * SECOND_NS
 RETRY_NS = SECOND_NS
+MEND_NS = 100 * MILLISECOND_NS
 BEATS_MISSED = 8
 """Heartbeats that may stay away before nothing is known any more."""
 SILENCE_NS = 2 * SECOND_NS
 """And how long at least."""
 DEAF_NS = 5 * SECOND_NS
-"""So long nothing may come with the live rows, while heartbeats do by the other connection."""
+"""How long nothing, not even a heartbeat, may come on a connection."""
 ANSWERS_MAX = 64
 
 KeySource = str | Path | tuple[str, str]
@@ -45,66 +46,79 @@ class Link:
         self.endpoint = endpoint
         self.keys = None if keys is None else _own_keys(keys, server_key)
         self.newest: tuple[int, dict[Any, Any]] = (0, {})
-        self._topics: list[bytes] = []
-        self._publish = ""
-        self._heard_ns = self._asked_ns = self._live_ns = 0
-        self.dealer = sockets.context().socket(zmq.DEALER)
-        self.dealer.setsockopt(zmq.RCVHWM, ANSWERS_MAX)
+        self._heard_ns = self._asked_ns = self._live_ns = self._pulse_ns = self._mend_ns = 0
+        self._requests = self._requesting()
+        self.dealer = self._requests.socket
         self.sub = sockets.context().socket(zmq.SUB)
         self.sub.setsockopt(zmq.RCVHWM, max(2, queue_bytes // wire.LIVE_MAX))
         self.pulse = sockets.context().socket(zmq.SUB)
         self.pulse.setsockopt(zmq.CONFLATE, 1)
-        try:
-            sockets.connect(self.dealer, endpoint, self.keys)
-        except ConfigError:
-            self.close()
-            raise
+        self._pushed: list[sockets.Connection] = []
+
+    def _requesting(self) -> sockets.Connection:
+        dealer = sockets.context().socket(zmq.DEALER)
+        dealer.setsockopt(zmq.RCVHWM, ANSWERS_MAX)
+        # What waited for a publisher that is away would all be answered at once when it is back.
+        dealer.setsockopt(zmq.IMMEDIATE, 1)
+        return sockets.Connection(dealer, self.endpoint, self.keys)
 
     def ask(self, expected: str, op: str, **fields: Any) -> dict[str, Any]:
         """A request whose answer is waited for; asked again after a silence (it may be asked twice).
 
         Raises NotRunning if there is no answer in time, RequestError or RowsGone if it is refused.
         """
-        dealer = sockets.context().socket(zmq.DEALER)
+        requests, request = self._requesting(), wire.pack(op, **fields)
         try:
-            sockets.connect(dealer, self.endpoint, self.keys)
-            return self._ask(dealer, expected, wire.pack(op, **fields), op)
+            end, dealer = monotonic_ns() + PATIENCE_NS, requests.socket
+            while (left := end - monotonic_ns()) > 0:
+                requests.mend()
+                if not dealer.poll(min(left, MEND_NS) // 1_000_000, zmq.POLLOUT):
+                    continue
+                _send(dealer, request)
+                while dealer.poll(min(left, RETRY_NS) // 1_000_000):
+                    message = self.answer(dealer.recv_multipart())
+                    if message is None:
+                        break  # damaged on its way
+                    if message.get("op") == expected:
+                        return message
         finally:
-            dealer.close()
-
-    def _ask(self, dealer: zmq.Socket[bytes], expected: str, request: bytes, op: str) -> dict[str, Any]:
-        end = monotonic_ns() + PATIENCE_NS
-        while (left := end - monotonic_ns()) > 0:
-            _send(dealer, request)
-            while dealer.poll(min(left, RETRY_NS) // 1_000_000):
-                message = wire.unpack(dealer.recv_multipart()[0])
-                if message.get("op") == "error":
-                    kind = RowsGone if message.get("gone") else RequestError
-                    raise kind(f"{self.endpoint} refused {op}: {message.get('text')}")
-                if message.get("op") == expected:
-                    return message
+            requests.close()
         raise NotRunning(
             f"no publisher answers at {self.endpoint}; is it running (tickplant status), is this its request "
             "endpoint, and does it accept the keys given, if it wants any (tickplant keys list)?"
         )
 
+    def answer(self, parts: list[bytes]) -> dict[str, Any] | None:
+        """What an answer says; None if it, or the request, was damaged on its way. Raises RequestError or
+        RowsGone for a refusal."""
+        try:
+            message = wire.unpack(parts[0])
+        except FrameError:
+            return None
+        if message.get("op") == "error":
+            if message.get("again"):
+                return None
+            kind = RowsGone if message.get("gone") else RequestError
+            raise kind(f"{self.endpoint} refused: {message.get('text')}")
+        return message
+
     def tell(self, message: bytes) -> None:
-        """Send a request whose answer comes to `dealer`, or not."""
+        """Send a request whose answer comes to `dealer`, or not if there is no connection."""
         _send(self.dealer, message)
 
     def subscribe(self, publish: str, tables: Iterable[int]) -> None:
         """Have live rows of these tables from where the publisher says they are, and heartbeats last: the
         first one proves that nothing can be missed unseen any more."""
-        self._topics = [*(wire.topic(n) for n in tables), wire.topic(0)]
-        self._publish = _resolve(self.endpoint, publish)
-        self._heard_ns = self._live_ns = monotonic_ns()
-        for socket, topics in ((self.sub, self._topics), (self.pulse, self._topics[-1:])):
-            sockets.connect(socket, self._publish, self.keys, pings=socket is not self.sub)
-            for topic in topics:
+        there = _resolve(self.endpoint, publish)
+        topics = [*(wire.topic(n) for n in tables), wire.topic(0)]
+        for socket, chosen in ((self.sub, topics), (self.pulse, topics[-1:])):
+            self._pushed.append(sockets.Connection(socket, there, self.keys, pings=socket is not self.sub))
+            for topic in chosen:
                 socket.setsockopt(zmq.SUBSCRIBE, topic)
+        self._heard_ns = self._live_ns = self._pulse_ns = monotonic_ns()
 
     def look(self) -> None:
-        """Take note of the newest heartbeat; ask for where live rows are if there is none for long."""
+        """Take note of the newest heartbeat, and see to it that the connections live."""
         now = monotonic_ns()
         while True:
             try:
@@ -112,14 +126,28 @@ class Link:
             except zmq.Again:
                 break
             if core.check(frame) == 0 and (head := wire.header(frame)).kind == wire.HEARTBEAT:
-                self.newest, self._heard_ns = (head.trading_date, wire.unpack(wire.payload(frame))), now
+                self.newest = (head.trading_date, wire.small_map(wire.payload(frame)))
+                self._heard_ns = self._pulse_ns = now
+        if now >= self._mend_ns:
+            self._mend_ns = now + MEND_NS
+            self._tend(now)
+
+    def _tend(self, now: int) -> None:
+        """Mend what libzmq gave up. A connection on which not even heartbeats come is made anew: it may be
+        dead, its subscription may have been damaged, or the publisher came back elsewhere."""
+        for connection in (self._requests, *self._pushed):
+            connection.mend()
+        if not self._pushed:
+            return
+        if now - self._live_ns >= DEAF_NS and not sockets.readable(self.sub):
+            self._live_ns = now
+            self._pushed[0].renew()
+        if now - self._pulse_ns >= DEAF_NS:
+            self._pulse_ns = now
+            self._pushed[1].renew()
         if now - self._heard_ns > SILENCE_NS and now - self._asked_ns > RETRY_NS:
             self._asked_ns = now
             self.tell(wire.pack("describe"))
-        elif now - max(self._live_ns, self._asked_ns) > DEAF_NS and not sockets.readable(self.sub):
-            self._asked_ns = now  # heartbeats come, but not with the rows: that connection is dead
-            self.sub.disconnect(self._publish)
-            sockets.connect(self.sub, self._publish, self.keys, pings=False)
 
     def heard(self) -> None:
         """Something has come with the live rows."""
@@ -128,12 +156,9 @@ class Link:
     def moved(self, publish: str) -> None:
         """The publisher has said where live rows are: connect there, if it is elsewhere than before."""
         there = _resolve(self.endpoint, publish)
-        if there != self._publish:
-            for socket in (self.sub, self.pulse):
-                with contextlib.suppress(zmq.ZMQError):
-                    socket.disconnect(self._publish)
-                sockets.connect(socket, there, self.keys, pings=socket is not self.sub)
-            self._publish = there
+        for connection in self._pushed:
+            if connection.endpoint != there:
+                connection.move(there)
 
     @property
     def state(self) -> str:
@@ -158,8 +183,10 @@ class Link:
 
     def close(self) -> None:
         """Leave the publisher."""
-        for socket in (self.sub, self.pulse, self.dealer):
-            socket.close()
+        for connection in (*self._pushed, self._requests):
+            connection.close()
+        self.sub.close()
+        self.pulse.close()
 
 
 def _send(dealer: zmq.Socket[bytes], message: bytes) -> None:

@@ -103,7 +103,7 @@ class _Mended:
         """Append a frame, with the row number it has now."""
         h = wire.header(frame)
         if h.kind == wire.SEGMENT:
-            about = wire.unpack(wire.payload(frame))
+            about = wire.small_map(wire.payload(frame))
             writer.about = {k: v for k, v in about.items() if k not in ("format", "position")}
             if "schema" in about:
                 self.schema = Schema.read(about["schema"])

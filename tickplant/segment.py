@@ -137,6 +137,6 @@ def description(segment: Segment, magic: bytes) -> dict[str, Any]:
             "restart the ticker plant to have it made anew"
         )
     try:
-        return wire.unpack(packed)
+        return wire.small_map(packed)
     except FrameError:
         raise SegmentError(f"{SHM / segment.name} describes nothing") from None

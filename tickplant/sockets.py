@@ -1,19 +1,28 @@
-"""ZeroMQ sockets as this plant uses them: limits, keep-alive, CURVE, and where it may listen.
+"""ZeroMQ sockets as this plant uses them: limits, keep-alive, coming back, CURVE, and where it may listen.
 
 CURVE is for TCP; ipc endpoints are protected by the modes of their files and stay plain.
 """
 
+import contextlib
 import ipaddress
+import itertools
+import logging
 import stat
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from tickplant import wire
+from tickplant.clock import MILLISECOND_NS, monotonic_ns
 from tickplant.errors import ConfigError
 from tickplant.keys import ClientKeys, ServerKeys
+
+log = logging.getLogger(__name__)
+
+_NUMBERS = itertools.count()
 
 PORT_PATIENCE_MS = 1000
 MESSAGE_MAX = wire.MESSAGE_MAX + wire.HEADER_SIZE
@@ -21,6 +30,7 @@ KEEP_ALIVE = (
     (zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, 2), (zmq.TCP_KEEPALIVE_INTVL, 1),
     (zmq.TCP_KEEPALIVE_CNT, 3),
 )  # fmt: skip
+MEND_NS = 500 * MILLISECOND_NS
 
 
 def context() -> zmq.Context[zmq.Socket[bytes]]:
@@ -82,6 +92,80 @@ def connect(
         raise ConfigError(f"can't connect to {endpoint!r}: {e.strerror}") from None
 
 
+class Connection:
+    """A socket that connects, and comes back whatever has ended its connection.
+
+    libzmq by itself does so after an interruption. It never does after its key was refused, nor after a peer
+    sent what is not ZMTP, for which a flipped bit suffices: without this such a socket would be deaf and dumb
+    until its process is started again.
+    """
+
+    def __init__(
+        self, socket: zmq.Socket[bytes], endpoint: str, keys: ClientKeys | None = None, pings: bool = True
+    ) -> None:
+        """Raises ConfigError for nonsense. `pings`: see `configure`."""
+        self.socket, self.endpoint = socket, endpoint
+        self.refused = False
+        """The last that was heard of the other side is that our key is not accepted there."""
+        self._given_up_ns = 0
+        address = f"inproc://connection-{next(_NUMBERS)}"
+        self._events: zmq.Socket[bytes] = context().socket(zmq.PAIR)
+        # What tells the events waits for room, and libzmq's only thread with it.
+        self._events.setsockopt(zmq.RCVHWM, 0)
+        socket.monitor(
+            address,
+            zmq.EVENT_HANDSHAKE_SUCCEEDED
+            | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+            | zmq.EVENT_DISCONNECTED
+            | zmq.EVENT_CONNECT_RETRIED,
+        )
+        self._events.connect(address)
+        try:
+            connect(socket, endpoint, keys, pings)
+        except ConfigError:
+            self.close()
+            raise
+
+    def mend(self) -> None:
+        """Connect again if libzmq has given it up. Call it now and then, where the socket may be used."""
+        while readable(self._events):
+            self._hear(int(recv_monitor_message(self._events)["event"]))
+        at = monotonic_ns()
+        if self._given_up_ns and at - self._given_up_ns >= MEND_NS:
+            self.renew()
+
+    def renew(self) -> None:
+        """Connect anew, whatever there is."""
+        self._given_up_ns = 0
+        with contextlib.suppress(zmq.ZMQError):
+            self.socket.disconnect(self.endpoint)
+        self.socket.connect(self.endpoint)
+
+    def move(self, endpoint: str) -> None:
+        """Connect to another endpoint instead."""
+        with contextlib.suppress(zmq.ZMQError):
+            self.socket.disconnect(self.endpoint)
+        self.endpoint = endpoint
+        self.renew()
+
+    def _hear(self, event: int) -> None:
+        if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            if not self.refused:
+                log.warning("%s does not accept our key (there: tickplant keys list)", self.endpoint)
+            self.refused = True
+        elif event == zmq.EVENT_DISCONNECTED:  # and if libzmq goes on, it says so at once
+            self._given_up_ns = monotonic_ns()
+        else:
+            self.refused = self.refused and event != zmq.EVENT_HANDSHAKE_SUCCEEDED
+            self._given_up_ns = 0
+
+    def close(self, linger_ms: int = 0) -> None:
+        """Close the socket."""
+        self.socket.monitor(None, 0)
+        self._events.close(linger=0)
+        self.socket.close(linger=linger_ms)
+
+
 def cut(socket: zmq.Socket[bytes], endpoint: str) -> None:
     """End every connection of a bound socket; who may come back does so by itself.
 
@@ -141,6 +225,9 @@ def configure(socket: zmq.Socket[bytes], message_max: int = MESSAGE_MAX, pings: 
     else:
         for option, value in KEEP_ALIVE:
             socket.setsockopt(option, value)
+    # libzmq's own would be 30 s, and minutes, in which a network that is well again is not noticed.
+    socket.setsockopt(zmq.HANDSHAKE_IVL, 5000)
+    socket.setsockopt(zmq.CONNECT_TIMEOUT, 5000)
     socket.setsockopt(zmq.RECONNECT_IVL, 50)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
 

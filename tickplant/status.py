@@ -1,6 +1,7 @@
 """How a plant is, seen from outside: what each process says, what is wrong, and what to do about it."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def look(config: Config) -> dict[str, Any]:
     problems = [] if state == "running" else [_plant_problem(config, state)]
     for name in expected:
         problems += _problems(name, processes.get(name))
+    problems += [_proof_problem(p) for p in proofs(config)[-5:] if not p["complete"]]
     for name, feed in plant.get("feeds", {}).items():
         if feed["gaps"]:
             problems.append(f"feed {name} lost rows {feed['gaps']} times; see: tickplant tail event")
@@ -45,10 +47,26 @@ def look(config: Config) -> dict[str, Any]:
 def proofs(config: Config) -> list[dict[str, Any]]:
     """The stored proofs, in short, by date."""
     found = []
-    for path in sorted((config.plant.data_dir / "proofs").glob("*.json")):
+    for path in sorted((config.plant.data_dir / "proofs").glob("[0-9]" * 8 + ".json")):
         proof = _read(path)
-        found.append({"trading_date": proof.get("trading_date"), "complete": proof.get("complete")})
+        wanted = ("trading_date", "complete", "declared_gaps", "missing", "summary")
+        found.append({"trading_date": int(path.stem)} | {k: proof.get(k) for k in wanted if k in proof})
+        found[-1].setdefault("complete", False)
+        found[-1].setdefault("summary", "complete" if found[-1]["complete"] else "its proof can't be read")
     return found
+
+
+def history_problem(config: Config) -> str | None:
+    """What keeps history from being written, and what to do; None if nothing does."""
+    said = _read(config.status_dir / "hdb.json")
+    return "; ".join(_problems("hdb", said)) or None
+
+
+def _proof_problem(proof: dict[str, Any]) -> str:
+    date = proof["trading_date"]
+    return (
+        f"trading date {date}: {proof['summary']}; rebuild it in PostgreSQL: tickplant hdb load --date {date}"
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -81,8 +99,18 @@ def _problems(name: str, said: dict[str, Any] | None) -> list[str]:
         problems.append(f"{name} has said nothing for more than 5 s: it hangs")
     for key in ("waiting", "degraded"):
         if said.get(key):
-            problems.append(f"{name}: {said[key]}")
+            problems.append(f"{name}: {said[key]}{_since(said)}")
     return problems
+
+
+def _since(said: dict[str, Any]) -> str:
+    """For how long a process has been waiting, if it says so."""
+    since = said.get("waiting_since_ns")
+    if not since:
+        return ""
+    behind = said.get("behind_bytes")
+    more = f", {behind:,} bytes behind" if behind else ""
+    return f" (for {timedelta(seconds=(now_ns() - since) // SECOND_NS)}{more}; the journal keeps the rows)"
 
 
 def show(seen: dict[str, Any], console: Console) -> None:
@@ -101,8 +129,10 @@ def show(seen: dict[str, Any], console: Console) -> None:
         rows.add_row(name, f"{count:,}")
     console.print(rows)
     for proof in seen["proofs"]:
-        verdict = "complete" if proof["complete"] else "[red]DIFFERS[/]"
-        console.print(f"trading date {proof['trading_date']}: {verdict}")
+        style = "none" if proof["complete"] else "red"
+        console.print(f"trading date {proof['trading_date']}: [{style}]{escape(proof['summary'])}[/]")
+    if doing := seen["processes"].get("hdb", {}).get("doing"):
+        console.print(f"hdb: {escape(doing)}")
     for problem in seen["problems"]:
         console.print(f"[red]![/] {escape(problem)}")
     if not seen["problems"]:

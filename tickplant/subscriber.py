@@ -10,6 +10,7 @@ a slow reader slows nobody, and has no more in memory than `queue_bytes` of live
 table and what is held of frames that are ahead (sequencer.py).
 """
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -19,10 +20,11 @@ import numpy.typing as npt
 import zmq
 
 from tickplant import wire
+from tickplant._core import core
 from tickplant.batch import Batch, Gap, Notices, Skipped, gaps_in
 from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.conflation import Conflated, TableConflation
-from tickplant.errors import ConfigError, FrameError, NotRunning, RequestError, RowsGone, SchemaError, TooSlow
+from tickplant.errors import ConfigError, FrameError, NotRunning, RequestError, SchemaError, TooSlow
 from tickplant.instruments import Instruments, full_name, split_name
 from tickplant.latest import cell_dtype
 from tickplant.link import PATIENCE_NS, RETRY_NS, KeySource, Link
@@ -104,8 +106,8 @@ class Subscription:
             if not self._link.sub.poll(left // 1_000_000):
                 break
             frame = self._link.sub.recv()
-            if wire.header(frame).kind == wire.HEARTBEAT:
-                return wire.header(frame).trading_date, wire.unpack(wire.payload(frame))
+            if not core.check(frame) and wire.header(frame).kind == wire.HEARTBEAT:
+                return wire.header(frame).trading_date, wire.small_map(wire.payload(frame))
         raise NotRunning(f"the publisher of {self.endpoint} sends no heartbeat")
 
     def _begin(
@@ -168,7 +170,10 @@ class Subscription:
         """
         end = monotonic_ns() + int(timeout * SECOND_NS)
         while True:
-            batch = self._handed()
+            try:
+                batch = self._handed()
+            except NotRunning:  # names can't be had at the moment
+                return None
             if batch is not None:
                 return batch
             self._look()
@@ -224,7 +229,8 @@ class Subscription:
         poller.register(self._link.dealer, zmq.POLLIN)
         ready = dict(poller.poll(timeout_ms))
         if self._link.dealer in ready:
-            self._answered(self._link.dealer.recv_multipart())
+            with contextlib.suppress(FrameError):
+                self._answered(self._link.dealer.recv_multipart())
         if self._link.sub in ready:
             self._link.heard()
             for _ in range(DRAIN_ALL if self._conflations else DRAIN):
@@ -237,7 +243,7 @@ class Subscription:
         for frame in wire.split(message):  # what follows a frame that is none is missed, and requested
             head = wire.header(frame)
             if head.kind == wire.HEARTBEAT:
-                rows = wire.unpack(wire.payload(frame))
+                rows = wire.small_map(wire.payload(frame))
                 for number, flow in (self._sequences | self._conflations).items():
                     flow.on_heartbeat(head.trading_date, int(rows.get(number, 0)))
             elif head.kind == wire.ROWS and head.table in self._sequences:
@@ -269,11 +275,10 @@ class Subscription:
                 self._link.tell(_question(want))
 
     def _answered(self, parts: list[bytes]) -> None:
-        message = wire.unpack(parts[0])
-        op = message.get("op")
-        if op == "error":
-            kind = RowsGone if message.get("gone") else RequestError
-            raise kind(f"{self.endpoint}: {message.get('text')}")
+        message = self._link.answer(parts)
+        if message is None:
+            return  # damaged on its way: asked for again
+        op = message["op"]
         if op == "plant":
             self._link.moved(wire.field(message, "publish", "str"))
         if op not in ("rows", "latest") or len(parts) != 2:

@@ -320,6 +320,11 @@ class TickerPlant:
             if message.get("op") != "eod":
                 return wire.pack("error", text=f"unknown command {message.get('op')!r}")
             sealed = self.day.trading_date
+            date = message.get("date") or sealed
+            if date > sealed:
+                return wire.pack("error", text=f"{date} has not begun, {sealed} is open")
+            if date < sealed:  # somebody has asked before: nothing is to be done
+                return wire.pack("rolled", sealed=date, trading_date=sealed)
             if message.get("stop"):
                 self.commit()
                 self.day.seal()

@@ -1,7 +1,8 @@
 """What travels: frames of rows, and control messages.
 
 The frame's layout is told in _core/frame.h; this module names its parts for Python. Control messages
-(hello, fetch, acknowledge, request...) are small msgpack maps with a key `op`; a message that carries
+(hello, fetch, acknowledge, request...) are small msgpack maps with a key `op`, and end in the CRC-32C of
+that: a bit that was flipped on the way must not acknowledge rows that nobody has. A message that carries
 frames has them, end to end, in a second part.
 """
 
@@ -11,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import msgpack
 
 from tickplant._core import core
-from tickplant.errors import FrameError
+from tickplant.errors import FrameError, MessageDamaged
 
 HEADER_SIZE: int = core.HEADER
 ROWS, HEARTBEAT, SEGMENT, STATE, SEAL, REGISTRY = range(1, 7)
@@ -105,19 +106,28 @@ def topic(table: int) -> bytes:
 def pack(op: str, /, **fields: Any) -> bytes:
     """A control message."""
     packed: bytes = msgpack.packb({"op": op, **fields})
-    return packed
+    return packed + _CRC.pack(core.crc32c(packed))
 
 
 def unpack(message: bytes | memoryview) -> dict[Any, Any]:
-    """The fields of a control message or other small map. Raises FrameError on anything else."""
-    if len(message) > CONTROL_MAX * 16:
-        raise FrameError(f"a control message of {len(message):,} bytes is too long")
+    """The fields of a control message. Raises FrameError on anything else, of which MessageDamaged
+    if the sender can be asked to say it again."""
+    packed, sealed = message[: -_CRC.size], message[-_CRC.size :]
+    if len(message) <= CONTROL_MAX * 16 and _CRC.pack(core.crc32c(packed)) != sealed:
+        raise MessageDamaged(f"not a control message, or damaged on its way: {len(message):,} bytes")
+    return small_map(packed)
+
+
+def small_map(packed: bytes | memoryview) -> dict[Any, Any]:
+    """A msgpack map, such as the payload of a frame that is not rows. Raises FrameError on anything else."""
+    if len(packed) > CONTROL_MAX * 16:
+        raise FrameError(f"a control message of {len(packed):,} bytes is too long")
     try:
-        fields = msgpack.unpackb(message, strict_map_key=False)
+        fields = msgpack.unpackb(packed, strict_map_key=False)
     except Exception as e:  # msgpack raises several unrelated kinds
-        raise FrameError(f"not a control message: {e!r}") from None
+        raise FrameError(f"not a map: {e!r}") from None
     if not isinstance(fields, dict):
-        raise FrameError(f"not a control message: a {type(fields).__name__}")
+        raise FrameError(f"not a map: a {type(fields).__name__}")
     return fields
 
 

@@ -135,6 +135,49 @@ static void frames(int rounds) {
     }
 }
 
+/* A frame of any header and payload, chained to the one before, at the end of a journal of *used bytes. */
+static void append(uint8_t *all, size_t *used, uint32_t *crc) {
+    tp_frame h;
+    for (size_t i = 0; i < sizeof h; i++) ((uint8_t *)&h)[i] = (uint8_t)below(256);
+    h.magic = TP_MAGIC, h.version = TP_VERSION, h.kind = TP_ROWS, h.size = below(50), h.prev_crc = *crc;
+    for (uint32_t i = 0; i < h.size; i++) all[*used + TP_HEADER + i] = (uint8_t)below(256);
+    tp_frame_seal(all + *used, &h);
+    *used += TP_HEADER + h.size;
+    *crc = h.crc;
+}
+
+/* Whichever bit is flipped, wherever a journal is cut, whichever frame is missing: it shows, and there. */
+static void flips(int rounds) {
+    enum { FRAMES = 3 };
+    for (int i = 0; i < rounds / 200; i++) {
+        uint8_t all[FRAMES * 150];
+        size_t used = 0, ends[FRAMES];
+        uint32_t first = below(99), crc = first;
+        for (int k = 0; k < FRAMES; k++) append(all, &used, &crc), ends[k] = used;
+        tp_frame h;
+        uint64_t count;
+        int why;
+        for (size_t cut = 0; cut <= used; cut++) {
+            size_t whole = 0;
+            for (int k = 0; k < FRAMES; k++) whole = ends[k] <= cut ? ends[k] : whole;
+            uint8_t *exact = bytes(cut);
+            memcpy(exact, all, cut);
+            crc = first, count = 0;
+            must(tp_frame_scan(exact, cut, &crc, &count, &why) == whole, "a torn tail is left out");
+            must((why == TP_GOOD) == (whole == cut), "a torn tail is told");
+            free(exact);
+        }
+        for (size_t bit = 0; bit < 8 * ends[0]; bit++) {
+            all[bit / 8] ^= (uint8_t)(1 << bit % 8);
+            must(tp_frame_read(all, ends[0], &h) != TP_GOOD, "a flipped bit is seen");
+            all[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        }
+        memmove(all + ends[0], all + ends[1], ends[2] - ends[1]);
+        crc = first, count = 0;
+        must(tp_frame_scan(all, ends[0] + ends[2] - ends[1], &crc, &count, &why) == ends[0], "a missing frame is seen");
+    }
+}
+
 static void messages(int rounds) {
     plant *p = plant_new();
     for (int i = 0; i < rounds; i++) {
@@ -282,7 +325,7 @@ int main(int argc, char **argv) {
         const char *name;
         void (*run)(int);
     } all[] = {{"frames", frames}, {"messages", messages}, {"journal", journal}, {"chains", chains},
-               {"latch", latch},   {"sums", sums},         {"threads", threads}};
+               {"latch", latch},   {"sums", sums},         {"flips", flips},     {"threads", threads}};
     if (argc != 4) return 2;
     state = strtoull(argv[2], NULL, 10) * 0x9e3779b97f4a7c15ull + 1;
     for (int table = 0; table < 2; table++) {

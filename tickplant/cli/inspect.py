@@ -1,6 +1,7 @@
 """The commands that look: status, tail, decode, config; and eod, the one that tells the plant something."""
 
 import json
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rich.table import Table
 from tickplant import config as configuration
 from tickplant import local, status
 from tickplant.batch import Batch, Notice, Skipped
-from tickplant.eod import end_of_day
+from tickplant.eod import end_of_day, open_date
 from tickplant.feed.decode import decode as decode_capture
 from tickplant.follower import Follower
 from tickplant.instruments import Instruments
@@ -185,16 +186,47 @@ def _show_decoded(found: dict[str, Any]) -> None:
 
 @click.command()
 @click.option("--stop", is_flag=True, help="End the ticker plant too; its next start begins the next date.")
-@click.pass_obj
-def eod(path: Path | None, stop: bool) -> None:
+@click.option("--date", type=int, default=0, metavar="YYYYMMDD", help="This one, if it is still open.")
+@click.option("--wait", is_flag=True, help="Wait for its proof; exit status 1 if it is not complete.")
+@click.pass_context
+def eod(context: click.Context, stop: bool, date: int, wait: bool) -> None:
     """End the trading date now: seal it and begin the next; the hdb then proves it.
+
+    May be run again, or by several at once: a date that is ended already stays as it is.
 
     To change tables: edit the configuration, `tickplant eod --stop`, and when the date is proven (tickplant
     status) start everything again.
     """
-    reply = end_of_day(configuration.load(path), stop=stop)
-    then = "the ticker plant has stopped" if stop else f"the trading date is now {reply['trading_date']}"
-    click.echo(f"sealed {reply['sealed']}; {then}")
+    settings = configuration.load(context.obj)
+    now, early = open_date(settings)
+    if early and not stop and not date:
+        date = max(
+            (int(p.name) for p in settings.journal_dir.glob("[0-9]" * 8) if int(p.name) < now), default=0
+        )
+        ended = f"{date} is ended already" if date else "no date is to be ended"
+        click.echo(f"{ended}; {now} is open, and is yet to come: to end that, tickplant eod --date {now}")
+    else:
+        reply = end_of_day(settings, stop=stop, date=date)
+        date = reply["sealed"]
+        then = "the ticker plant has stopped" if stop else f"the trading date is now {reply['trading_date']}"
+        click.echo(f"sealed {date}; {then}")
+    if wait and date:
+        proof = _proof(settings, date)
+        click.echo(f"{date}: {proof['summary']}")
+        context.exit(0 if proof["complete"] else 1)
+
+
+def _proof(settings: configuration.Config, date: int) -> dict[str, Any]:
+    """The proof of a date, once there is one; says meanwhile what keeps it from being made."""
+    said = None
+    while True:
+        for proof in status.proofs(settings):
+            if proof["trading_date"] == date:
+                return proof
+        if (problem := status.history_problem(settings)) != said:
+            said = problem
+            click.echo(said or "the hdb goes on", err=True)
+        time.sleep(0.1)
 
 
 @click.group()

@@ -19,7 +19,7 @@ from tickplant import config, local, service
 from tickplant.batch import Batch
 from tickplant.clock import now_ns
 from tickplant.follower import FOLLOW_ROWS
-from tickplant.hdb.proof import Account
+from tickplant.hdb.evidence import Account
 from tickplant.instruments import Instruments
 from tickplant.schema import Schema
 from tickplant.subscriber import subscribe

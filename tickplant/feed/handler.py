@@ -37,6 +37,9 @@ BATCH_NS = 2 * MILLISECOND_NS
 WINDOW_BYTES = 1 << 26
 HEARTBEAT_NS = 250 * MILLISECOND_NS
 SILENCE_NS = SECOND_NS
+MEND_NS = 100 * MILLISECOND_NS
+ANSWERS_MAX = 4
+"""That wait for a slow network; more are not made."""
 
 
 class Feed:
@@ -91,7 +94,7 @@ class Feed:
         self._sent = Session(self.number, self.session, tables)
         self._pub = sockets.context().socket(zmq.PUB)
         self._pub.setsockopt(zmq.SNDHWM, 0)  # bounded by WINDOW_BYTES instead
-        sockets.connect(self._pub, self.config.tickerplant.ingress, self._keys)
+        self._live = sockets.Connection(self._pub, self.config.tickerplant.ingress, self._keys)
         self._thread = threading.Thread(target=self._serve, name=f"feed {self.name}", daemon=True)
         self._ended = threading.Event()
         self._thread.start()
@@ -224,18 +227,26 @@ class Feed:
         dealer = sockets.context().socket(zmq.DEALER)
         if not (self._keys and sockets.is_tcp(self.config.tickerplant.repair)):  # else its key names it
             dealer.setsockopt(zmq.IDENTITY, self.name.encode())
-        sockets.connect(dealer, self.config.tickerplant.repair, self._keys)
-        poll_ms = BATCH_NS // MILLISECOND_NS
+        # What waited for a plant that is away would all be asked and answered at once when it is back.
+        dealer.setsockopt(zmq.IMMEDIATE, 1)
+        dealer.setsockopt(zmq.SNDHWM, ANSWERS_MAX)
+        repair = sockets.Connection(dealer, self.config.tickerplant.repair, self._keys)
+        poll_ms, mend_ns = BATCH_NS // MILLISECOND_NS, 0
         try:
             while not self._ended.is_set():
                 if dealer.poll(poll_ms):
                     with contextlib.suppress(FrameError):
                         self._answer(dealer, dealer.recv_multipart())
                 self._tend(dealer)
+                if (at := monotonic_ns()) >= mend_ns:
+                    mend_ns = at + MEND_NS
+                    repair.mend()
+                    with self._lock:
+                        self._live.mend()
         except TickplantError as e:
             self._failed = e
         finally:
-            dealer.close()
+            repair.close()
 
     def _tend(self, dealer: zmq.Socket[bytes]) -> None:
         at = monotonic_ns()
@@ -247,9 +258,9 @@ class Feed:
                                  seq=self._seq, time_ns=now_ns())  # fmt: skip
                 self._pub.send(beat)
         if at - self._heard_ns >= SILENCE_NS:
-            self._heard_ns = at
-            with contextlib.suppress(zmq.Again):  # who was refused has no connection any more
+            with contextlib.suppress(zmq.Again):  # there is no connection
                 dealer.send(wire.pack("hello", session=self.session, seq=self._seq), zmq.DONTWAIT)
+                self._heard_ns = at
 
     def _answer(self, dealer: zmq.Socket[bytes], parts: list[bytes]) -> None:
         message = wire.unpack(parts[0])
@@ -259,8 +270,9 @@ class Feed:
             limit = min(wire.field(message, "bytes", "int"), wire.MESSAGE_MAX // 2)
             with self._lock:
                 frames, more = self._outbox.fetch(place, limit)
-            header = wire.pack("frames", session=place[0], seq=place[1], more=more)
-            dealer.send_multipart([header, frames])
+            header = wire.pack("frames", session=place[0], seq=place[1], more=more, crc=core.crc32c(frames))
+            with contextlib.suppress(zmq.Again):  # the plant asks again
+                dealer.send_multipart([header, frames], zmq.DONTWAIT)
         elif message.get("op") == "ack":
             with self._room:
                 self._outbox.acknowledge(place)
@@ -285,5 +297,5 @@ class Feed:
         finally:
             self._ended.set()
             self._thread.join()
-            self._pub.close(linger=1000)
+            self._live.close(linger_ms=1000)
             self._outbox.close()

@@ -192,13 +192,13 @@ class Decoder:
             if not name:
                 return f"{place}: {at[field]} columns, not {template[field]}"
             what = "NULL" if at[field] == -1 else f"{at[field]} bytes, not {template[field]}"
-            return f"{place}: {name} is {what}; drop this date and load it again"
+            return f"{place}: {name} is {what}; rebuild the date: `tickplant hdb load --date YYYYMMDD`"
         return ""
 
     def _large(self, at: np.void) -> str:
         return (
             f"table {self.table.name}, row {at['.row']}: a value is too large for its column;"
-            " drop this date and load it again"
+            " rebuild the date: `tickplant hdb load --date YYYYMMDD`"
         )
 
 

@@ -4,12 +4,14 @@ In one PostgreSQL schema (`namespace`), so that several plants can share a datab
 
     <table>             partitioned by trading_date: trading_date, row, then the declared columns
     <table>_<yyyymmdd>  a date's rows; without indexes until the date is finished: load, then index
+    <table>_<yyyymmdd>_new  the same while the date is rebuilt (rebuild.py)
     <table>_view        the same to read: times as timestamptz, texts as text, venue and symbol
     registry            id, venue, symbol of every instrument
     progress            per date: the journal position up to which its rows are in
     proof               per date, table and feed: the counts and checksums of the end of day
+    verdict             per date: whether it is complete, and with how many declared gaps
     declared            what `<table>` was made from, to tell a changed declaration
-    layout              one row: the version of all this
+    layout              one row: the version of all this, and whose it is
 
 Columns are NOT NULL; times stay bigint nanoseconds (timestamptz holds only microseconds), texts
 stay bytea of their exact width.
@@ -18,22 +20,15 @@ stay bytea of their exact width.
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-import psycopg
 from psycopg import sql
 
-from tickplant.errors import HistoryError
+from tickplant.hdb.connection import Connection, HistoryForeign
 from tickplant.hdb.copy import date_of
 from tickplant.schema import Column, Schema, Table
 
 VERSION = 1
 """Of the layout; a database with a higher one was made by a newer tickplant."""
-SERVER_MIN = 140_000
-"""PostgreSQL 14: the views trim bytea."""
-
-Connection = psycopg.Connection[tuple[Any, ...]]
-
 _TYPES = {
     "i1": "smallint",
     "i2": "smallint",
@@ -45,12 +40,12 @@ _TYPES = {
     "f4": "real",
     "f8": "double precision",
 }
-_OWN_TABLES = {"registry", "progress", "proof", "declared", "layout"}
+_OWN_TABLES = {"registry", "progress", "proof", "verdict", "declared", "layout"}
 _OWN_COLUMNS = {"trading_date", "row"}
 _LOCK = 0x74706462  # "tpdb", the first key of this plant's advisory locks
 
 _BASE = """
-CREATE TABLE IF NOT EXISTS {s}.layout (version integer NOT NULL);
+CREATE TABLE IF NOT EXISTS {s}.layout (version integer NOT NULL, plant text);
 CREATE TABLE IF NOT EXISTS {s}.declared (
     table_name text, position integer, name text NOT NULL, type text NOT NULL,
     PRIMARY KEY (table_name, position), UNIQUE (table_name, name));
@@ -65,8 +60,19 @@ CREATE TABLE IF NOT EXISTS {s}.proof (
     published_checksum numeric(20), journaled_checksum numeric(20),
     shared_memory_checksum numeric(20), postgres_checksum numeric(20),
     complete boolean NOT NULL, proven_at timestamptz NOT NULL DEFAULT now(),
+    missing bigint NOT NULL DEFAULT 0, missing_checksum numeric(20) NOT NULL DEFAULT 0,
     PRIMARY KEY (trading_date, table_name, feed));
+CREATE TABLE IF NOT EXISTS {s}.verdict (
+    trading_date date PRIMARY KEY, complete boolean NOT NULL, declared_gaps bigint NOT NULL,
+    missing jsonb NOT NULL, out_of_order text[] NOT NULL,
+    proven_at timestamptz NOT NULL DEFAULT now());
 """
+# A history that an earlier tickplant made gains these.
+_GAINED = (
+    ("layout", "plant", "text"),
+    ("proof", "missing", "bigint NOT NULL DEFAULT 0"),
+    ("proof", "missing_checksum", "numeric(20) NOT NULL DEFAULT 0"),
+)
 
 # Text where the bytes are text, else escaped: a reader must never fail on what a venue has sent.
 # Without backslash in the escaped form it is plain ASCII; what is left is looked at byte by byte.
@@ -97,82 +103,109 @@ def leaf_name(table: str, trading_date: int) -> str:
     return f"{table}_{trading_date}"
 
 
+def new_name(table: str, trading_date: int) -> str:
+    """The name of what is to take the place of that partition."""
+    return f"{leaf_name(table, trading_date)}_new"
+
+
 def check_names(schema: Schema, namespace: str) -> None:
-    """Raises HistoryError if a table or column has a name that the history needs itself, or the
+    """Raises HistoryForeign if a table or column has a name that the history needs itself, or the
     namespace one that PostgreSQL would cut short or psycopg take for a parameter.
     """
     if not 1 <= len(namespace.encode()) <= 63 or "%" in namespace or "\0" in namespace:
-        raise HistoryError(f"namespace {namespace!r} must have 1 to 63 bytes, none of them %")
+        raise HistoryForeign(f"namespace {namespace!r} must have 1 to 63 bytes, none of them %")
     for table in schema:
-        if table.name in _OWN_TABLES or re.search(r"(_view|_\d{8})$", table.name):
-            raise HistoryError(
+        if table.name in _OWN_TABLES or re.search(r"(_view|_\d{8}(_new)?)$", table.name):
+            raise HistoryForeign(
                 f"table name {table.name} is taken in PostgreSQL: rename it in the configuration"
             )
         for taken in _OWN_COLUMNS & {c.name for c in table.columns}:
-            raise HistoryError(f"column {table.name}.{taken} exists in PostgreSQL by itself: rename yours")
+            raise HistoryForeign(f"column {table.name}.{taken} exists in PostgreSQL by itself: rename yours")
 
 
-def init(connection: Connection, schema: Schema, namespace: str) -> None:
+def init(connection: Connection, schema: Schema, namespace: str, plant: str = "") -> None:
     """Make what is missing; may be run again, and by several at once.
 
-    The names have passed `check_names`. Raises HistoryError if a stored table can't be brought to
-    its declaration by adding columns.
+    The names have passed `check_names`; `plant`: the identity of the plant whose history this is.
+    Raises HistoryForeign if it is another plant's, or a stored table can't be brought to its
+    declaration by adding columns.
     """
     with connection.transaction():
-        _lock_tables(connection, namespace)
+        lock_tables(connection, namespace)
         name = sql.Identifier(namespace)
         there = connection.execute("SELECT to_regnamespace(quote_ident(%s))", [namespace])
         if there.fetchone() == (None,):
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
         connection.execute(sql.SQL(_BASE).format(s=name))
-        _check_version(connection, namespace)
+        for gained in _GAINED:
+            _gain(connection, namespace, *gained)
+        _check_layout(connection, namespace, plant)
         connection.execute(sql.SQL(_READABLE).format(s=name, utf8=sql.Literal(_UTF8)))
-        stored = _declared(connection, namespace)
+        stored = declared(connection, namespace)
         for table in schema:
             _bring_up(connection, table, namespace, stored.get(table.name, {}))
 
 
-def open_date(connection: Connection, schema: Schema, namespace: str, trading_date: int) -> None:
-    """Make and attach the date's partitions and its `progress`; harmless if they are there."""
+def open_date(
+    connection: Connection, schema: Schema, namespace: str, trading_date: int, *, earlier: bool = False
+) -> None:
+    """Make and attach the date's partitions and its `progress`; harmless if they are there.
+
+    `earlier`: `schema` is how the tables were declared on that date, and columns may have come since.
+    """
     day = date_of(trading_date)
     with connection.transaction():
-        _lock_tables(connection, namespace)
+        lock_tables(connection, namespace)
+        stored = declared(connection, namespace) if earlier else {}
         for table in schema:
-            leaf = sql.Identifier(namespace, leaf_name(table.name, trading_date))
-            if exists(connection, leaf):
-                continue
-            parent = sql.Identifier(namespace, table.name)
-            # Made apart and then attached: readers of the parent are not in the way.
-            make = sql.SQL(
-                "CREATE TABLE {leaf} (LIKE {parent});"
-                "ALTER TABLE {parent} ATTACH PARTITION {leaf} FOR VALUES IN ({day})"
-            )
-            connection.execute(make.format(leaf=leaf, parent=parent, day=sql.Literal(day)))
+            name = leaf_name(table.name, trading_date)
+            new = not exists(connection, sql.Identifier(namespace, name))
+            if new:
+                make_leaf(connection, namespace, table.name, name)
+            fill_leaf(connection, table, namespace, name, stored.get(table.name, {}))
+            if new:
+                attach_leaf(connection, namespace, table.name, name, trading_date)
         begin = sql.SQL("INSERT INTO {} VALUES (%s, 0, 0, '{{}}') ON CONFLICT DO NOTHING")
         connection.execute(begin.format(sql.Identifier(namespace, "progress")), [day])
 
 
-def finish_date(connection: Connection, schema: Schema, namespace: str, trading_date: int) -> None:
-    """Index the date's partitions, freeze and analyze them; harmless if that is done.
+def make_leaf(connection: Connection, namespace: str, table: str, name: str) -> None:
+    """Make a partition of a table apart: readers of the table are not in the way."""
+    leaf, parent = sql.Identifier(namespace, name), sql.Identifier(namespace, table)
+    connection.execute(sql.SQL("CREATE TABLE {} (LIKE {})").format(leaf, parent))
 
-    Not in a transaction: each step holds by itself.
+
+def fill_leaf(
+    connection: Connection, table: Table, namespace: str, name: str, stored: Mapping[str, str]
+) -> None:
+    """Have columns that a date did not have yet (`table` is as on that date) be zero in its partition."""
+    leaf = sql.Identifier(namespace, name)
+    for column in stored.keys() - {c.name for c in table.columns}:
+        fill = sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET DEFAULT {}")
+        zero = _zero(Column(column, stored[column], 0))
+        connection.execute(fill.format(leaf, sql.Identifier(column), zero))
+
+
+def attach_leaf(connection: Connection, namespace: str, table: str, name: str, trading_date: int) -> None:
+    """Show a partition to the readers of the table."""
+    attach = sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES IN ({})").format(
+        sql.Identifier(namespace, table), sql.Identifier(namespace, name), sql.Literal(date_of(trading_date))
+    )
+    connection.execute(attach)
+
+
+def finishing(namespace: str, leaf_name: str) -> Iterator[sql.Composed]:
+    """Index a partition, freeze and analyze it; harmless if that is done.
+
+    Not for a transaction: each statement holds by itself.
     """
-    for table in schema:
-        name = leaf_name(table.name, trading_date)
-        leaf = sql.Identifier(namespace, name)
-        for index in (
-            sql.SQL("CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {leaf} (row)").format(
-                index=sql.Identifier(f"{name}_row"), leaf=leaf
-            ),
-            sql.SQL("CREATE INDEX IF NOT EXISTS {index} ON {leaf} (instrument, ts_event)").format(
-                index=sql.Identifier(f"{name}_instrument"), leaf=leaf
-            ),
-            # Nothing changes here any more: frozen once, never looked after again.
-            sql.SQL("VACUUM (FREEZE, ANALYZE) {leaf}").format(leaf=leaf),
-        ):
-            connection.execute(index)
-    done = sql.SQL("UPDATE {} SET finished_at = now() WHERE trading_date = %s")
-    connection.execute(done.format(sql.Identifier(namespace, "progress")), [date_of(trading_date)])
+    leaf = sql.Identifier(namespace, leaf_name)
+    unique = sql.SQL("CREATE UNIQUE INDEX IF NOT EXISTS {} ON {} (row)")
+    yield unique.format(sql.Identifier(f"{leaf_name}_row"), leaf)
+    index = sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} (instrument, ts_event)")
+    yield index.format(sql.Identifier(f"{leaf_name}_instrument"), leaf)
+    # Nothing changes here any more: frozen once, never looked after again.
+    yield sql.SQL("VACUUM (FREEZE, ANALYZE) {}").format(leaf)
 
 
 def drop_date(connection: Connection, namespace: str, trading_date: int) -> None:
@@ -181,16 +214,42 @@ def drop_date(connection: Connection, namespace: str, trading_date: int) -> None
     The proof goes too: it vouches for rows that are then no longer there.
     """
     with connection.transaction():
-        _lock_tables(connection, namespace)
-        for table in _declared(connection, namespace):
-            leaf = sql.Identifier(namespace, leaf_name(table, trading_date))
-            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(leaf))
-        for table in ("progress", "proof"):
-            forget = sql.SQL("DELETE FROM {} WHERE trading_date = %s")
-            connection.execute(forget.format(sql.Identifier(namespace, table)), [date_of(trading_date)])
+        lock_tables(connection, namespace)
+        for table in declared(connection, namespace):
+            drop_leaf(connection, namespace, leaf_name(table, trading_date))
+        forget_date(connection, namespace, trading_date)
 
 
-def _lock_tables(connection: Connection, namespace: str) -> None:
+def replace_date(connection: Connection, schema: Schema, namespace: str, trading_date: int) -> None:
+    """Put the new tables in the place of the date's partitions; progress and proof are not theirs."""
+    for name in declared(connection, namespace):
+        drop_leaf(connection, namespace, leaf_name(name, trading_date))
+    for table in schema:
+        old, new = leaf_name(table.name, trading_date), new_name(table.name, trading_date)
+        rename = sql.SQL("ALTER TABLE {} RENAME TO {}")
+        connection.execute(rename.format(sql.Identifier(namespace, new), sql.Identifier(old)))
+        for index in ("row", "instrument"):
+            rename = sql.SQL("ALTER INDEX {} RENAME TO {}")
+            there = sql.Identifier(namespace, f"{new}_{index}")
+            connection.execute(rename.format(there, sql.Identifier(f"{old}_{index}")))
+        attach_leaf(connection, namespace, table.name, old, trading_date)
+    forget_date(connection, namespace, trading_date)
+
+
+def drop_leaf(connection: Connection, namespace: str, name: str) -> None:
+    """Take a partition away, if it is there."""
+    connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(namespace, name)))
+
+
+def forget_date(connection: Connection, namespace: str, trading_date: int) -> None:
+    """Take a date's progress and proof away."""
+    for table in ("progress", "proof", "verdict"):
+        forget = sql.SQL("DELETE FROM {} WHERE trading_date = %s")
+        connection.execute(forget.format(sql.Identifier(namespace, table)), [date_of(trading_date)])
+
+
+def lock_tables(connection: Connection, namespace: str) -> None:
+    """One at a time makes or drops tables, until the end of its transaction."""
     # A waiting ALTER or DROP would keep every new reader waiting with it.
     connection.execute("SET LOCAL lock_timeout = '60s'")
     connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", lock_keys("tables", namespace))
@@ -202,19 +261,39 @@ def exists(connection: Connection, name: sql.Identifier) -> bool:
     return found is not None and found[0] is not None
 
 
-def _check_version(connection: Connection, namespace: str) -> None:
+def _gain(connection: Connection, namespace: str, table: str, column: str, kind: str) -> None:
+    ask = "SELECT FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = %s"
+    name = sql.Identifier(namespace, table)
+    if connection.execute(ask, [name.as_string(connection), column]).fetchone() is None:
+        add = sql.SQL("ALTER TABLE {} ADD COLUMN {} {}")
+        connection.execute(add.format(name, sql.Identifier(column), sql.SQL(kind)))
+
+
+def _check_layout(connection: Connection, namespace: str, plant: str) -> None:
+    """Note the version and whose history this is, or see that they are ours."""
     layout = sql.Identifier(namespace, "layout")
-    row = connection.execute(sql.SQL("SELECT version FROM {}").format(layout)).fetchone()
+    row = connection.execute(sql.SQL("SELECT version, plant FROM {}").format(layout)).fetchone()
     if row is None:
-        connection.execute(sql.SQL("INSERT INTO {} VALUES (%s)").format(layout), [VERSION])
+        connection.execute(
+            sql.SQL("INSERT INTO {} (version, plant) VALUES (%s, nullif(%s, ''))").format(layout),
+            [VERSION, plant],
+        )
     elif row[0] != VERSION:
-        raise HistoryError(
+        raise HistoryForeign(
             f"schema {namespace} has layout {row[0]}, this tickplant makes {VERSION}:"
             " use the tickplant that made it"
         )
+    elif plant and row[1] is None:
+        connection.execute(sql.SQL("UPDATE {} SET plant = %s").format(layout), [plant])
+    elif plant and row[1] != plant:
+        raise HistoryForeign(
+            f"schema {namespace} in PostgreSQL is the history of another plant ({row[1]}; this is"
+            f" {plant}), or this plant's data_dir was made anew: give this plant another name, or"
+            f""" move it aside: psql -c 'ALTER SCHEMA "{namespace}" RENAME TO "{namespace}_old"'"""
+        )
 
 
-def _declared(connection: Connection, namespace: str) -> dict[str, dict[str, str]]:
+def declared(connection: Connection, namespace: str) -> dict[str, dict[str, str]]:
     """Column types by name, in the order of the stored table, by table."""
     ask = sql.SQL("SELECT table_name, name, type FROM {} ORDER BY table_name, position")
     stored: dict[str, dict[str, str]] = {}
@@ -264,7 +343,7 @@ def _check_kept(table: Table, namespace: str, stored: Mapping[str, str]) -> None
         if now.get(name) != kind
     ]
     if differs:
-        raise HistoryError(
+        raise HistoryForeign(
             f"table {namespace}.{table.name} was made from another declaration: column"
             f" {', column '.join(differs)}. Only new columns can be added: declare the old ones"
             " again, or declare the changed table under a new name"

@@ -1,39 +1,61 @@
 """The historical database's process: follows the journals into PostgreSQL and proves each finished date.
 
 Rows go in in chunks; a chunk and the journal position behind it are one transaction, so every row is in
-exactly once whatever is killed when. Only rows that are durable in the journal are loaded. PostgreSQL may be
-away for a day: the journal waits. After the seal of a date: index, prove, store the proof, next date.
+exactly once whatever is killed when. Only rows that are durable in the journal are loaded. After the seal of
+a date: index, prove, store the proof, next date; in steps, none of them long.
+
+PostgreSQL may be away for days, or refuse: the journal waits, and so does the hdb. It says what is wrong and
+tries again, ever less often; when it gets on, it reads from PostgreSQL how far it is and goes on there. Only
+what no waiting mends (HistoryForeign) ends it.
 """
 
 import logging
+import re
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from tickplant import wire
 from tickplant._core import core
-from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
+from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
 from tickplant.control import Control
-from tickplant.hdb.proof import Verdict, journal_seal, prove
+from tickplant.errors import AlreadyRunning, HistoryError
+from tickplant.hdb.connection import HistoryForeign
+from tickplant.hdb.evidence import journal_schema, sealed_at
+from tickplant.hdb.proof import Verdict, proving
 from tickplant.hdb.server import PostgresServer
-from tickplant.hdb.store import History, HistoryLost
+from tickplant.hdb.store import History
 from tickplant.journal import JournalReader
+from tickplant.lock import Lock
 from tickplant.registry import RegistryReader
 from tickplant.schema import Rows, Schema
 
 log = logging.getLogger(__name__)
 
 TURN_NS = 50 * MILLISECOND_NS
-RETRY_NS = SECOND_NS
+RETRY_MIN_NS, RETRY_MAX_NS = SECOND_NS // 2, 10 * SECOND_NS
+"""From one try to reach or write PostgreSQL to the next: twice as long each time."""
 RECONNECT_S = 0.2
-STARTS = 3
-"""Times that a server of the plant's own is started before the hdb gives up at its own start."""
-"""How long one turn tries to reach a PostgreSQL that is away; the next turns try again."""
+"""How long one turn tries to connect."""
+START_S = 2.0
+"""How long one turn waits for a server of the plant's own to answer; it goes on starting meanwhile."""
+
+
+def lock(config: Config) -> Lock:
+    """Held by the one that loads this plant's history. Raises AlreadyRunning."""
+    try:
+        return Lock(config.plant.data_dir / "hdb.lock", "hdb (or `tickplant hdb load`) of this plant")
+    except AlreadyRunning as e:
+        stop = "systemctl stop tickplant-hdb (the journal keeps the rows meanwhile)"
+        raise AlreadyRunning(f"{e}; to load in its stead stop it first: {stop}") from None
 
 
 def connect(config: Config) -> tuple[History, PostgresServer | None]:
     """The history of the configuration: its DSN, or a server of its own, started here."""
     server = _own_server(config)
-    return _reach(config, server), server
+    if server:
+        server.start()
+    return _history(config, server), server
 
 
 def _own_server(config: Config) -> PostgresServer | None:
@@ -45,87 +67,139 @@ def _own_server(config: Config) -> PostgresServer | None:
     )
 
 
-def _reach(config: Config, server: PostgresServer | None) -> History:
-    if server:
-        server.start()
-    return History(server.dsn if server else config.hdb.dsn, config.schema, namespace=config.plant.name)
+def _history(config: Config, server: PostgresServer | None) -> History:
+    identity = config.plant.data_dir / "identity"
+    return History(
+        server.dsn if server else config.hdb.dsn, config.schema, namespace=config.plant.name,
+        plant=identity.read_text() if identity.exists() else "",
+    )  # fmt: skip
 
 
 class Loader:
     """`open`, then `turn` again and again, then `close`."""
 
     def __init__(self, config: Config) -> None:
+        """Raises AlreadyRunning if the plant has an hdb."""
         self.config, self.settings = config, config.hdb
-        self.trading_date = 0
+        self._lock = lock(config)
+        self.trading_date = self._position = 0
         self.waiting: str | None = None
+        """What keeps history from being written, while something does."""
+        self.doing: str | None = None
+        """At which step of finishing a date it is."""
         self.verdict: Verdict | None = None
-        self._retry_ns = 0
+        self._waiting_since_ns = self._retry_ns = self._pause_ns = 0
+        self._said = ""
+        self._reached = False
         self._chunks: list[bytes] = []
         self._rows = 0
         self._since_ns = 0
         self._reader: JournalReader | None = None
+        self._steps: Iterator[str] | None = None
         self._registered = 1
-        self._seal_seen = False
+        self._end = 0
+        """Position behind the date's seal, once it is known."""
 
     def open(self) -> None:
-        """Start or reach PostgreSQL, make the tables. Raises HistoryError if it refuses."""
-        self.server = _own_server(self.config)
-        for left in reversed(range(STARTS)):
-            try:
-                self.history = _reach(self.config, self.server)
-                self.history.init()
-                break
-            except HistoryLost as e:  # a server of our own may be killed while it starts, too
-                if not self.server or not left:
-                    raise
-                log.warning("%s; starting it again", e)
-        self.history.patience = RECONNECT_S
+        """Find the plant, and PostgreSQL if it is there.
+
+        Raises NotRunning if there is no ticker plant, HistoryForeign if the history can't be this plant's.
+        """
         self.control = Control.wait(self.config.plant.name)
         self.registry = RegistryReader(self.config.registry_dir)
+        self.server = _own_server(self.config)
+        self.history = _history(self.config, self.server)
+        self.history.patience = RECONNECT_S
+        self._try(self._reach)
 
     def turn(self) -> bool:
-        """One turn; True if rows were loaded."""
+        """One turn; True if something was done."""
         if self.waiting and monotonic_ns() < self._retry_ns:
             self.control.bell.wait_above(self.control.durable, 1 << 62, TURN_NS)
             return False
+        return self._try(self._turn)
+
+    def _try(self, step: Callable[[], bool | None]) -> bool:
+        """Do a step; if PostgreSQL is away or refuses, say so and wait."""
         try:
-            if self.waiting and self.server:
-                self.server.start()
-            loaded = self._turn()
-            self.waiting = None
-            return loaded
-        except HistoryLost as e:
-            log.warning("%s; trying again", e)
-            self.waiting = str(e)
-            self._retry_ns = monotonic_ns() + RETRY_NS
-            self._drop_reader()
+            return bool(step())
+        except HistoryForeign:
+            raise
+        except HistoryError as e:
+            self._wait(e)
             return False
 
+    def _wait(self, error: HistoryError) -> None:
+        """Let go of everything, and try again later."""
+        self._drop_reader()
+        self.history.close()
+        self._reached = False
+        kind = re.sub(r"\d+", "", str(error).partition("\n")[0])
+        if kind != self._said:  # once per change, not per try
+            log.warning("%s; trying again until it is mended", error)
+            self._said = kind
+        if self.waiting is None:
+            self._waiting_since_ns = now_ns()
+        self.waiting = str(error)
+        self._pause_ns = min(max(2 * self._pause_ns, RETRY_MIN_NS), RETRY_MAX_NS)
+        self._retry_ns = monotonic_ns() + self._pause_ns
+
+    def _well(self) -> None:
+        """History is written, or there is nothing to write."""
+        if self.waiting:
+            away = (now_ns() - self._waiting_since_ns) / SECOND_NS
+            log.info(
+                "history goes on after %.0f s, at byte %d of %d", away, self._position, self.trading_date
+            )
+        self.waiting, self._said, self._pause_ns = None, "", 0
+
+    def _reach(self) -> None:
+        """Start or reach PostgreSQL, make the tables."""
+        if self.server:
+            self.server.start(START_S)
+            self.history.dsn = self.server.dsn
+        self.history.init()
+        self._reached = True
+
     def _turn(self) -> bool:
+        if not self._reached:
+            self._reach()
+        if self._steps:
+            return self._step(self._steps)
         if self._reader is None and not self._begin():
+            self._well()
             self.control.bell.wait_above(self.control.durable, 1 << 62, TURN_NS)
             return False
         assert self._reader is not None
-        bound = self._bound()
+        chunk = self._read(self._reader)
         position = self._reader.position or 0
+        sealed = not chunk and 0 < self._end <= position
+        old = monotonic_ns() - self._since_ns >= self.settings.chunk_ms * MILLISECOND_NS
+        if self._chunks and (self._rows >= self.settings.chunk_rows or old or sealed):
+            self._load()
+            self._well()
+            return True
+        if sealed:
+            self._steps = self._finishing()
+        elif not self._chunks:
+            self._well()
+        return bool(chunk)
+
+    def _read(self, reader: JournalReader) -> bytes:
+        """What has become durable meanwhile; waits a moment for it."""
+        bound, position = self._bound(), reader.position or 0
         if bound is not None and position >= bound:
             self.control.bell.wait_above(self.control.durable, position, TURN_NS)
-        chunk = self._reader.read(bound)
+        chunk = reader.read(bound)
         if chunk:
             if not self._chunks:
                 self._since_ns = monotonic_ns()
             self._chunks.append(chunk)
             frames = core.index(chunk)
             self._rows += int(frames[:, 6].sum())
-            self._seal_seen = self._seal_seen or bool((frames[:, 2] == wire.SEAL).any())
-        old = monotonic_ns() - self._since_ns >= self.settings.chunk_ms * MILLISECOND_NS
-        sealed = not chunk and self._seal_seen
-        if self._chunks and (self._rows >= self.settings.chunk_rows or old or sealed):
-            self._load()
-            return True
-        if sealed:
-            self._finish()
-        return bool(chunk)
+            if (frames[:, 2] == wire.SEAL).any():
+                self._end = reader.position or 0
+        return chunk
 
     def _begin(self) -> bool:
         """Take up the oldest date that is not proven."""
@@ -135,8 +209,10 @@ class Loader:
         progress = self.history.progress(date)
         self.trading_date, self._position = date, progress.position
         folder = self.config.journal_dir / str(date)
+        self.history.declare(journal_schema(self.config, folder))
         self._reader = JournalReader(folder, progress.position, progress.last_crc)
-        self._seal_seen = date < self.control.date.load() and journal_seal(folder) is not None
+        running = date == self.control.date.load() and self.control.state() in ("running", "stalled")
+        self._end = 0 if running else sealed_at(folder)[1]
         return True
 
     def _open_dates(self) -> list[int]:
@@ -154,7 +230,7 @@ class Loader:
         self._register()
         end = self._reader.position or 0
         self.history.load(
-            self.trading_date, _rows(self.config.schema, data), end, self._reader.last_crc or 0,
+            self.trading_date, _rows(self.history.schema, data), end, self._reader.last_crc or 0,
             expected=self._position,
         )  # fmt: skip
         self._position = end
@@ -169,19 +245,30 @@ class Loader:
             self.history.register((self._registered + i, v, s) for i, (v, s) in enumerate(names))
             self._registered = there
 
-    def _finish(self) -> None:
-        log.info("finishing trading date %d", self.trading_date)
-        self.history.finish(self.trading_date)
-        self.verdict = prove(self.config, self.history, self.registry, self.trading_date)
-        self._drop_reader()
-        log.info("trading date %d: %s", self.verdict.trading_date, self.verdict.summary())
+    def _finishing(self) -> Iterator[str]:
+        date = self.trading_date
+        log.info("finishing trading date %d", date)
+        yield from self.history.finishing(date)
+        self.verdict = yield from proving(self.config, self.history, self.registry, date)
+        log.info("trading date %d: %s", date, self.verdict.summary())
+
+    def _step(self, steps: Iterator[str]) -> bool:
+        """One step on the way to the proof."""
+        self.doing = next(steps, None)
+        if self.doing is None:
+            self._drop_reader()
+            self._well()
+        return True
 
     def _drop_reader(self) -> None:
+        steps, self._steps, self.doing = self._steps, None, None
+        if isinstance(steps, Generator):
+            steps.close()
         if self._reader:
             self._reader.close()
         self._reader = None
         self._chunks.clear()
-        self._rows = 0
+        self._rows = self._end = 0
 
     def status(self) -> dict[str, Any]:
         """How the hdb is, for the status file."""
@@ -191,6 +278,8 @@ class Loader:
             "loaded_bytes": self._position if self.trading_date else 0,
             "behind_bytes": None if bound is None else max(0, bound - self._position),
             "waiting": self.waiting,
+            "waiting_since_ns": self._waiting_since_ns if self.waiting else None,
+            "doing": self.doing,
             "last_proof": self.verdict.summary() if self.verdict else None,
         }
 
@@ -199,12 +288,13 @@ class Loader:
         try:
             if self._chunks:
                 self._load()
-        except HistoryLost as e:
+        except HistoryError as e:
             log.warning("%s; the next start goes on from here", e)
         self._drop_reader()
         self.history.close()
         if self.server:
             self.server.stop()
+        self._lock.release()
 
 
 def _rows(schema: Schema, data: bytes) -> dict[str, Rows]:

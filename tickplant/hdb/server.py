@@ -30,8 +30,8 @@ from psycopg.conninfo import make_conninfo
 from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.errors import HistoryError
 from tickplant.hdb.binaries import find_binaries, find_major
+from tickplant.hdb.connection import HistoryLost
 from tickplant.hdb.identity import Identity, closed_to, identity, works
-from tickplant.hdb.store import HistoryLost
 
 USER = DATABASE = "tickplant"
 SOCKET = ".s.PGSQL.5432"
@@ -78,17 +78,18 @@ class PostgresServer:
     def start(self, patience: float = 120.0) -> None:
         """Start the server, or attach to the one that already runs this cluster.
 
-        Waits up to `patience` seconds: recovery after a crash takes as long as there is to redo.
-        Raises HistoryError if there is no PostgreSQL, or it doesn't start or answer.
+        Waits up to `patience` seconds. Recovery after a crash takes as long as there is to redo: a
+        server that does not answer by then goes on starting, and the next call waits for it again.
+        Raises HistoryLost then, and HistoryError if there is no PostgreSQL, or it can't be started.
         """
-        deadline = monotonic_ns() + int(patience * SECOND_NS)
         self._make_folders()
         identity(self.data_dir)  # refuses another user's folder before anything in it is touched
         with self._alone():
             self._make_cluster()
+            deadline = monotonic_ns() + int(patience * SECOND_NS)
             while not self._answers():
                 if monotonic_ns() > deadline:
-                    raise HistoryError(
+                    raise HistoryLost(
                         f"another server has {self.data_dir} and does not answer;"
                         f" {_last_words(self.data_dir / LOG)}"
                     )
@@ -243,8 +244,7 @@ class PostgresServer:
                 self._process = who.spawn(_bound(command), out)
         while not self._answers():
             if monotonic_ns() > deadline:
-                self.stop(patience=10)
-                raise HistoryLost(f"PostgreSQL does not answer; {_last_words(log)}")
+                raise HistoryLost(f"PostgreSQL does not answer yet; {_last_words(log)}")
             if self._ended():
                 # The children of a killed postmaster take a moment to notice and end, as does a
                 # server that is being stopped.
@@ -281,7 +281,7 @@ def _bound(command: list[str]) -> list[str]:
 
 
 def _last_words(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()[-12:]
+    lines = log.read_text(errors="replace").splitlines()[-12:] if log.exists() else []
     return "\n".join([f"the end of {log}:", *lines])
 
 

@@ -6,23 +6,23 @@ position before it is what the loader thinks. So after any crash, of either side
 time: it holds an advisory lock for as long as its connection lives.
 """
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.copy import LibpqWriter
 from psycopg.types.json import Jsonb
 
-from tickplant.clock import SECOND_NS, as_int, monotonic_ns
 from tickplant.errors import HistoryError
 from tickplant.hdb import ddl
+from tickplant.hdb.connection import Connection, HistoryForeign, HistoryLost, connect, said
 from tickplant.hdb.copy import HEADER, TRAILER, Decoder, Encoder, Numbers, date_of
+from tickplant.hdb.records import Outcome, Proof, read_outcome, read_proofs, store_proof
 from tickplant.schema import Rows, Schema
 
 READ_ROWS = 1 << 16
@@ -30,25 +30,8 @@ READ_ROWS = 1 << 16
 FLUSH_BYTES = 1 << 18
 """What may wait in libpq's buffer while loading: more makes libpq move it about."""
 
-_GONE = {"57P01", "57P02", "57P03"}  # shutting down, crashed, not yet accepting; and class 08
-_REMEDIES = {
-    "3D000": "; make the database with `createdb`",
-    "3F000": "; run `tickplant hdb init`",
-    "42P01": "; run `tickplant hdb init`",
-    "42703": "; the declaration has changed: run `tickplant hdb init`",
-    "23502": "; the stored table has columns that are not declared: run `tickplant hdb init`",
-    "23505": "; drop this date and load it again",
-    "42501": "; grant the plant's user CREATE on the database, or make the schema as its owner",
-    "53100": "; nothing of it is in: make room on PostgreSQL's disk and load on",
-    "55P03": "; someone reads or changes the table: try again when they are done",
-}
-_COUNTS = ["published", "journaled", "shared_memory", "postgres"]
-_CHECKSUMS = [f"{c}_checksum" for c in _COUNTS]
-_PROOF_COLUMNS = ["trading_date", "table_name", "feed", *_COUNTS, *_CHECKSUMS, "complete"]
-
-
-class HistoryLost(HistoryError):
-    """PostgreSQL is not there, or went away; read `progress` once it is back, and go on."""
+STEP_S = 0.2
+"""A long statement is one step in so many seconds."""
 
 
 @dataclass(frozen=True)
@@ -63,31 +46,14 @@ class Progress:
     """Rows that are in, by table; also the number of the next row."""
 
 
-@dataclass(frozen=True)
-class Proof:
-    """What the end of day found for one table and feed: counts of rows, and checksums of them."""
-
-    trading_date: int
-    table: str
-    feed: int
-    published: int | None
-    journaled: int | None
-    shared_memory: int | None
-    postgres: int | None
-    published_checksum: int | None
-    journaled_checksum: int | None
-    shared_memory_checksum: int | None
-    postgres_checksum: int | None
-    complete: bool
-
-
 class History:
     """The tables of one plant, in the PostgreSQL schema `namespace`. For one thread.
 
     Connects when first used, and again after `HistoryLost`. `patience` is for how many seconds it
     tries to connect, `lock_patience` for how many it waits while another loader holds the lock
-    (a moment after a crash, the server may not yet know that the old one is dead).
-    Raises HistoryError if the schema or `namespace` has a name that can't be used.
+    (a moment after a crash, the server may not yet know that the old one is dead). `plant`: the
+    plant's identity; the tables of another are refused (empty: of any).
+    Raises HistoryForeign if the schema or `namespace` has a name that can't be used.
     """
 
     def __init__(
@@ -98,14 +64,16 @@ class History:
         *,
         patience: float = 30.0,
         lock_patience: float = 5.0,
+        plant: str = "",
     ) -> None:
         ddl.check_names(schema, namespace)
-        self.schema = schema
+        self.schema = self._declared = schema
+        self.plant = plant
         self.namespace = namespace
         self.patience = patience
         self.lock_patience = lock_patience
-        self._dsn = dsn
-        self._connection: ddl.Connection | None = None
+        self.dsn = dsn
+        self._connection: Connection | None = None
         self._loading = False
         self._opened: set[int] = set()
         self._encoders: dict[str, Encoder] = {}
@@ -129,10 +97,17 @@ class History:
     def init(self) -> None:
         """Make the tables, or add what the declaration has gained; may be run again and again.
 
-        Raises HistoryError if the declaration has changed in another way.
+        Raises HistoryForeign if they are another plant's or the declaration has changed in another way.
         """
         with self._connected("make the tables") as connection:
-            ddl.init(connection, self.schema, self.namespace)
+            ddl.init(connection, self._declared, self.namespace, self.plant)
+
+    def declare(self, schema: Schema) -> None:
+        """Load and read with the tables as they were declared on a date."""
+        if schema is not self.schema:
+            self.schema = schema
+            self._encoders.clear()
+            self._opened.clear()
 
     def progress(self, trading_date: int) -> Progress:
         """How far the date (yyyymmdd) is loaded; all zeros if it was not begun."""
@@ -155,16 +130,16 @@ class History:
         Raises HistoryError if the position is not `expected` or another is loading, HistoryLost if
         the connection broke: whether the rows are in, `progress` tells.
         """
-        with self._connected(f"load rows of {trading_date}") as connection:
-            self._become_loader(connection)
+        with self.loading(f"load rows of {trading_date}") as connection:
             if trading_date not in self._opened:
-                ddl.open_date(connection, self.schema, self.namespace, trading_date)
+                self._open_date(connection, trading_date)
                 self._opened.add(trading_date)
             with connection.transaction():
                 rows = self._expect(connection, trading_date, expected)
                 for name, chunk in chunks.items():
                     first = rows.get(name, 0)
-                    self._copy(connection, trading_date, name, first, chunk)
+                    leaf = ddl.leaf_name(name, trading_date)
+                    self.copy_into(connection, leaf, trading_date, name, first, chunk)
                     rows[name] = first + len(chunk)
                 move = self._sql(
                     "UPDATE {} SET position = %s, last_crc = %s, rows = %s, updated_at = now()"
@@ -177,7 +152,7 @@ class History:
     def register(self, instruments: Iterable[tuple[int, str, str]]) -> None:
         """Store (id, venue, symbol) of instruments; those that are there already are left.
 
-        Raises HistoryError if one is there as another instrument.
+        Raises HistoryForeign if one is there as another instrument.
         """
         columns = [list(c) for c in zip(*instruments, strict=True)] or [[], [], []]
         given = "unnest(%s::bigint[], %s::text[], %s::text[]) AS given (id, venue, symbol)"
@@ -192,7 +167,7 @@ class History:
             connection.execute(self._sql(add, "registry"), columns)
             row = connection.execute(self._sql(clash, "registry"), columns).fetchone()
             if row:
-                raise HistoryError(
+                raise HistoryForeign(
                     f"instrument {row[0]} is {row[2]} on {row[1]} here and another in"
                     f" {self.namespace}.registry: two plants use one namespace, or the plant's"
                     " registry was lost"
@@ -200,9 +175,23 @@ class History:
 
     def finish(self, trading_date: int) -> None:
         """Index, freeze and analyze a date that is loaded; may be run again."""
+        for _ in self.finishing(trading_date):
+            pass
+
+    def finishing(self, trading_date: int) -> Iterator[str]:
+        """The same step by step, however long PostgreSQL takes; each step says what it is at."""
         with self._connected(f"finish {trading_date}") as connection:
-            ddl.open_date(connection, self.schema, self.namespace, trading_date)
-            ddl.finish_date(connection, self.schema, self.namespace, trading_date)
+            self._open_date(connection, trading_date)
+            for table in self.schema:
+                yield from self.finishing_leaf(connection, ddl.leaf_name(table.name, trading_date))
+            done = self._sql("UPDATE {} SET finished_at = now() WHERE trading_date = %s")
+            connection.execute(done, [date_of(trading_date)])
+
+    def finishing_leaf(self, connection: Connection, name: str) -> Iterator[str]:
+        """Index, freeze and analyze one partition."""
+        for statement in ddl.finishing(self.namespace, name):
+            for _ in _beside(connection, statement):
+                yield f"indexing {name}"
 
     def counts(self, trading_date: int) -> dict[str, dict[int, int]]:
         """Rows that are really there, counted, by table and feed."""
@@ -225,7 +214,8 @@ class History:
         leaf = sql.Identifier(self.namespace, ddl.leaf_name(table, trading_date))
         ask = sql.SQL("COPY {} ({}) TO STDOUT (FORMAT binary)")
         ask_columns = ask.format(leaf, sql.SQL(", ").join(map(sql.Identifier, names)))
-        with closing(self._connect()) as connection, self._explained(f"read {table}", connection):
+        connection = connect(self.dsn, self.patience)
+        with closing(connection), self.explained(f"read {table}", connection):
             if not ddl.exists(connection, leaf):
                 return
             with connection.cursor() as cursor, cursor.copy(ask_columns) as copy:
@@ -240,46 +230,45 @@ class History:
             if len(rows):
                 yield numbers, rows
 
-    def store_proof(self, records: Iterable[Proof]) -> None:
+    def store_proof(self, records: Iterable[Proof], outcome: Outcome | None = None) -> None:
         """Store what an end of day found, in place of what an earlier one did; all or nothing."""
-        names = [*_PROOF_COLUMNS, "proven_at"]
-        put = self._sql(
-            "INSERT INTO {} ("
-            + ", ".join(names)
-            + ") VALUES ("
-            + "%s, " * len(_PROOF_COLUMNS)
-            + "now()) ON CONFLICT (trading_date, table_name, feed) DO UPDATE SET "
-            + ", ".join(f"{n} = excluded.{n}" for n in names[3:]),
-            "proof",
-        )
-        with self._connected("store the proof") as connection, connection.transaction():
-            for record in records:
-                day, *rest = astuple(record)
-                connection.execute(put, [date_of(day), *rest])
+        with self._connected("store the proof") as connection:
+            store_proof(connection, self.namespace, list(records), outcome)
 
     def proofs(self, trading_date: int | None = None) -> list[Proof]:
         """Stored proofs, of one date or of all, by date, table and feed."""
-        ask = "SELECT " + ", ".join(_PROOF_COLUMNS) + " FROM {} WHERE trading_date = %s OR %s"
-        order = " ORDER BY trading_date, table_name, feed"
-        day = None if trading_date is None else date_of(trading_date)
         with self._connected("read the proofs") as connection:
-            found = connection.execute(self._sql(ask + order, "proof"), [day, day is None])
-            return [_proof(row) for row in found]
+            return read_proofs(connection, self.namespace, trading_date)
+
+    def outcome(self, trading_date: int) -> Outcome | None:
+        """What is stored of the end of a date, if it is proven."""
+        with self._connected("read the verdict") as connection:
+            return read_outcome(connection, self.namespace, trading_date)
 
     def drop(self, trading_date: int) -> None:
         """Take a date's rows, progress and proof away, to load it again; all or nothing.
 
         Raises HistoryError while another is loading.
         """
-        with self._connected(f"drop {trading_date}") as connection:
-            self._become_loader(connection)
+        with self.loading(f"drop {trading_date}") as connection:
             self._opened.discard(trading_date)
             ddl.drop_date(connection, self.namespace, trading_date)
 
     def _sql(self, text: Any, table: str = "progress") -> sql.Composed:
         return sql.SQL(text).format(sql.Identifier(self.namespace, table))
 
-    def _become_loader(self, connection: ddl.Connection) -> None:
+    def _open_date(self, connection: Connection, trading_date: int) -> None:
+        earlier = self.schema is not self._declared
+        ddl.open_date(connection, self.schema, self.namespace, trading_date, earlier=earlier)
+
+    @contextmanager
+    def loading(self, purpose: str) -> Iterator[Connection]:
+        """The connection, as the one that loads. Raises HistoryError if that is another."""
+        with self._connected(purpose) as connection:
+            self._become_loader(connection)
+            yield connection
+
+    def _become_loader(self, connection: Connection) -> None:
         if self._loading:
             return
         keys = ddl.lock_keys("loader", self.namespace)
@@ -295,7 +284,7 @@ class History:
             ) from None
         self._loading = True
 
-    def _expect(self, connection: ddl.Connection, trading_date: int, expected: int) -> dict[str, int]:
+    def _expect(self, connection: Connection, trading_date: int, expected: int) -> dict[str, int]:
         """The rows by table at position `expected`, which can't change until the commit."""
         ask = self._sql("SELECT position, rows FROM {} WHERE trading_date = %s FOR UPDATE")
         row = connection.execute(ask, [date_of(trading_date)]).fetchone()
@@ -307,13 +296,16 @@ class History:
             )
         return dict(row[1])
 
-    def _copy(self, connection: ddl.Connection, trading_date: int, name: str, first: int, rows: Rows) -> None:
+    def copy_into(
+        self, connection: Connection, leaf: str, trading_date: int, name: str, first: int, rows: Rows
+    ) -> None:
+        """Copy rows of table `name` into a partition, numbered from `first` on."""
         if name not in self._encoders:
             self._encoders[name] = Encoder(self.schema[name])
         encoder = self._encoders[name]
         columns = ["trading_date", "row", *(c.name for c in encoder.table.columns)]
         statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
-            sql.Identifier(self.namespace, ddl.leaf_name(name, trading_date)),
+            sql.Identifier(self.namespace, leaf),
             sql.SQL(", ").join(map(sql.Identifier, columns)),
         )
         with connection.cursor() as cursor:
@@ -324,68 +316,38 @@ class History:
                     copy.write(block)
                 copy.write(TRAILER)
 
-    def _connect(self) -> ddl.Connection:
-        """A new connection. Raises HistoryLost if there is none for `patience` seconds."""
-        deadline = monotonic_ns() + int(self.patience * SECOND_NS)
-        while True:
-            try:
-                connection = psycopg.connect(
-                    self._dsn, autocommit=True, connect_timeout=10, application_name="tickplant hdb"
-                )
-                break
-            except psycopg.OperationalError as e:
-                fact = f"no connection to {_place(self._dsn)}: {_first_line(e)}"
-                if any(word in str(e) for word in ("authentication", "does not exist", "pg_hba")):
-                    raise HistoryError(f"{fact}; correct [hdb] dsn or let the user in") from e
-                if monotonic_ns() > deadline:
-                    raise HistoryLost(f"{fact}; start it, or set [hdb] dsn to where it is") from e
-            time.sleep(0.05)
-        version = connection.info.server_version
-        if version < ddl.SERVER_MIN:
-            connection.close()
-            raise HistoryError(
-                f"PostgreSQL at {_place(self._dsn)} is version {version // 10_000}; the history"
-                f" needs {ddl.SERVER_MIN // 10_000} or newer"
-            )
-        return connection
-
     @contextmanager
-    def _connected(self, purpose: str) -> Iterator[ddl.Connection]:
+    def _connected(self, purpose: str) -> Iterator[Connection]:
         """The connection, made if there is none; closed if it broke."""
         if self._connection is None:
-            self._connection = self._connect()
+            self._connection = connect(self.dsn, self.patience)
         try:
-            with self._explained(purpose, self._connection):
+            with self.explained(purpose, self._connection):
                 yield self._connection
         except HistoryLost:
             self.close()
             raise
 
     @contextmanager
-    def _explained(self, purpose: str, connection: ddl.Connection) -> Iterator[None]:
-        """Turns what PostgreSQL says into HistoryError: fact, place, remedy."""
+    def explained(self, purpose: str, connection: Connection) -> Iterator[None]:
+        """Turns what PostgreSQL says into HistoryError."""
         try:
-            yield
-        except psycopg.Error as e:
-            fact = f"could not {purpose} in {_place(self._dsn)}: {_first_line(e)}"
-            state = e.sqlstate or ""
-            if connection.closed or state in _GONE or state[:2] == "08":
-                raise HistoryLost(fact) from e
+            with said(purpose, self.dsn, connection):
+                yield
+        except HistoryError:
             self._opened.clear()
-            raise HistoryError(fact + _REMEDIES.get(state, "")) from e
+            raise
 
 
-def _place(dsn: str) -> str:
-    """Where a dsn points to, without its password."""
-    parts = conninfo_to_dict(dsn)
-    return f"PostgreSQL at {parts.get('host', 'localhost')}, database {parts.get('dbname')}"
-
-
-def _first_line(e: psycopg.Error) -> str:
-    return e.diag.message_primary or str(e).strip().partition("\n")[0]
-
-
-def _proof(row: tuple[Any, ...]) -> Proof:
-    values = [None if v is None else int(v) for v in row[3:11]]
-    found = dict(zip([*_COUNTS, *_CHECKSUMS], values, strict=True))
-    return Proof(as_int(row[0]), row[1], row[2], complete=row[11], **found)
+def _beside(connection: Connection, statement: sql.Composed) -> Iterator[None]:
+    """Run a long statement in a thread: a step every so often, and one when it is done."""
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(connection.execute, statement)
+        try:
+            while wait([done], STEP_S).not_done:
+                yield
+        finally:
+            if not done.done():  # nobody asks for the rest
+                connection.cancel_safe()
+        done.result()
+    yield

@@ -1,0 +1,164 @@
+"""Declared gaps: what is lost and said to be lost does not fail the proof; what is not said does."""
+
+import pytest
+
+from tests.fix_plant import closed, until
+from tests.hdb_plant import Loading, drop, quote_rows
+from tickplant.hdb import claims
+from tickplant.hdb.records import Outcome
+
+
+@pytest.fixture
+def loading(site, postgres, pg_admin):
+    made = Loading(site, site.configured(hdb={"dsn": postgres.dsn, "chunk_ms": 0}))
+    made.publish(50, 30)
+    yield made
+    made.close()
+    drop(pg_admin, site.name)
+
+
+def lose(feed, *rows):
+    """Frames that the outbox has not any more: published, counted, gone."""
+    for name, count in rows:
+        made = feed.trades(count, 1) if name == "trade" else None
+        if made is None:
+            feed.make("quote", quote_rows(feed, count, 1))
+        feed.kept.pop()
+
+
+def record(verdict, table="trade", feed=1):
+    return next(r for r in verdict.records if (r.table, r.feed) == (table, feed))
+
+
+def test_a_date_is_complete_with_its_declared_gaps(loading):
+    feed = loading.feeds[0]
+    lose(feed, ("trade", 7), ("quote", 5), ("trade", 2))
+    loading.publish(10, 10)
+    lose(feed, ("quote", 4))
+    loading.publish(3, 3)
+    date = loading.roll()
+    verdict = loading.prove(date)
+    assert (verdict.complete, verdict.gaps, verdict.missing) == (True, 2, {"one": 18})
+    assert (record(verdict).published, record(verdict).journaled, record(verdict).missing) == (72, 63, 9)
+    assert (record(verdict, "quote").published, record(verdict, "quote").missing) == (52, 9)
+    assert record(verdict, feed=2).missing == 0
+    assert verdict.summary().startswith("complete with 2 declared gaps: ")
+    assert verdict.summary().endswith("rows missing: one 18")
+    assert loading.loader.history.outcome(date) == Outcome(date, True, 2, {1: 18}, [])
+
+
+def test_a_gap_of_which_a_table_has_no_rows_before_the_roll_is_accounted_for_on_the_next_date(loading):
+    feed = loading.feeds[0]
+    lose(feed, ("trade", 7), ("quote", 5))
+    feed.send(feed.trades(1, 1))
+    feed.settle()
+    first = loading.prove(loading.roll())
+    assert (first.complete, first.gaps, first.missing) == (True, 1, {"one": 12})
+    assert (record(first).missing, record(first, "quote").missing) == (7, 0)
+    loading.loader.verdict = None
+    loading.publish(5, 5)
+    second = loading.prove(loading.roll())
+    assert (second.complete, second.gaps) == (True, 0)
+    assert (record(second, "quote").published, record(second, "quote").missing) == (10, 5)
+
+
+def test_a_session_whose_head_is_lost_is_complete_with_a_gap(loading):
+    feed = loading.feeds[0]
+    feed.restart()
+    lose(feed, ("trade", 4))
+    feed.send(feed.define(1, "S1"), feed.trades(3, 1))
+    feed.settle()
+    verdict = loading.prove(loading.roll())
+    assert (verdict.complete, verdict.gaps, record(verdict).missing) == (True, 1, 4)
+
+
+def test_gaps_over_a_restart_of_the_plant_are_complete(loading, site):
+    feed = loading.feeds[0]
+    lose(feed, ("trade", 4))
+    feed.send(feed.trades(3, 1))
+    feed.settle()
+    closed(loading.plant)
+    loading.plant = site.ticker_plant(loading.cfg)
+    for each in loading.feeds:
+        each.plant = loading.plant
+        each.trades(2, each.number)
+        each.say("hello", session=each.session, seq=each.seq)
+        each.settle()
+    loading.publish(5, 5)
+    verdict = loading.prove(loading.roll())
+    assert (verdict.complete, verdict.gaps, record(verdict).missing) == (True, 1, 4)
+
+
+def test_rows_that_are_missing_and_not_declared_are_found(loading, monkeypatch):
+    feed = loading.feeds[0]
+    monkeypatch.setattr(loading.plant.ingress, "report", lambda *a, **b: None)
+    lose(feed, ("trade", 7))
+    loading.publish(10, 10)
+    verdict = loading.prove(loading.roll())
+    assert (verdict.complete, verdict.gaps) == (False, 0)
+    assert [(r.table, r.feed) for r in verdict.records if not r.complete] == [("trade", 1)]
+    assert (record(verdict).published, record(verdict).journaled) == (67, 60)
+
+
+def test_a_gap_that_is_declared_shorter_than_it_is_is_found(loading, monkeypatch):
+    report = loading.plant.ingress.report
+
+    def shorter(kind, **fields):
+        report(kind, **fields | ({"last": fields["last"] - 1} if kind == "gap" else {}))
+
+    monkeypatch.setattr(loading.plant.ingress, "report", shorter)
+    lose(loading.feeds[0], ("trade", 7))
+    loading.publish(10, 10)
+    verdict = loading.prove(loading.roll())
+    assert not verdict.complete
+    assert "DIFFERS in trade" in verdict.summary()
+    assert "1 declared gap, rows missing: one 6" in verdict.summary()
+
+
+def test_a_declared_gap_does_not_excuse_another_feeds_loss(loading, monkeypatch):
+    lose(loading.feeds[0], ("trade", 7))
+    loading.publish(10, 10)
+    monkeypatch.setattr(loading.plant.ingress, "report", lambda *a, **b: None)
+    lose(loading.feeds[1], ("trade", 7))
+    loading.publish(10, 10)
+    verdict = loading.prove(loading.roll())
+    assert [(r.table, r.feed) for r in verdict.records if not r.complete] == [("trade", 2)]
+
+
+def test_a_value_changed_beside_a_declared_gap_is_found(loading, pg_admin):
+    lose(loading.feeds[0], ("trade", 7))
+    loading.publish(10, 10)
+    loading.until_loaded()
+    pg_admin.execute(f"UPDATE {loading.cfg.plant.name}.trade SET price = price + 1 WHERE row = 3".encode())
+    assert not loading.prove(loading.roll()).complete
+
+
+def test_what_follows_is_the_same_however_the_journal_is_cut_into_chunks(loading, monkeypatch):
+    for _ in range(5):
+        lose(loading.feeds[0], ("trade", 3), ("quote", 2))
+        loading.publish(4, 4)
+    date = loading.roll()
+    whole = loading.prove(date)
+    follow = claims.Claims.follow
+
+    def frame_by_frame(self, chunk):
+        for offset, size, *_ in claims.core.index(chunk).tolist():
+            follow(self, chunk[offset : offset + size])
+
+    monkeypatch.setattr(claims.Claims, "follow", frame_by_frame)
+    assert loading.prove_again(date) == whole
+    assert (whole.complete, whole.gaps, whole.missing) == (True, 5, {"one": 25})
+
+
+def test_a_gap_declared_again_is_one(loading):
+    feed = loading.feeds[0]
+    lose(feed, ("trade", 7))
+    loading.publish(10, 10)
+    gap = {"about": 1, "session": feed.session, "first": feed.seq - 27, "last": feed.seq - 21}
+    loading.plant.report("gap", **gap)
+    loading.plant.commit()
+    until(lambda: True, turning=loading.turn)
+    verdict = loading.prove(loading.roll())
+    assert verdict.complete
+    assert verdict.missing == {"one": 7}
+    assert verdict.gaps == 1
