@@ -278,7 +278,7 @@ def check_lost_tail(request, publishing=publisher, sequencing=sequencer):
     date = int(plant.day.trading_date)
     sequence = sequencing.TableSequence(cfg.schema["trade"], date, 0)
     beat = heads[-1][1]
-    sequence.on_heartbeat(wire.header(beat).trading_date, wire.unpack(wire.payload(beat)).get(3, 0))
+    sequence.on_heartbeat(wire.header(beat).trading_date, wire.small_map(wire.payload(beat)).get(3, 0))
     want = sequence.want()
     assert want is not None
     assert (want.table.name, want.trading_date, want.row) == ("trade", date, 0)
