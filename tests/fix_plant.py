@@ -95,7 +95,7 @@ class Site:
     def feed(self, cfg: Config, name: str = "one", **options: Any) -> Feed:
         """A real feed, open."""
         feed = Feed(cfg, name, **options)
-        feed.open()
+        feed.open(0.0)  # the plant is turned by the test: it can't say anything now
         self._open.callback(quietly, feed.close, 0.0)
         return feed
 
@@ -222,6 +222,8 @@ class RawFeed:
         self.kept: list[bytes] = []
         self.asked: list[dict[str, Any]] = []
         self.acknowledged: list[tuple[int, int]] = []
+        self.refused: list[int] = []
+        """Sessions that the plant told to end."""
         self.mute = False
         self.pub = sockets.context().socket(zmq.XPUB)
         self.dealer = sockets.context().socket(zmq.DEALER)
@@ -292,6 +294,9 @@ class RawFeed:
             message = wire.unpack(self.dealer.recv())
             if message["op"] == "ack":
                 self.acknowledged.append((message["session"], message["seq"]))
+                continue
+            if message["op"] == "refuse":
+                self.refused.append(message["session"])
                 continue
             self.asked.append(message)
             if not self.mute:

@@ -390,8 +390,13 @@ def test_definitions_that_can_not_be_are_refused_also_after_a_restart(
     again = site.ticker_plant(cfg)
     assert list(again.registry.instruments) == ["XTST:GOOD"]
     raw.plant = again
-    raw.send(raw.trades(1, 2))
-    raw.settle()
+    raw.trades(1, 2)
+
+    def said_until_heard():  # what is sent before the connection is there again is gone
+        raw.say("hello", session=raw.session, seq=raw.seq)
+        return again.day.intake.session(1) == (raw.session, raw.seq)
+
+    raw.settle(said_until_heard)
     assert rows_of(cfg, again.day.trading_date, "trade")["instrument"].tolist() == [1, 1]
 
 
@@ -426,7 +431,7 @@ def test_a_full_stage_loses_no_definition(plant, raw, monkeypatch):
             self.full, self.said_full = not self.full, defined and self.full
             return 0 if self.said_full else real.take(messages, start, now, defined)
 
-    plant.ingress.intake = Narrow()
+    plant.ingress.intake = plant.ingress.definitions.intake = Narrow()
     for n in range(1, 9):
         raw.define(n, f"S{n}")
         raw.trades(1, n)
