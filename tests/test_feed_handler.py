@@ -1,5 +1,6 @@
 """The feed: what is published gets into the plant, whatever happens to either process on the way."""
 
+import shutil
 import threading
 
 import numpy as np
@@ -7,9 +8,9 @@ import pytest
 import zmq
 
 from tests.fix_plant import check_claims, events, journaled, killed, rows_of, trades, until
-from tickplant import sockets, wire
+from tickplant import ingress, sockets, wire
 from tickplant.errors import AlreadyRunning, ConfigError, JournalError, JournalFull, SchemaError
-from tickplant.feed import handler, repair, sender
+from tickplant.feed import handler, outbox, repair, sender
 from tickplant.feed.outbox import Outbox
 
 
@@ -537,3 +538,106 @@ def test_a_plant_that_does_not_take_its_answers_holds_nothing_up(site, cfg):
             while feed._thread.is_alive():
                 if router.poll(10):
                     router.recv_multipart()
+
+
+def elsewhere(site, name):
+    """The configuration on another host: the same plant, a disk of its own."""
+    return site.configured(plant={"data_dir": str(site.folder / name)})
+
+
+def refused(feed, cfg, plant):
+    """Publish until the feed is told to end."""
+    calls = 0
+    while True:
+        plant.turn()
+        try:
+            feed.append("trade", trades(cfg.schema["trade"], 1_000_000 + calls, 1))
+            calls += 1
+        except AlreadyRunning as e:
+            return str(e), calls
+
+
+def test_a_second_host_with_the_same_configuration_is_refused_and_the_first_loses_nothing(site, plant, cfg):
+    first = site.feed(cfg)
+    first.append("trade", trades(cfg.schema["trade"], 0, 100))
+    arrived(first, plant)
+    second = site.feed(elsewhere(site, "other"))
+    said, calls = refused(second, cfg, plant)
+    assert "another process publishes as feed one" in said
+    with pytest.raises(AlreadyRunning):
+        second.wait(0.0)
+    assert second.rows_published == calls
+    assert second._outbox.waiting_bytes > 0  # an acknowledgement of the first one's rows is not of these
+    second.close(0.0)
+    for n in range(100, 1000, 100):
+        first.append("trade", trades(cfg.schema["trade"], n, 100))
+    arrived(first, plant)
+    assert ids(plant) == list(range(1000))
+    assert events(cfg, plant.day.trading_date, "rival")
+    assert events(cfg, plant.day.trading_date, "gap") == []
+    check_claims(plant)
+
+
+def test_a_second_host_is_refused_before_it_publishes_if_the_plant_runs(site, plant, cfg):
+    first = site.feed(cfg)
+    first.append("trade", trades(cfg.schema["trade"], 0, 100))
+    arrived(first, plant)
+    second, said = handler.Feed(elsewhere(site, "other"), "one"), []
+
+    def begin():
+        try:
+            second.open(60.0)
+        except AlreadyRunning as e:
+            said.append(str(e))
+
+    worker = threading.Thread(target=begin)
+    worker.start()
+    until(lambda: not worker.is_alive(), turning=plant.turn)
+    assert "end it, or wait" in said[0]
+    first.append("trade", trades(cfg.schema["trade"], 100, 100))
+    arrived(first, plant)
+    assert ids(plant) == list(range(200))
+
+
+def test_an_outbox_that_was_lost_begins_above_what_the_plant_has_though_the_clock_went_back(
+    site, plant, cfg, monkeypatch
+):
+    monkeypatch.setattr(ingress, "ALIVE_NS", 0)
+    first = site.feed(cfg)
+    first.append("trade", trades(cfg.schema["trade"], 0, 100))
+    arrived(first, plant)
+    first.close(0.0)
+    monkeypatch.setattr(outbox, "now_ns", lambda: 1_000_000_000)
+    second = handler.Feed(elsewhere(site, "other"), "one")
+    worker = threading.Thread(target=second.open, args=(60.0,))
+    worker.start()
+    until(lambda: not worker.is_alive(), turning=plant.turn)
+    assert second.session > first.session
+    second.append("trade", trades(cfg.schema["trade"], 100, 100))
+    arrived(second, plant)
+    second.close(0.0)
+    assert ids(plant) == list(range(200))
+
+
+def test_a_feed_whose_folder_was_copied_and_started_is_fenced_and_its_rows_are_there_or_declared(
+    site, plant, cfg
+):
+    first = site.feed(cfg)
+    first.append("trade", trades(cfg.schema["trade"], 0, 100))
+    arrived(first, plant)
+    other = elsewhere(site, "other")
+    shutil.copytree(cfg.outbox_dir("one"), other.outbox_dir("one"))
+    second = site.feed(other)
+    second.append("trade", trades(cfg.schema["trade"], 5000, 50))
+    until(lambda: plant.day.intake.session(1)[0] == second.session, turning=plant.turn)
+    said, _ = refused(first, cfg, plant)
+    assert "another process" in said
+    published = first.rows_published
+    second.append("trade", trades(cfg.schema["trade"], 5050, 50))
+    arrived(second, plant)
+    there, gone = gaps_and_rows(plant, first.session)
+    assert published > 100
+    assert there | set().union(*gone) == set(range(published))
+    assert [i for i in ids(plant) if 5000 <= i < 6000] == list(range(5000, 5100))
+    assert len(ids(plant)) == len(set(ids(plant)))
+    check_claims(plant)

@@ -300,7 +300,7 @@ class Feed:
         end = monotonic_ns() + int(timeout_s * SECOND_NS)
         with self._room:
             while not self._sender.failed and (
-                not (self._flushed() and self._sender.written()) or self._outbox.waiting_bytes
+                not (self._flushed() and self._sender.written()) or not self._outbox.settled
             ):
                 left = (end - monotonic_ns()) / SECOND_NS
                 if left <= 0:

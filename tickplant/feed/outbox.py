@@ -79,6 +79,7 @@ class Outbox:
         self._sessions: list[int] = []
         self._dropped: Place = (0, 0)
         self._retry_ns = 0
+        self._reached: Place = (0, 0)
         self.acknowledged = 0
         """Position up to which the plant has acknowledged."""
         self.full = ""
@@ -162,6 +163,11 @@ class Outbox:
     def waiting_bytes(self) -> int:
         """Bytes published and not acknowledged."""
         return self._journal.position - self.acknowledged
+
+    @property
+    def settled(self) -> bool:
+        """Has the plant all that was published, and does it know what was dropped?"""
+        return not self.waiting_bytes and self._dropped <= self._reached
 
     def admit(self, size: int, *, beyond: bool = False) -> bool:
         """Is there room for a frame of so many bytes? An empty outbox has; `beyond`: whatever max_bytes says.
@@ -248,6 +254,7 @@ class Outbox:
 
     def acknowledge(self, place: Place) -> None:
         """All rows before this place are durable in the plant."""
+        self._reached = max(self._reached, place)
         at = bisect_right(self._places, place) - 1
         if place >= self._end:
             self.acknowledged = self._journal.position
