@@ -181,7 +181,8 @@ def key_name(frame: zmq.Frame) -> str:
 
 def configure(socket: zmq.Socket[bytes]) -> None:
     """Limits and keep-alive of every socket."""
-    socket.setsockopt(zmq.MAXMSGSIZE, wire.MESSAGE_MAX + wire.HEADER_SIZE)
+    if int(socket.getsockopt(zmq.MAXMSGSIZE)) < 0:  # whoever made it did not say
+        socket.setsockopt(zmq.MAXMSGSIZE, wire.MESSAGE_MAX + wire.HEADER_SIZE)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5000)
