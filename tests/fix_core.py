@@ -89,3 +89,19 @@ def finished(process):
     printed, _ = process.communicate()
     assert process.returncode == 0, f"exit code {process.returncode}\n{printed}"
     return printed
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory):
+    """The device that fails, to be loaded before a process."""
+    cc = shutil.which("cc")
+    if cc is None:
+        pytest.skip("there is no C compiler")
+    made = tmp_path_factory.mktemp("shim") / "device_shim.so"
+    flags = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
+    source = ROOT / "tests" / "native" / "device_shim.c"
+    done = subprocess.run(
+        [cc, *flags, source, "-o", made, "-ldl"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return made

@@ -95,7 +95,7 @@ class Site:
     def feed(self, cfg: Config, name: str = "one", **options: Any) -> Feed:
         """A real feed, open."""
         feed = Feed(cfg, name, **options)
-        feed.open()
+        feed.open(0.0)  # the plant is turned by the test: it can't say anything now
         self._open.callback(quietly, feed.close, 0.0)
         return feed
 
@@ -222,7 +222,10 @@ class RawFeed:
         self.kept: list[bytes] = []
         self.asked: list[dict[str, Any]] = []
         self.acknowledged: list[tuple[int, int]] = []
+        self.refused: list[int] = []
+        """Sessions that the plant told to end."""
         self.mute = False
+        self.knows = True
         self.pub = sockets.context().socket(zmq.XPUB)
         self.dealer = sockets.context().socket(zmq.DEALER)
         if keys is None:
@@ -278,6 +281,11 @@ class RawFeed:
         beat: bytes = core.seal(b"", wire.HEARTBEAT, feed=self.number, session=self.session, seq=self.seq)
         return beat
 
+    def beat_of(self, session: int, seq: int) -> bytes:
+        """A heartbeat that says anything."""
+        beat: bytes = core.seal(b"", wire.HEARTBEAT, feed=self.number, session=session, seq=seq)
+        return beat
+
     def send(self, *messages: bytes) -> None:
         """Send live, and have the plant take all of it."""
         for message in messages:
@@ -293,19 +301,25 @@ class RawFeed:
             if message["op"] == "ack":
                 self.acknowledged.append((message["session"], message["seq"]))
                 continue
+            if message["op"] == "refuse":
+                self.refused.append(message["session"])
+                continue
             self.asked.append(message)
             if not self.mute:
                 self.answer(message)
 
-    def answer(self, message: dict[str, Any], most: int = 1000) -> None:
+    def answer(self, message: dict[str, Any], most: int = 1000, **fields: Any) -> None:
         """Answer a fetch out of `kept`, with `most` frames at most."""
         place = message["session"], message["seq"]
         heads = [(wire.header(f), f) for f in self.kept]
         after = [f for h, f in heads if (h.session, h.seq + h.count) > place]
-        blob = b"".join(after[:most])
-        head = wire.pack(
-            "frames", session=place[0], seq=place[1], more=len(after) > most, crc=core.crc32c(blob)
-        )
+        size, now = 0, 0
+        while now < min(most, len(after)) and (not now or size + len(after[now]) <= message["bytes"]):
+            size += len(after[now])
+            now += 1
+        blob = b"".join(after[:now])
+        said = {"more": len(after) > now, "knows": self.knows, "mine": self.session} | fields
+        head = wire.pack("frames", session=place[0], seq=place[1], crc=core.crc32c(blob), **said)
         self.dealer.send_multipart([head, blob])
 
     def settle(self, condition: Callable[[], Any] | None = None) -> None:

@@ -1,5 +1,6 @@
 """The feed: what is published gets into the plant, whatever happens to either process on the way."""
 
+import shutil
 import threading
 
 import numpy as np
@@ -7,9 +8,9 @@ import pytest
 import zmq
 
 from tests.fix_plant import check_claims, events, journaled, killed, rows_of, trades, until
-from tickplant import sockets, wire
-from tickplant.errors import AlreadyRunning, ConfigError, JournalError, SchemaError
-from tickplant.feed import handler
+from tickplant import ingress, sockets, wire
+from tickplant.errors import AlreadyRunning, ConfigError, JournalError, JournalFull, SchemaError
+from tickplant.feed import handler, outbox, repair, sender
 from tickplant.feed.outbox import Outbox
 
 
@@ -179,20 +180,168 @@ def test_one_process_per_feed(site, cfg):
     site.feed(cfg, "two")
 
 
-def test_an_outbox_that_is_full_stops_the_feed_with_an_error(site, cfg):
-    cfg = site.configured(outbox={"max_bytes": 100_000})
-    feed = site.feed(cfg)
-    with pytest.raises(JournalError, match="full"):
-        for first in range(0, 10_000, 100):
+def full(site, policy):
+    return site.configured(outbox={"max_bytes": 100_000, "when_full": policy})
+
+
+def publishing(feed, cfg, rows=10_000):
+    """A thread that publishes so many trades, 100 at a time."""
+
+    def publish():
+        for first in range(0, rows, 100):
             feed.append("trade", trades(cfg.schema["trade"], first, 100))
-    published = feed.rows_published
-    with pytest.raises(JournalError, match="full"):
-        feed.trade(trade_id=1)
-    feed.close(0.0)
+            feed.trade(trade_id=-1 - first)  # stays in a batch
+
+    worker = threading.Thread(target=publish)
+    worker.start()
+    return worker
+
+
+def test_a_full_outbox_blocks_the_feed_which_says_so_and_loses_nothing(site):
+    cfg = full(site, "block")
+    feed = site.feed(cfg)
+    beats = []
+    feed.beat = lambda: beats.append(1)
+    worker = publishing(feed, cfg)
+    until(lambda: feed.status()["waiting"])
+    assert "full" in feed.status()["waiting"]
+    assert "start it" in feed.status()["waiting"]
+    assert feed._outbox.waiting_bytes <= 100_000
+    seen = len(beats)
+    until(lambda: len(beats) > seen + 2)  # its watchdog is fed meanwhile
+    assert worker.is_alive()
+    plant = site.ticker_plant(cfg)
+    until(lambda: not worker.is_alive(), turning=plant.turn)
+    arrived(feed, plant)
+    assert [i for i in ids(plant) if i >= 0] == list(range(10_000))
+    assert sorted(i for i in ids(plant) if i < 0) == sorted(-1 - n for n in range(0, 10_000, 100))
+    assert feed.status()["waiting"] is None
+    assert events(cfg, plant.day.trading_date, "gap") == []
+    until(lambda: events(cfg, plant.day.trading_date, "blocked"), turning=plant.turn)
+    check_claims(plant)
+
+
+def test_rows_one_by_one_wait_for_room_too(site):
+    cfg = full(site, "block")
+    feed = site.feed(cfg, batch_rows=10)
+
+    def publish():
+        for n in range(5000):
+            feed.trade(trade_id=n)
+
+    worker = threading.Thread(target=publish)
+    worker.start()
+    until(lambda: feed.status()["waiting"])
+    plant = site.ticker_plant(cfg)
+    until(lambda: not worker.is_alive(), turning=plant.turn)
+    arrived(feed, plant)
+    assert ids(plant) == list(range(5000))
+    check_claims(plant)
+
+
+def test_a_blocked_feed_that_is_to_end_says_what_is_not_published(site):
+    cfg = full(site, "block")
+    feed = site.feed(cfg, batch_rows=10)
+    refused = []
+
+    def publish(call):
+        try:
+            for _ in range(10_000):
+                call()
+        except JournalFull as e:
+            refused.append(str(e))
+
+    rows = trades(cfg.schema["trade"], 0, 100)
+    for call in (lambda: feed.append("trade", rows), lambda: feed.quote(bid_price=1.0)):
+        worker = threading.Thread(target=publish, args=(call,))
+        worker.start()
+        until(lambda: feed.status()["waiting"])
+        feed.stopping.set()
+        worker.join()
+        feed.stopping.clear()
+    assert len(refused) == 2
+    assert all("full" in text and "not published" in text for text in refused)
+    waiting, published = len(feed._batches["quote"]), feed.rows_published
+    assert waiting
+    feed.close(0.0)  # these calls had returned: they are kept beyond max_bytes
     plant = site.ticker_plant(cfg)
     again = site.feed(cfg)
     arrived(again, plant)
-    assert ids(plant) == list(range(published))
+    assert plant.day.intake.rows - len(events(cfg, plant.day.trading_date, "session")) == published + waiting
+    check_claims(plant)
+
+
+def gaps_and_rows(plant, feed_session):
+    """The seqs of a session's trades that are there, by its journaled frames, and those declared missing."""
+    cfg, date = plant.config, plant.day.trading_date
+    there = set()
+    for head, _ in journaled(cfg, date):
+        if head.kind == wire.ROWS and head.feed == 1 and head.session == feed_session:
+            there |= set(range(head.seq, head.seq + head.count))
+    gone = [set(range(a, b + 1)) for _, s, a, b in events(cfg, date, "gap") if s == feed_session]
+    return there, gone
+
+
+def test_a_feed_that_drops_declares_exactly_what_it_dropped_and_goes_on(site):
+    cfg = full(site, "drop")
+    feed = site.feed(cfg)
+    seqs = [feed.append("trade", trades(cfg.schema["trade"], n, 100)) for n in range(0, 10_000, 100)]
+    dropped = feed.status()["rows_dropped"]
+    assert dropped > 8000
+    assert seqs == list(range(0, 10_000, 100))
+    assert feed.rows_published == 10_000 - dropped
+    assert "drops rows" in feed.status()["degraded"]
+    plant = site.ticker_plant(cfg)
+    arrived(feed, plant)
+    feed.append("trade", trades(cfg.schema["trade"], 10_000, 100))
+    arrived(feed, plant)
+    there, (gone,) = gaps_and_rows(plant, feed.session)
+    assert len(gone) == dropped
+    assert not there & gone
+    assert there | gone == set(range(10_100))
+    assert ids(plant) == sorted(there)
+    assert feed.status()["degraded"] is None
+    check_claims(plant)
+
+
+def test_the_plant_is_told_of_dropped_rows_though_none_follow(site):
+    cfg = full(site, "drop")
+    feed = site.feed(cfg)
+    feed.append("trade", trades(cfg.schema["trade"], 0, 10_000))
+    plant = site.ticker_plant(cfg)
+    until(lambda: plant.day.intake.session(1) == (feed.session, 10_000), turning=plant.turn)
+    plant.commit()
+    there, (gone,) = gaps_and_rows(plant, feed.session)
+    assert there | gone == set(range(10_000))
+
+
+DROPS = """
+import os, signal, sys
+from tests.fix_plant import trades
+from tickplant import config
+from tickplant.feed.handler import Feed
+cfg = config.load(sys.argv[1])
+feed = Feed(cfg, "one")
+feed.open()
+for first in range(0, 10_000, 100):
+    feed.append("trade", trades(cfg.schema["trade"], first, 100))
+print(feed.session, feed.rows_published, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_feed_dropped_just_before_it_was_killed_is_declared(site):
+    cfg = full(site, "drop")
+    site.python("-c", DROPS, str(cfg.path)).wait()
+    session, published = map(int, site.logs().split()[-2:])
+    plant = site.ticker_plant(cfg)
+    feed = site.feed(cfg)
+    feed.append("trade", trades(cfg.schema["trade"], 0, 7))
+    arrived(feed, plant)
+    there, (gone,) = gaps_and_rows(plant, session)
+    assert 0 < len(there) == published
+    assert there | gone == set(range(10_000))
+    assert gaps_and_rows(plant, feed.session) == (set(range(7)), [])
     check_claims(plant)
 
 
@@ -221,7 +370,7 @@ def test_rows_that_left_before_the_outbox_could_write_them_down_are_there_once(s
 
 
 def test_a_paced_feed_waits_for_the_plant(site, plant, cfg, monkeypatch):
-    monkeypatch.setattr(handler, "WINDOW_BYTES", 1 << 18)
+    monkeypatch.setattr(sender, "WINDOW_BYTES", 1 << 18)
     feed = site.feed(cfg, paced=True)
     widest = []
 
@@ -243,7 +392,7 @@ def test_a_paced_feed_waits_for_the_plant(site, plant, cfg, monkeypatch):
 
 
 def test_a_paced_feed_that_is_told_to_stop_does_not_wait(site, cfg, monkeypatch):
-    monkeypatch.setattr(handler, "WINDOW_BYTES", 1000)
+    monkeypatch.setattr(sender, "WINDOW_BYTES", 1000)
     feed = site.feed(cfg, paced=True)
     feed.stopping.set()
     feed.append("trade", trades(cfg.schema["trade"], 0, 5000))
@@ -251,7 +400,7 @@ def test_a_paced_feed_that_is_told_to_stop_does_not_wait(site, cfg, monkeypatch)
 
 
 def test_a_feed_too_far_ahead_is_fetched_from_its_outbox(site, plant, cfg, monkeypatch):
-    monkeypatch.setattr(handler, "WINDOW_BYTES", 50_000)
+    monkeypatch.setattr(sender, "WINDOW_BYTES", 50_000)
     feed = site.feed(cfg)
     feed.append("trade", trades(cfg.schema["trade"], 0, 30_000))
     arrived(feed, plant)
@@ -350,10 +499,10 @@ def test_hellos_do_not_wait_for_a_plant_that_is_away(site, cfg, monkeypatch):
         return real(op, **fields)
 
     monkeypatch.setattr(wire, "pack", pack)
-    monkeypatch.setattr(handler, "SILENCE_NS", 0)
+    monkeypatch.setattr(repair, "SILENCE_NS", 0)
     site.feed(cfg)
     until(lambda: tries.count("hello") > 50)
-    monkeypatch.setattr(handler, "SILENCE_NS", 10_000_000_000)
+    monkeypatch.setattr(repair, "SILENCE_NS", 10_000_000_000)
     with sockets.context().socket(zmq.ROUTER) as router:
         sockets.bind(router, cfg.tickerplant.repair)
         assert router.poll(30_000)
@@ -398,3 +547,106 @@ def test_a_plant_that_does_not_take_its_answers_holds_nothing_up(site, cfg, monk
             while feed._thread.is_alive():
                 if router.poll(10):
                     router.recv_multipart()
+
+
+def elsewhere(site, name):
+    """The configuration on another host: the same plant, a disk of its own."""
+    return site.configured(plant={"data_dir": str(site.folder / name)})
+
+
+def refused(feed, cfg, plant):
+    """Publish until the feed is told to end."""
+    calls = 0
+    while True:
+        plant.turn()
+        try:
+            feed.append("trade", trades(cfg.schema["trade"], 1_000_000 + calls, 1))
+            calls += 1
+        except AlreadyRunning as e:
+            return str(e), calls
+
+
+def test_a_second_host_with_the_same_configuration_is_refused_and_the_first_loses_nothing(site, plant, cfg):
+    first = site.feed(cfg)
+    first.append("trade", trades(cfg.schema["trade"], 0, 100))
+    arrived(first, plant)
+    second = site.feed(elsewhere(site, "other"))
+    said, calls = refused(second, cfg, plant)
+    assert "another process publishes as feed one" in said
+    with pytest.raises(AlreadyRunning):
+        second.wait(0.0)
+    assert second.rows_published == calls
+    assert second._outbox.waiting_bytes > 0  # an acknowledgement of the first one's rows is not of these
+    second.close(0.0)
+    for n in range(100, 1000, 100):
+        first.append("trade", trades(cfg.schema["trade"], n, 100))
+    arrived(first, plant)
+    assert ids(plant) == list(range(1000))
+    assert events(cfg, plant.day.trading_date, "rival")
+    assert events(cfg, plant.day.trading_date, "gap") == []
+    check_claims(plant)
+
+
+def test_a_second_host_is_refused_before_it_publishes_if_the_plant_runs(site, plant, cfg):
+    first = site.feed(cfg)
+    first.append("trade", trades(cfg.schema["trade"], 0, 100))
+    arrived(first, plant)
+    second, said = handler.Feed(elsewhere(site, "other"), "one"), []
+
+    def begin():
+        try:
+            second.open(60.0)
+        except AlreadyRunning as e:
+            said.append(str(e))
+
+    worker = threading.Thread(target=begin)
+    worker.start()
+    until(lambda: not worker.is_alive(), turning=plant.turn)
+    assert "end it, or wait" in said[0]
+    first.append("trade", trades(cfg.schema["trade"], 100, 100))
+    arrived(first, plant)
+    assert ids(plant) == list(range(200))
+
+
+def test_an_outbox_that_was_lost_begins_above_what_the_plant_has_though_the_clock_went_back(
+    site, plant, cfg, monkeypatch
+):
+    monkeypatch.setattr(ingress, "ALIVE_NS", 0)
+    first = site.feed(cfg)
+    first.append("trade", trades(cfg.schema["trade"], 0, 100))
+    arrived(first, plant)
+    first.close(0.0)
+    monkeypatch.setattr(outbox, "now_ns", lambda: 1_000_000_000)
+    second = handler.Feed(elsewhere(site, "other"), "one")
+    worker = threading.Thread(target=second.open, args=(60.0,))
+    worker.start()
+    until(lambda: not worker.is_alive(), turning=plant.turn)
+    assert second.session > first.session
+    second.append("trade", trades(cfg.schema["trade"], 100, 100))
+    arrived(second, plant)
+    second.close(0.0)
+    assert ids(plant) == list(range(200))
+
+
+def test_a_feed_whose_folder_was_copied_and_started_is_fenced_and_its_rows_are_there_or_declared(
+    site, plant, cfg
+):
+    first = site.feed(cfg)
+    first.append("trade", trades(cfg.schema["trade"], 0, 100))
+    arrived(first, plant)
+    other = elsewhere(site, "other")
+    shutil.copytree(cfg.outbox_dir("one"), other.outbox_dir("one"))
+    second = site.feed(other)
+    second.append("trade", trades(cfg.schema["trade"], 5000, 50))
+    until(lambda: plant.day.intake.session(1)[0] == second.session, turning=plant.turn)
+    said, _ = refused(first, cfg, plant)
+    assert "another process" in said
+    published = first.rows_published
+    second.append("trade", trades(cfg.schema["trade"], 5050, 50))
+    arrived(second, plant)
+    there, gone = gaps_and_rows(plant, first.session)
+    assert published > 100
+    assert there | set().union(*gone) == set(range(published))
+    assert [i for i in ids(plant) if 5000 <= i < 6000] == list(range(5000, 5100))
+    assert len(ids(plant)) == len(set(ids(plant)))
+    check_claims(plant)

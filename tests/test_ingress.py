@@ -390,8 +390,13 @@ def test_definitions_that_can_not_be_are_refused_also_after_a_restart(
     again = site.ticker_plant(cfg)
     assert list(again.registry.instruments) == ["XTST:GOOD"]
     raw.plant = again
-    raw.send(raw.trades(1, 2))
-    raw.settle()
+    raw.trades(1, 2)
+
+    def said_until_heard():  # what is sent before the connection is there again is gone
+        raw.say("hello", session=raw.session, seq=raw.seq)
+        return again.day.intake.session(1) == (raw.session, raw.seq)
+
+    raw.settle(said_until_heard)
     assert rows_of(cfg, again.day.trading_date, "trade")["instrument"].tolist() == [1, 1]
 
 
@@ -426,7 +431,7 @@ def test_a_full_stage_loses_no_definition(plant, raw, monkeypatch):
             self.full, self.said_full = not self.full, defined and self.full
             return 0 if self.said_full else real.take(messages, start, now, defined)
 
-    plant.ingress.intake = Narrow()
+    plant.ingress.intake = plant.ingress.definitions.intake = Narrow()
     for n in range(1, 9):
         raw.define(n, f"S{n}")
         raw.trades(1, n)
@@ -540,3 +545,170 @@ def test_an_unknown_peer_on_the_repair_socket_is_refused(plant, raw):
     raw.send(raw.trades(1))
     raw.settle()
     assert plant.day.intake.session(raw.number) == (raw.session, raw.seq)
+
+
+def test_rows_beyond_the_limits_of_a_frame_are_refused_and_rows_go_on(site):
+    cfg = site.configured(limits={"frame_rows": 10, "frame_bytes": 4096})
+    plant = site.ticker_plant(cfg)
+    raw = site.raw_feed(plant)
+    raw.send(raw.trades(10))
+    raw.settle()
+    refused = plant.ingress.strangers
+    raw.send(raw.trades(11), raw.beat())
+    raw.settle()
+    assert told(plant, "gap") == [(1, raw.session, 10, 20)]
+    raw.trades(60)  # more bytes than the socket takes in one message: only the outbox can say so
+    raw.send(raw.beat())
+    raw.settle()
+    assert told(plant, "gap")[1:] == [(1, raw.session, 21, 80)]
+    raw.send(raw.trades(3))
+    raw.settle()
+    assert ids(plant) == [*range(10), 81, 82, 83]
+    assert plant.ingress.strangers > refused
+
+
+def test_live_frames_are_bounded_in_bytes_for_each_connection(site):
+    cfg = site.configured(limits={"frame_bytes": 1 << 16, "queue_bytes": 1 << 20})
+    plant = site.ticker_plant(cfg)
+    assert plant.sub.getsockopt(zmq.RCVHWM) * plant.sub.getsockopt(zmq.MAXMSGSIZE) <= (1 << 20) + (1 << 13)
+    assert plant.router.getsockopt(zmq.RCVHWM) * plant.router.getsockopt(zmq.MAXMSGSIZE) < 1 << 27
+    raw = site.raw_feed(plant)
+    raw.pub.setsockopt(zmq.SNDHWM, 0)
+    raw.send(*[raw.trades(500) for _ in range(200)])
+    raw.settle()
+    assert ids(plant) == list(range(100_000))
+    assert told(plant, "gap") == []
+
+
+def test_a_flood_at_the_repair_socket_does_not_hold_up_rows(site):
+    cfg = site.configured(limits={"repair_messages": 5})
+    plant = site.ticker_plant(cfg)
+    raw = site.raw_feed(plant)
+    peer = zmq.Context.instance().socket(zmq.DEALER)
+    peer.connect(plant.config.tickerplant.repair)
+    for n in range(1000):
+        peer.send(b"x" * (n % 9))
+    peer.send(wire.pack("hello", session=1, seq=1))
+    until(lambda: plant.ingress.strangers, turning=plant.turn)
+    seen = plant.ingress.strangers
+    plant.ingress.turn(1 << 60, plant.commit)
+    assert plant.ingress.strangers - seen <= 5
+    raw.send(raw.trades(5))
+    raw.settle()
+    until(lambda: plant.ingress.strangers == 1001, turning=plant.turn)
+    assert len(told(plant, "refused")) == 10
+    peer.close(linger=0)
+
+
+def test_many_who_say_hello_under_other_names_are_a_handful_of_rows(plant, raw):
+    peers = []
+    for n in range(300):
+        peer = zmq.Context.instance().socket(zmq.DEALER)
+        peer.setsockopt(zmq.IDENTITY, f"stranger {n}".encode())
+        peer.connect(plant.config.tickerplant.repair)
+        peer.send(wire.pack("hello", session=1, seq=1))
+        peers.append(peer)
+    until(lambda: plant.ingress.strangers == 300, turning=plant.turn)
+    assert len(told(plant, "refused")) == 9
+    raw.send(raw.trades(3))
+    raw.settle()
+    assert ids(plant) == [0, 1, 2]
+    for peer in peers:
+        peer.close(linger=0)
+
+
+@pytest.mark.parametrize("seq", [(1 << 64) - 1, (1 << 64) - 3, 1 << 63, (1 << 62) + 1])
+def test_seqs_at_the_end_of_their_range_are_refused_though_the_outbox_says_so(plant, raw, seq):
+    raw.send(raw.trades(2))
+    raw.settle()
+    rows = raw.schema["trade"].empty(3)
+    raw.mute = True
+    raw.send(raw.beat_of(raw.session, 9))
+    raw.settle(lambda: raw.asked[1:])
+    bad = raw.frame(raw.schema["trade"], rows, seq=seq)
+    head = wire.pack("frames", session=raw.session, seq=raw.seq, more=False, crc=core.crc32c(bad))
+    raw.dealer.send_multipart([head, bad])
+    until(lambda: plant.ingress.strangers, turning=plant.turn)
+    raw.mute = False
+    raw.send(bad, raw.trades(2))
+    raw.settle()
+    assert ids(plant) == list(range(4))
+    assert told(plant, "gap") == []
+
+
+def test_an_incumbent_that_is_alive_keeps_its_feed_from_another_outbox(plant, raw):
+    raw.send(raw.trades(3))
+    raw.settle()
+    have = raw.session
+    raw.restart()
+    mine = raw.session
+    raw.mute = True
+    raw.send(raw.trades(3))
+    raw.settle(lambda: raw.asked[1:])
+    raw.answer(raw.asked[-1], knows=False, mine=mine)
+    raw.settle(lambda: raw.refused)
+    assert raw.refused == [mine]
+    assert [(a, s) for a, s, _, _ in told(plant, "rival")] == [(1, mine)]
+    assert plant.day.intake.session(1) == (have, 3)
+    assert plant.ingress.feeds[1].held_bytes == 0
+    assert ids(plant) == [0, 1, 2]
+
+
+def test_another_outbox_takes_over_once_the_incumbent_is_silent(plant, raw, monkeypatch):
+    monkeypatch.setattr(ingress, "ALIVE_NS", 0)
+    raw.send(raw.trades(3))
+    raw.settle()
+    raw.restart()
+    raw.knows = False
+    raw.send(raw.trades(3))
+    raw.settle()
+    assert ids(plant) == list(range(6))
+    assert told(plant, "rival") == []
+
+
+def test_a_process_that_says_it_has_published_less_in_its_session_is_another(plant, raw):
+    raw.send(raw.trades(5))
+    raw.settle()
+    raw.say("hello", session=raw.session, seq=5)
+    until(lambda: plant.ingress.feeds[1].promised == (raw.session, 5), turning=plant.turn)
+    raw.say("hello", session=raw.session, seq=2)
+    raw.settle(lambda: raw.refused)
+    assert [s for _, s, _, _ in told(plant, "rival")] == [raw.session]
+    assert ids(plant) == list(range(5))
+
+
+def test_what_a_process_publishes_in_a_session_that_is_over_is_declared_exactly(plant, raw):
+    raw.send(raw.trades(5))
+    raw.settle()
+    old = raw.session
+    raw.restart()
+    raw.send(raw.trades(2))
+    raw.settle()
+    for seq in (5, 8, 8, 12):
+        raw.say("hello", session=old, seq=seq)
+    raw.settle(lambda: len(raw.refused) == 4)
+    assert raw.refused == [old] * 4
+    assert told(plant, "gap") == [(1, old, 5, 7), (1, old, 8, 11)]
+    assert ids(plant) == list(range(7))
+
+
+def test_what_was_dropped_is_declared_in_its_place(plant, raw):
+    raw.send(raw.trades(3))
+    raw.settle()
+    note = core.seal(b"", wire.HEARTBEAT, feed=1, session=raw.session, seq=10)
+    raw.kept.append(note)
+    raw.seq = 10
+    raw.trades(2)
+    raw.send(raw.beat())
+    raw.settle()
+    assert told(plant, "gap") == [(1, raw.session, 3, 9)]
+    assert len(ids(plant)) == 5
+    texts = rows_of(plant.config, plant.day.trading_date, "event")["text"].tolist()
+    assert ingress.DROPPED.encode() in texts
+    check_claims(plant)
+
+
+def test_every_reason_of_an_event_fits_its_row():
+    texts = (ingress.GONE, ingress.DROPPED, ingress.REFUSED, ingress.LATE, ingress.OVER, ingress.LESS,
+             ingress.BESIDE)  # fmt: skip
+    assert max(len(t.encode()) for t in texts) <= 96

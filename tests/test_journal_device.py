@@ -7,11 +7,9 @@ The calls are enumerated in this process; whole ticker plants run on a device th
 import errno
 import os
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
-from fix_core import ROOT
 
 from tests.fix_plant import check_claims, rows_of, trades, until
 from tickplant import wire
@@ -273,22 +271,6 @@ def test_a_sync_that_failed_beside_keeps_the_plant_from_ending_as_if_all_were_we
         failing_beside()
     with pytest.raises(JournalError, match="can't be synced"):
         getattr(plant.day if ending == "seal" else plant, ending)()
-
-
-@pytest.fixture(scope="module")
-def shim(tmp_path_factory):
-    """The device that fails, to be loaded before a process."""
-    cc = shutil.which("cc")
-    if cc is None:
-        pytest.skip("there is no C compiler")
-    made = tmp_path_factory.mktemp("shim") / "device_shim.so"
-    flags = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
-    source = ROOT / "tests" / "native" / "device_shim.c"
-    done = subprocess.run(
-        [cc, *flags, source, "-o", made, "-ldl"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return made
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,11 @@ _RANGES = (
     ("hdb.chunk_ms", 0, 3_600_000),
     ("outbox.segment_bytes", 1 << 16, 1 << 40),
     ("outbox.max_bytes", 1 << 16, 1 << 50),
+    ("limits.frame_bytes", 1 << 12, 1 << 24),
+    ("limits.frame_rows", 1, 1 << 24),
+    ("limits.queue_bytes", 1 << 20, 1 << 40),
+    ("limits.feed_instruments", 1, 1 << 24),
+    ("limits.repair_messages", 1, 1 << 20),
 )
 """Key, least and most of every number."""
 
@@ -117,6 +122,17 @@ class Outbox(_Section, frozen=True):
 
     segment_bytes: int = 1 << 24
     max_bytes: int = 1 << 32
+    when_full: Literal["block", "drop"] = "block"
+
+
+class Limits(_Section, frozen=True):
+    """[limits]: on what a feed can make grow in the ticker plant."""
+
+    frame_bytes: int = 1 << 18
+    frame_rows: int = 1 << 16
+    queue_bytes: int = 1 << 28
+    feed_instruments: int = 1 << 16
+    repair_messages: int = 1 << 6
 
 
 class Feed(_Section, frozen=True, kw_only=True):
@@ -140,6 +156,7 @@ class _File(_Section, frozen=True, kw_only=True):
     security: Security = Security()
     hdb: Hdb = Hdb()
     outbox: Outbox = Outbox()
+    limits: Limits = Limits()
     feeds: dict[str, Feed] = {}
     tables: dict[str, _TableEntry]
 
@@ -156,6 +173,7 @@ class Config:
         self.content = content
         self.plant, self.tickerplant = file.plant, file.tickerplant
         self.publisher, self.hdb, self.outbox = file.publisher, file.hdb, file.outbox
+        self.limits = file.limits
         self.security, self.feeds = file.security, file.feeds
         try:
             self.schema = Schema(
@@ -197,6 +215,13 @@ class Config:
             value = getattr(getattr(self, section), name)
             if not least <= value <= most:
                 raise ConfigError(f"{key} is {value}; must be from {least} to {most}")
+
+        for declared in self.schema:
+            if declared.row_size > self.limits.frame_bytes:
+                raise ConfigError(
+                    f"limits.frame_bytes is {self.limits.frame_bytes}; a row of tables.{declared.name} has "
+                    f"{declared.row_size}"
+                )
 
     def feed(self, name: str) -> Feed:
         """The settings of one feed. Raises ConfigError if there is none of this name."""

@@ -6,7 +6,8 @@
      ├─ FrameError          bytes that should be a frame are not
      │   └─ MessageDamaged  a message is not what was sent
      ├─ JournalError        a journal can't be written or read
-     │   └─ JournalDamaged  bytes of a journal that were promised durable are wrong
+     │   ├─ JournalDamaged  bytes of a journal that were promised durable are wrong
+     │   └─ JournalFull     there is no room for more now; there may be later
      ├─ SegmentError        a shared-memory object can't be created or trusted
      │   └─ TableFull       no room for more rows (shared memory or reservation)
      ├─ NotRunning          what was asked for needs a process that is not there
@@ -53,6 +54,10 @@ class JournalError(TickplantError):
 
 class JournalDamaged(JournalError):
     """Bytes of a journal that were promised durable are wrong."""
+
+
+class JournalFull(JournalError):
+    """There is no room for more now; nothing of it was written, and it may be tried again."""
 
 
 class SegmentError(TickplantError):

@@ -20,23 +20,35 @@ import zmq
 
 from tickplant import wire
 from tickplant._core import core
-from tickplant.clock import SECOND_NS
+from tickplant.clock import MILLISECOND_NS, SECOND_NS
+from tickplant.config import Limits
 from tickplant.day import Day
-from tickplant.errors import FrameError, MessageDamaged, SchemaError
-from tickplant.sockets import is_keyed, key_name, readable
+from tickplant.definitions import Definitions
+from tickplant.errors import FrameError, MessageDamaged
+from tickplant.refusals import Refusals, Report, now_and_then
+from tickplant.sockets import context, is_keyed, key_name, readable
 
 log = logging.getLogger(__name__)
 
 FETCH_BYTES = 1 << 22
 FETCH_BYTES_MIN = 1 << 16
 RETRY_NS = SECOND_NS
+LOOK_NS = 250 * MILLISECOND_NS
+ALIVE_NS = 3 * SECOND_NS
 VAIN_MAX = 2
+ANSWERS_QUEUED = 16
+ENDED_KEPT = 16
 GONE = "rows that the feed's outbox does not have any more"
-UNDEFINED = "instrument codes used before a definition; kept without instrument"
-REFUSED = "rows that do not fit the tables declared here"
+DROPPED = "rows that the feed dropped, for its outbox was full (outbox.when_full)"
+REFUSED = "rows that do not fit the tables declared here, or its limits"
+_SEQ_MAX = 1 << 62
+LATE = "rows after the end of their session: its process was killed, or another claims this feed"
+OVER = "rows of a session that was over: another process claims this feed, they are in its outbox"
+LESS = "another process says that it has published less in this session"
+BESIDE = "a session that another process would begin, beside one that is alive"
 
-Report = Callable[..., None]
-"""report(kind, about=feed, session=, first=, last=, text=): make an event row."""
+Place = tuple[int, int]
+"""(session, seq)"""
 
 
 @dataclass
@@ -49,19 +61,45 @@ class Session:
     held_bytes: int = 0
     fetching: bool = False
     asked_ns: int = 0
-    asked: tuple[int, int] = (0, 0)
+    asked: Place = (0, 0)
     """What it was last asked to tell the rows after."""
     asked_bytes: int = FETCH_BYTES
     """How much it is asked for at once: less and less where answers do not come in time. An answer that takes
     longer than ZeroMQ waits for a sign of life would never come through."""
-    acknowledged: tuple[int, int] = (0, 0)
+    acknowledged: Place = (0, 0)
     connected: bool = False
     route: bytes = b""
     """Routing id of its connection: its name, but where its key names it one that nobody else can claim."""
-    undefined: int = 0
     vain: int = 0
     """Complete answers in a row that brought nothing although frames were held."""
     gaps: int = 0
+    seen: Place = (0, 0)
+    seen_ns: int = 0
+    """When its session was last heard of."""
+    promised: Place = (0, 0)
+    """What its next hello says at least, if the same process says it."""
+    ended: dict[int, int] = field(default_factory=dict)
+    """Sessions before this one, and the seqs at which they were over."""
+    rivals: int = 0
+    """Messages of processes that claim this feed beside the one that has it."""
+
+
+def sockets(limits: Limits) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
+    """The sockets for live frames and for the outboxes, unbound, their memory bounded per connection.
+
+    A live frame that finds its queue full stays in the connection, and behind it in the memory of its feed,
+    which has a bound of its own and goes on in the outbox: nothing is lost for it.
+    """
+    sub = context().socket(zmq.SUB)
+    sub.setsockopt(zmq.MAXMSGSIZE, wire.HEADER_SIZE + limits.frame_bytes)
+    sub.setsockopt(zmq.RCVHWM, max(1, limits.queue_bytes // limits.frame_bytes))
+    sub.setsockopt(zmq.SUBSCRIBE, b"")
+    router = context().socket(zmq.ROUTER)
+    router.setsockopt(zmq.MAXMSGSIZE, FETCH_BYTES + wire.HEADER_SIZE + limits.frame_bytes)
+    router.setsockopt(zmq.RCVHWM, ANSWERS_QUEUED)
+    router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    router.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    return sub, router
 
 
 class Ingress:
@@ -69,13 +107,20 @@ class Ingress:
 
     def __init__(self, day: Day, router: zmq.Socket[bytes], report: Report) -> None:
         self.day, self.router, self.report = day, router, report
-        self.intake = day.intake
+        self.intake, self.limits = day.intake, day.config.limits
+        self.intake.limit(self.limits.frame_bytes, self.limits.frame_rows)
         self.held_max = day.config.tickerplant.held_bytes_max
+        self.refusals, self.definitions = Refusals(report), Definitions(day, report)
         self.feeds = {f.id: Session(name, f.id, route=name.encode()) for name, f in day.config.feeds.items()}
         self._by_name = {s.name.encode(): s for s in self.feeds.values()}
         self._numbers = {s.name: wire.number(s.number) for s in self.feeds.values()}
         self._keyed = is_keyed(router)
-        self.strangers = 0
+        self._look_ns = 0
+
+    @property
+    def strangers(self) -> int:
+        """Messages refused so far."""
+        return self.refusals.strangers
 
     def may_say(self, key: str, message: bytes) -> bool:
         """Does a live message come over the connection of the feed that it says it is of? Told if not."""
@@ -86,13 +131,8 @@ class Ingress:
         return False
 
     def _refuse_key(self, key: str, what: str) -> None:
-        """A key that speaks for somebody else."""
-        self.strangers += 1
-        if _now_and_then(self.strangers):
-            feed = self._by_name.get(key.encode())
-            text = f"key {key!r}: {what}; {self.strangers} such so far"
-            self.report("refused", about=feed.number if feed else 0, text=text)
-            log.warning("refused a message of %s", text)
+        feed = self._by_name.get(key.encode())
+        self.refusals.key(key, feed.number if feed else 0, what)
 
     def take(self, messages: list[bytes], now_ns: int, commit: Callable[[], None]) -> None:
         """Take live messages in order."""
@@ -105,87 +145,37 @@ class Ingress:
                 at += 1
 
     def _decide(self, reason: int, message: bytes, now_ns: int, commit: Callable[[], None]) -> None:
-        if reason in (core.MALFORMED, core.UNKNOWN_FEED, core.WRONG_SCHEMA):
-            self._refuse(reason, message)
+        if reason in (core.MALFORMED, core.UNKNOWN_FEED, core.WRONG_SCHEMA, core.TOO_LARGE):
+            self.refusals.frame(reason, message)
             return
         head = wire.header(message)
-        session = self.feeds.get(head.feed)
+        session, have = self.feeds.get(head.feed), self.intake.session(head.feed)
         if session is None:
-            self._refuse(core.UNKNOWN_FEED, message)
+            self.refusals.frame(core.UNKNOWN_FEED, message)
         elif reason == core.CONTROL:
-            if (head.session, head.seq) > self.intake.session(head.feed):
+            if head.session == have[0]:
+                session.seen_ns = now_ns
+            if (head.session, head.seq) > have:
                 self._fetch(session, now_ns)
-        elif reason == core.NEW_SESSION and head.session < self.intake.session(head.feed)[0]:
-            pass  # an old session's last words; its outbox has told already
+        elif reason == core.NEW_SESSION and head.session < have[0]:
+            # An old session's last words; its outbox has told already, unless it is not over for its feed.
+            if head.seq + head.count > session.ended.get(head.session, 0):
+                self._rival(session, head.session, LATE, now_and_then(session.rivals + 1))
         elif reason in (core.NEW_SESSION, core.GAP):
             self._hold(session, message)
             self._fetch(session, now_ns)
         else:
-            self._define(reason, message, head, now_ns, commit)
+            self.definitions.take(reason, message, now_ns, commit)
 
-    def _refuse(self, reason: int, message: bytes) -> None:
-        """Not one of our frames: an event row, but a flood of them must not become a flood of rows."""
-        self.strangers += 1
-        if _now_and_then(self.strangers):
-            what = {
-                core.MALFORMED: "not a valid frame",
-                core.UNKNOWN_FEED: "a feed number that is not configured",
-                core.WRONG_SCHEMA: "a table declared otherwise than here",
-                core.GAP: "a frame that its feed's outbox does not know",
-            }[reason]
-            feed = wire.header(message).feed if reason != core.MALFORMED else 0
-            text = f"{what}: {len(message)} bytes {message[:16].hex()}; {self.strangers} such so far"
-            self.report("malformed", about=feed, text=text)
-            log.warning("refused a message: %s", text)
-
-    def _define(
-        self, reason: int, message: bytes, head: wire.Header, now_ns: int,
-        commit: Callable[[], None],
-    ) -> None:  # fmt: skip
-        """Rows that need a word before they are taken: definitions, or codes never defined."""
-        rows = self.day.schema.numbered(head.table).rows(memoryview(message)[wire.HEADER_SIZE :])
-        if reason == core.DEFINITIONS:
-            try:
-                self.day.define(head.feed, rows, now_ns)
-            except SchemaError as e:
-                self.report("refused", about=head.feed, session=head.session, first=head.seq,
-                            last=head.seq + head.count - 1, text=str(e))  # fmt: skip
-                log.error("feed %s: %s", self.feeds[head.feed].name, e)
-                self._undefined(head.feed, rows["code"].tolist())
-        if not self._take_one(message, now_ns, commit):
-            session = self.feeds[head.feed]
-            session.undefined += 1
-            if _now_and_then(session.undefined):
-                self.report("undefined", about=head.feed, session=head.session, first=head.seq,
-                            last=head.seq + head.count - 1, text=UNDEFINED)  # fmt: skip
-            self._undefined(head.feed, rows["instrument"].tolist())
-            if not self._take_one(message, now_ns, commit):  # codes beyond instruments_max
-                self._take_one(self._nameless(message, head), now_ns, commit)
-
-    def _take_one(self, message: bytes, now_ns: int, commit: Callable[[], None]) -> bool:
-        """Take a message whose definitions are dealt with; False if its codes are not defined."""
-        while self.intake.take([message], 0, now_ns, True) == 0:
-            if self.intake.reason != core.STAGE_FULL:
-                return False
-            commit()
-        return True
-
-    def _nameless(self, message: bytes, head: wire.Header) -> bytes:
-        """The same frame, its rows without an instrument."""
-        rows = self.day.schema.numbered(head.table).rows(bytearray(message[wire.HEADER_SIZE :]))
-        rows["instrument"] = 0
-        return core.seal(
-            rows.view("u1"), wire.ROWS, table=head.table, feed=head.feed, session=head.session,
-            seq=head.seq, feed_row=head.feed_row, feed_sum=head.feed_sum, time_ns=head.time_ns,
-            count=head.count, schema=head.schema,
-        )  # fmt: skip
-
-    def _undefined(self, feed: int, codes: list[int]) -> None:
-        known = memoryview(bytes(self.intake.codes(feed))).cast("I")
-        limit = self.day.config.tickerplant.instruments_max
-        for code in set(codes):
-            if code < limit and (code >= len(known) or known[code] == 0xFFFFFFFF):
-                self.intake.define(feed, code, 0)
+    def _rival(self, session: Session, claimed: int, what: str, answer: bool = True) -> None:
+        """Another process claims a feed: it is told to end."""
+        session.rivals += 1
+        have = self.intake.session(session.number)[0]
+        if now_and_then(session.rivals):
+            self.report("rival", about=session.number, session=claimed, text=what)
+            log.error("feed %s: session %d beside %d: %s", session.name, claimed, have, what)
+        if answer:
+            self._send(session, wire.pack("refuse", session=claimed, have=have))
 
     def _hold(self, session: Session, message: bytes) -> None:
         if session.held_bytes + len(message) <= self.held_max:
@@ -211,19 +201,29 @@ class Ingress:
 
     def turn(self, now_ns: int, commit: Callable[[], None]) -> None:
         """Hear the outboxes, and ask again those that owe an answer."""
-        while readable(self.router):
+        messages, size = 0, 0
+        while messages < self.limits.repair_messages and size < 2 * FETCH_BYTES and readable(self.router):
             parts = self._receive()
-            if not parts:
-                continue
+            messages += 1
+            size += sum(map(len, parts))
             try:
-                self._hear(parts, now_ns, commit)
+                if parts:
+                    self._hear(parts, now_ns, commit)
             except FrameError as e:
-                self.strangers += 1
-                log.warning("refused a message of %r: %s", parts[0][:64], e)
+                self.refusals.peer(parts[0], str(e))
+        if now_ns - self._look_ns >= LOOK_NS or now_ns < self._look_ns:
+            self._look_ns = now_ns
+            self._look(now_ns)
         for session in self.feeds.values():
             if session.fetching and now_ns - session.asked_ns >= RETRY_NS:
                 session.asked_bytes = max(FETCH_BYTES_MIN, session.asked_bytes // 2)
                 self._fetch(session, now_ns)
+
+    def _look(self, now_ns: int) -> None:
+        """Note which feeds are alive: their rows come without a word to us."""
+        for session in self.feeds.values():
+            if (place := self.intake.session(session.number)) != session.seen:
+                session.seen, session.seen_ns = place, now_ns
 
     def _receive(self) -> list[bytes]:
         """A message from the outboxes; nothing if its sender is not who it says."""
@@ -246,11 +246,11 @@ class Ingress:
         session.connected = True
         op = message.get("op")
         if op == "hello":
-            theirs = (wire.field(message, "session", "int"), wire.field(message, "seq", "int"))
-            session.acknowledged = (0, 0)
-            if theirs > self.intake.session(session.number):
-                session.asked_ns = 0
-                self._fetch(session, now_ns)
+            self._hello(session, message, now_ns)
+        elif op == "place":
+            have = self.intake.session(session.number)
+            alive = self._is_alive(session, now_ns)
+            self._send(session, wire.pack("place", session=have[0], seq=have[1], alive=alive))
         elif op == "frames" and len(parts) == 3:
             # Damaged on its way is asked for again; damaged where it lies, which each frame tells, is gone.
             if wire.field(message, "crc", "int") != core.crc32c(parts[2]):
@@ -258,6 +258,40 @@ class Ingress:
             self._fetched(session, message, parts[2], now_ns, commit)
         else:
             raise FrameError(f"an outbox may not say {op!r}")
+
+    def _hello(self, session: Session, message: dict[str, Any], now_ns: int) -> None:
+        theirs = (wire.field(message, "session", "int"), wire.field(message, "seq", "int"))
+        have = self.intake.session(session.number)
+        session.acknowledged = (0, 0)
+        if 0 < theirs[0] < have[0]:
+            self._over(session, theirs)
+        elif theirs[0] == session.promised[0] and theirs < session.promised:
+            self._rival(session, theirs[0], LESS)
+        elif theirs > have:
+            session.asked_ns = 0
+            self._fetch(session, now_ns)
+        if theirs[0] == have[0]:
+            session.promised, session.seen_ns = have, now_ns
+
+    def _over(self, session: Session, theirs: Place) -> None:
+        """A process lives whose session is over for us: what it published since is declared."""
+        over = session.ended.get(theirs[0], 0)
+        if theirs[1] > over:
+            self._end(session, theirs)
+            if over or now_and_then(session.rivals + 1):
+                session.gaps += 1
+                last = theirs[1] - 1
+                self.report("gap", about=session.number, session=theirs[0], first=over, last=last, text=OVER)
+        self._rival(session, theirs[0], OVER)
+
+    def _end(self, session: Session, place: Place) -> None:
+        """Note where a session was over."""
+        session.ended[place[0]] = place[1]
+        if len(session.ended) > ENDED_KEPT:
+            del session.ended[next(iter(session.ended))]
+
+    def _is_alive(self, session: Session, now_ns: int) -> bool:
+        return 0 <= now_ns - session.seen_ns < ALIVE_NS
 
     def _fetched(
         self, session: Session, message: dict[str, Any], blob: bytes, now_ns: int,
@@ -269,6 +303,9 @@ class Ingress:
             return  # not what was asked
         session.asked_bytes = min(FETCH_BYTES, session.asked_bytes * 2)
         frames = [blob[at : at + size] for at, size in core.index(blob)[:, :2].tolist()]
+        if before[0] and message.get("knows") is False and self._is_alive(session, now_ns):
+            self._refuse_rival(session, wire.field(message, "mine", "int"))
+            return
         for frame in frames:
             self._take_fetched(session, frame, now_ns, commit)
         if asked != session.asked:
@@ -281,42 +318,59 @@ class Ingress:
         held, session.held, session.held_bytes = session.held, deque(), 0
         session.vain = session.vain + 1 if held and self.intake.session(session.number) == before else 0
         if session.vain > VAIN_MAX:
-            self._refuse(core.GAP, held[-1])
+            self.refusals.frame(core.GAP, held[-1])
         else:
             self.take(list(held), now_ns, commit)
+
+    def _refuse_rival(self, session: Session, claimed: int) -> None:
+        """An outbox that has not had this session, whose process is alive: another host, or an old folder."""
+        session.fetching = False
+        session.held.clear()
+        session.held_bytes = 0
+        if claimed > self.intake.session(session.number)[0]:
+            self._rival(
+                session, claimed, "a session that another process would begin, beside one that is alive"
+            )
 
     def _take_fetched(self, session: Session, frame: bytes, now_ns: int, commit: Callable[[], None]) -> None:
         """A frame from the outbox: what is missing before it can't be had any more."""
         if core.check(frame) or wire.header(frame).feed != session.number:
-            self._refuse(core.MALFORMED, frame)
+            self.refusals.frame(core.MALFORMED, frame)
             return
         head = wire.header(frame)
         upto = head.seq + head.count
+        if upto > _SEQ_MAX:
+            self.refusals.frame(core.MALFORMED, frame)
+            return
         have, next_seq = self.intake.session(session.number)
         if (head.session, upto) <= (have, next_seq):
             return  # the answer came twice, or live frames were faster
+        why = DROPPED if head.kind == wire.HEARTBEAT else GONE
         if head.session != have:
-            self._begin(session, head)
+            self._begin(session, head, why)
         elif head.seq > next_seq:
-            self._lose(session, have, next_seq, head.seq, GONE)
+            self._lose(session, have, next_seq, head.seq, why)
+        if head.kind == wire.HEARTBEAT:
+            return
         while self.intake.take([frame], 0, now_ns) == 0:
             reason = self.intake.reason
             if reason == core.STAGE_FULL:
                 commit()
             elif reason in (core.DEFINITIONS, core.UNDEFINED_CODE):
-                self._define(reason, frame, head, now_ns, commit)
+                self.definitions.take(reason, frame, now_ns, commit)
             else:
-                self._refuse(reason, frame)
+                self.refusals.frame(reason, frame)
                 self._lose(session, head.session, head.seq, upto, REFUSED)
             if self.intake.session(session.number) >= (head.session, upto):
                 return
 
-    def _begin(self, session: Session, head: wire.Header) -> None:
+    def _begin(self, session: Session, head: wire.Header, why: str) -> None:
+        self._end(session, self.intake.session(session.number))
         self.intake.begin(session.number, head.session, 0)
         self.report("session", about=session.number, session=head.session, first=head.seq,
                     last=head.seq, text=f"feed {session.name} began a session")  # fmt: skip
         if head.seq:
-            self._lose(session, head.session, 0, head.seq, GONE)
+            self._lose(session, head.session, 0, head.seq, why)
 
     def _lose(self, session: Session, of: int, first: int, upto: int, why: str) -> None:
         """Rows [first, upto) of a session are gone: loss is data."""
@@ -333,8 +387,3 @@ class Ingress:
                 continue
             if self._send(session, wire.pack("ack", session=at[0], seq=at[1])):
                 session.acknowledged = at
-
-
-def _now_and_then(count: int) -> bool:
-    """True for the 1st, 2nd, 4th, 8th, ... of many."""
-    return count & (count - 1) == 0

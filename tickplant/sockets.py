@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 _NUMBERS = itertools.count()
 
 PORT_PATIENCE_MS = 1000
-MESSAGE_MAX = wire.MESSAGE_MAX + wire.HEADER_SIZE
 KEEP_ALIVE = (
     (zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, 2), (zmq.TCP_KEEPALIVE_INTVL, 1),
     (zmq.TCP_KEEPALIVE_CNT, 3),
@@ -40,16 +39,15 @@ def context() -> zmq.Context[zmq.Socket[bytes]]:
 
 def bind(
     socket: zmq.Socket[bytes], endpoint: str, *, plaintext: bool = False, keys: ServerKeys | None = None,
-    message_max: int = MESSAGE_MAX, pings: bool = True,
+    pings: bool = True,
 ) -> str:  # fmt: skip
     """Bind with our limits; the endpoint really bound (a port may be `*`).
 
-    With `keys` a TCP endpoint is a CURVE server. Who sends a part longer than `message_max` bytes is cut off.
-    Raises ConfigError if it can't be had, or is a TCP address
-    that is not loopback and has neither keys nor leave to be `plaintext`.
+    With `keys` a TCP endpoint is a CURVE server; `pings`: see `configure`. Raises ConfigError if it can't
+    be had, or is a TCP address that is not loopback and has neither keys nor leave to be `plaintext`.
     """
     check_exposure(endpoint, plaintext or keys is not None)
-    configure(socket, message_max, pings)
+    configure(socket, pings)
     if keys and is_tcp(endpoint):
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
@@ -76,7 +74,7 @@ def connect(
     socket: zmq.Socket[bytes], endpoint: str, keys: ClientKeys | None = None, pings: bool = True
 ) -> None:
     """Connect with our limits; over TCP with `keys`, if any. Raises ConfigError for nonsense."""
-    configure(socket, pings=pings)
+    configure(socket, pings)
     try:
         if keys and is_tcp(endpoint):
             socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server)
@@ -210,14 +208,15 @@ def address(frame: zmq.Frame) -> str:
         return "unknown"
 
 
-def configure(socket: zmq.Socket[bytes], message_max: int = MESSAGE_MAX, pings: bool = True) -> None:
+def configure(socket: zmq.Socket[bytes], pings: bool = True) -> None:
     """Limits and keep-alive of every socket.
 
     Without `pings` only the system's keep-alive notices a peer that is gone. Sockets whose high-water mark
     can stop the reading of a connection must have none: when a connection ends that is not being read, the
     next ping of libzmq 4.3.5 finds it ended and aborts the process (stream_engine_base.cpp, !_io_error).
     """
-    socket.setsockopt(zmq.MAXMSGSIZE, message_max)
+    if int(socket.getsockopt(zmq.MAXMSGSIZE)) < 0:  # whoever made it did not say
+        socket.setsockopt(zmq.MAXMSGSIZE, wire.MESSAGE_MAX + wire.HEADER_SIZE)
     socket.setsockopt(zmq.LINGER, 0)
     if pings:
         socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)

@@ -34,6 +34,7 @@ from tickplant.curve import Guard
 from tickplant.day import Day
 from tickplant.errors import AlreadyRunning, FrameError
 from tickplant.ingress import Ingress
+from tickplant.ingress import sockets as ingress_sockets
 from tickplant.keys import FEEDS
 from tickplant.lock import Lock
 from tickplant.registry import RegistryWriter
@@ -157,13 +158,8 @@ class TickerPlant:
             self._close_day(today)
 
     def _bind(self) -> None:
-        self.sub = context().socket(zmq.SUB)
-        self.sub.setsockopt(zmq.RCVHWM, 100_000)
-        self.sub.setsockopt(zmq.SUBSCRIBE, b"")
+        self.sub, self.router = ingress_sockets(self.config.limits)
         self.sub.setsockopt(zmq.RCVTIMEO, TURN_MS)
-        self.router = context().socket(zmq.ROUTER)
-        self.router.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self.router.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self.admin = context().socket(zmq.REP)
         self.guard = Guard(self.config, FEEDS)
         self.guard.bind(self.sub, self.settings.ingress)

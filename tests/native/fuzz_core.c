@@ -47,7 +47,8 @@ static plant *plant_new(void) {
     t->prev = calloc(MAX_ROWS, 4);
     t->head = calloc(HEADS, 4);
     t->latest = calloc(HEADS, SLOT);
-    p->in = (tp_intake){.feeds = p->feeds, .n_feeds = FEEDS, .definitions = 9, .stage = malloc(STAGE), .room = STAGE};
+    p->in = (tp_intake){.feeds = p->feeds, .n_feeds = FEEDS, .definitions = 9, .stage = malloc(STAGE), .room = STAGE,
+                          .frame_bytes = STAGE / 2, .frame_rows = 1 << 20};
     p->in.tables[3] = t;
     for (int f = 0; f < 2; f++) {
         p->feeds[f] = calloc(1, sizeof(tp_feed));

@@ -73,6 +73,7 @@ cdef extern from "intake.h" nogil:
         uint32_t n_feeds, definitions, trading_date, last_crc
         uint8_t *stage
         size_t used, room
+        uint32_t frame_bytes, frame_rows
         uint64_t frames, rows, duplicates, refused
     int tp_take(tp_intake *intake, const uint8_t *msg, size_t n, int64_t now_ns, int defined)
     void tp_feed_begin(tp_feed *f, uint64_t session, uint64_t next_seq)
@@ -83,7 +84,7 @@ cdef extern from "intake.h" nogil:
 tp_crc32c_start(0)
 
 HEADER, CRC_AT = TP_HEADER, TP_CRC_AT
-TAKEN, DUPLICATE, CONTROL, MALFORMED, UNKNOWN_FEED, WRONG_SCHEMA, NEW_SESSION, GAP, DEFINITIONS, UNDEFINED_CODE, STAGE_FULL = range(11)
+TAKEN, DUPLICATE, CONTROL, MALFORMED, UNKNOWN_FEED, WRONG_SCHEMA, NEW_SESSION, GAP, DEFINITIONS, UNDEFINED_CODE, STAGE_FULL, TOO_LARGE = range(12)
 CHECKS = ("good", "short", "not a frame", "bad crc", "broken chain")
 
 
@@ -452,6 +453,7 @@ cdef class Intake:
                 raise ValueError(f"table number {c.t.number}")
             self.i.tables[c.t.number] = &c.t
         self.i.definitions, self.i.n_feeds, self.i.room = definitions, n_feeds, stage_bytes
+        self.i.frame_bytes = self.i.frame_rows = 0xffffffff
         self.i.feeds = <tp_feed **>PyMem_Calloc(max(1, n_feeds), sizeof(void *))
         self.i.stage = <uint8_t *>PyMem_Malloc(stage_bytes)
         if not self.i.feeds or not self.i.stage:
@@ -500,6 +502,15 @@ cdef class Intake:
                 grown[n] = TP_UNDEFINED
             f.codes, f.n_codes = grown, room
         f.codes[code] = instrument
+
+    def limit(self, uint32_t frame_bytes, uint32_t frame_rows):
+        """Take no message with more payload, or more rows, than this."""
+        self.i.frame_bytes, self.i.frame_rows = frame_bytes, frame_rows
+
+    def code(self, uint32_t number, uint32_t code):
+        """The instrument that a feed's code means, or 2^32 - 1 if it was never defined."""
+        cdef tp_feed *f = self.feed(number)
+        return f.codes[code] if code < f.n_codes else TP_UNDEFINED
 
     def begin(self, uint32_t number, uint64_t session, uint64_t next_seq):
         """The feed goes on in another session; its codes have to be defined anew."""

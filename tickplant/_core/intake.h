@@ -33,12 +33,13 @@ typedef struct {
     uint32_t trading_date, last_crc;
     uint8_t *stage;
     size_t used, room;
+    uint32_t frame_bytes, frame_rows; /* the most that a message may have */
     uint64_t frames, rows, duplicates, refused; /* refused: frames that shared memory had no room for */
 } tp_intake;
 
 enum tp_taken {
     TP_TAKEN = 0, TP_DUPLICATE, TP_CONTROL, TP_MALFORMED, TP_UNKNOWN_FEED, TP_WRONG_SCHEMA, TP_NEW_SESSION, TP_GAP,
-    TP_DEFINITIONS, TP_UNDEFINED_CODE, TP_STAGE_FULL
+    TP_DEFINITIONS, TP_UNDEFINED_CODE, TP_STAGE_FULL, TP_TOO_LARGE
 };
 
 static inline tp_feed *tp_feed_of(const tp_intake *in, uint32_t number) {
@@ -81,7 +82,8 @@ static inline enum tp_taken tp_judge(const tp_intake *in, const uint8_t *msg, si
     if (h->kind != TP_ROWS || h->table >= TP_TABLES) return TP_MALFORMED;
     const tp_table *t = in->tables[h->table];
     if (!t || h->schema != t->schema) return TP_WRONG_SCHEMA;
-    if (h->count == 0 || (uint64_t)h->count * t->row_size != h->size) return TP_MALFORMED;
+    if (h->count == 0 || (uint64_t)h->count * t->row_size != h->size || h->seq + h->count < h->seq) return TP_MALFORMED;
+    if (h->size > in->frame_bytes || h->count > in->frame_rows) return TP_TOO_LARGE;
     if (h->session != f->session) return TP_NEW_SESSION;
     if (h->seq > f->next_seq) return TP_GAP;
     if (h->seq < f->next_seq) return h->seq + h->count <= f->next_seq ? TP_DUPLICATE : TP_MALFORMED;

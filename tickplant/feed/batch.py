@@ -22,7 +22,7 @@ class RowBatch:
     """A buffer of packed rows that are added one at a time."""
 
     def __init__(self, table: Table, room: int) -> None:
-        self.table = table
+        self.table, self.room = table, room
         self.packed = Packer([(c.name, c.type, c.offset) for c in table.columns], room)
         """The rows that wait to be taken, as a buffer."""
 

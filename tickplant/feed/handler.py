@@ -9,37 +9,37 @@ into the outbox. A thread beside sends batches that have waited long enough, and
 plant what it missed, and drops from the outbox what the plant has made durable.
 """
 
-import contextlib
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import zmq
 
 from tickplant import sockets, wire
 from tickplant._core import core
-from tickplant._core.session import Packer, Session
+from tickplant._core.session import Session
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
 from tickplant.curve import feed_keys
-from tickplant.errors import FrameError, JournalError, SchemaError, TickplantError
+from tickplant.errors import (
+    JournalFull,
+    SchemaError,
+    TickplantError,
+)
 from tickplant.feed.batch import RowBatch, conform, encoded
 from tickplant.feed.outbox import Outbox
+from tickplant.feed.repair import MEND_NS, Repair
+from tickplant.feed.sender import Sender
 from tickplant.instruments import full_name, named
 from tickplant.schema import Rows, Table
 
 FRAME_BYTES = 1 << 16
 BATCH_ROWS = 1000
 BATCH_NS = 2 * MILLISECOND_NS
-WINDOW_BYTES = 1 << 26
 HEARTBEAT_NS = 250 * MILLISECOND_NS
-SILENCE_NS = SECOND_NS
-MEND_NS = 100 * MILLISECOND_NS
-ANSWERS_MAX = 4
-"""That wait for a slow network; more are not made."""
+ASK_S = 0.2
 
 
 class Feed:
@@ -58,12 +58,10 @@ class Feed:
         self._lock = threading.RLock()
         self._room = threading.Condition(self._lock)
         tables = sorted(config.schema, key=lambda t: t.name != "instrument")
-        self._batches = {t.name: RowBatch(t, batch_rows) for t in tables}
+        self._batches = {t.name: RowBatch(t, min(batch_rows, self._frame_rows(t))) for t in tables}
         self._codes: dict[str, int] = {}
         self._next_code = 1
-        self._seq = 0
-        self._sent_ns = self._heard_ns = 0
-        self._failed: TickplantError | None = None
+        self._mend_ns = 0
 
     def __enter__(self) -> "Feed":
         self.open()
@@ -80,28 +78,58 @@ class Feed:
     @property
     def rows_published(self) -> int:
         """Rows published in this session."""
-        return self._seq
+        return self._sender.seq - self._sender.dropped
 
-    def open(self) -> None:
-        """Recover the outbox, connect, begin a session. Raises ConfigError without the key it needs."""
+    def status(self) -> dict[str, Any]:
+        """How the feed is, for its status file."""
+        full, drops = self._sender.full, self._sender.drops
+        return {
+            "rows_published": self.rows_published,
+            "rows_dropped": self._sender.dropped,
+            "waiting": full if full and not drops else None,
+            "degraded": f"drops rows: {full}" if full and drops else None,
+        }
+
+    def _frame_rows(self, table: Table) -> int:
+        """Rows of a table that the plant takes in one frame."""
+        limits = self.config.limits
+        return max(1, min(limits.frame_rows, limits.frame_bytes // table.row_size))
+
+    def open(self, ask_s: float = ASK_S) -> None:
+        """Recover the outbox, connect, begin a session, later than the plant's if that says so in time.
+
+        Raises ConfigError without the key it needs, AlreadyRunning if another process is this feed.
+        """
         self._keys = feed_keys(self.config, self.name)
         o = self.config.outbox
         folder = self.config.outbox_dir(self.name)
-        self._outbox = Outbox(folder, self.name, o.segment_bytes, o.max_bytes)
+        self._outbox = Outbox(folder, self.name, o.segment_bytes, o.max_bytes, self.number)
         self._outbox.open()
-        self.session = self._outbox.begin()
+        self._repair = Repair(self.config, self.name, self._keys, self._outbox)
+        try:
+            self.session = self._outbox.begin(self._repair.ask(ask_s))
+        except TickplantError:
+            self._repair.close()
+            self._outbox.close()
+            raise
         tables = [(t.number, t.row_size, t.fingerprint) for t in self.config.schema]
         self._sent = Session(self.number, self.session, tables)
         self._pub = sockets.context().socket(zmq.PUB)
         self._pub.setsockopt(zmq.SNDHWM, 0)  # bounded by WINDOW_BYTES instead
         self._live = sockets.Connection(self._pub, self.config.tickerplant.ingress, self._keys)
-        self._thread = threading.Thread(target=self._serve, name=f"feed {self.name}", daemon=True)
+        self._sender = Sender(self.name, self._sent, self._outbox, self._pub, o.when_full == "drop")
         self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name=f"feed {self.name}", daemon=True)
         self._thread.start()
 
     def wait(self, seconds: float) -> bool:
-        """Pause the handler; True if it should end. Call it, or `beat`, from the handler's own loop."""
+        """Pause the handler; True if it should end. Call it, or `beat`, from the handler's own loop.
+
+        Raises what made the feed fail, if it did.
+        """
         self.beat()
+        if self._sender.failed:
+            raise self._sender.failed
         return self.stopping.wait(seconds)
 
     def instrument(self, venue: str, symbol: str, **definition: Any) -> int:
@@ -113,7 +141,9 @@ class Feed:
         with self._lock:
             code = self._codes.get(full_name(venue, symbol))
             if code is None:
-                self._pace()
+                self._pace("instrument")  # others may define it meanwhile
+                code = self._codes.get(full_name(venue, symbol))
+            if code is None:
                 code = self._next_code
                 name = named(encoded(venue), encoded(symbol))
                 # The name first: the row may be sent, and summed by it, at once.
@@ -135,49 +165,73 @@ class Feed:
     def row(self, table: str, **values: Any) -> None:
         """Publish one row, in the next batch. Columns not given: now for times, NaN for floats, else zero.
 
-        Raises SchemaError for a table or column that is not declared, or a value that does not fit.
+        Raises SchemaError for a table or column that is not declared, or a value that does not fit;
+        JournalFull if the process should end and there is no room.
         """
         with self._lock:
-            self._pace()
+            self._pace(table)
             self._add(table, values)
 
     def _add(self, table: str, values: dict[str, Any]) -> None:
-        try:
-            batch = self._batches[table]
-        except KeyError:
-            raise SchemaError(f"there is no table {table!r}") from None
+        batch = self._batch(table)
         batch.add(now_ns(), values)
-        if len(batch) >= self.batch_rows:
+        if len(batch) >= batch.room:
             self.flush()
 
-    def _pace(self) -> None:
-        """Wait until the plant is near enough. Only before rows are touched: the lock is given up here."""
-        while self.paced and self._ahead() and not self._failed and not self.stopping.is_set():
+    def _batch(self, table: str) -> RowBatch:
+        try:
+            return self._batches[table]
+        except KeyError:
+            raise SchemaError(f"there is no table {table!r}") from None
+
+    def _pace(self, table: str) -> None:
+        """Wait until the plant is near enough, and until the batch has room for a row.
+
+        Only before rows are touched: the lock is given up here.
+        """
+        self._wait(lambda: self.paced and self._sender.ahead())
+        batch = self._batch(table)
+        if len(batch) >= batch.room:
+            self._await(lambda: len(batch) < batch.room or self._flushed())
+
+    def _wait(self, hindered: Callable[[], bool]) -> bool:
+        """Wait while it is so, unless the process should end; whether it is so still."""
+        while (so := hindered()) and not self._sender.failed and not self.stopping.is_set():
             self.beat()  # a plant that is away is no hang of ours
             self._room.wait(0.1)
-        if self._failed:
-            raise self._failed
+        if self._sender.failed:
+            raise self._sender.failed
+        return so
 
-    def _ahead(self) -> bool:
-        return self._outbox.waiting_bytes > WINDOW_BYTES
+    def _await(self, done: Callable[[], bool]) -> None:
+        """Wait until there is room and it is done. Raises JournalFull if the process should end instead."""
+        if self._wait(lambda: not done()):
+            raise JournalFull(
+                f"{self._sender.full}; feed {self.name} is to end, and what it was given now is not published"
+            )
 
-    def append(self, table: str, rows: Rows) -> None:
-        """Publish rows, now. `rows` is a structured array; its columns are matched by name.
+    def append(self, table: str, rows: Rows) -> int:
+        """Publish rows, now; the seq of the first. `rows` is a structured array, matched by column names.
 
         Rows of table `instrument` define their `code`s. A ts_recv of 0 becomes the time of this call.
-        Raises SchemaError for columns that are not declared and values that do not fit.
+        Raises SchemaError for columns that are not declared and values that do not fit; JournalFull if
+        the process should end and there is no room: rows that come after `rows_published` are not published.
         """
         declared = self.config.schema[table]
         rows = conform(declared, rows, now_ns())
         with self._lock:
-            self.flush()
+            self._await(self._flushed)
             if table == "instrument":
                 rows = self._define(rows)
-            step = max(1, FRAME_BYTES // declared.row_size)
+            first = self._sender.seq
+            step = min(max(1, FRAME_BYTES // declared.row_size), self._frame_rows(declared))
             for at in range(0, len(rows), step):
-                self._pace()
-                self._send(declared, rows[at : at + step].view("u1"))
+                part = rows[at : at + step]
+                self._wait(lambda: self.paced and self._sender.ahead())
+                self._await(partial(self._sender.send, declared, part.view("u1"), len(part)))
+                self._await(self._sender.written)
         self.beat()
+        return first
 
     def _define(self, rows: Rows) -> Rows:
         """Know the instruments that these rows define; each row is about the instrument it defines."""
@@ -194,106 +248,78 @@ class Feed:
         return rows
 
     def flush(self) -> None:
-        """Publish what waits in batches; definitions before the rest."""
+        """Publish what waits in batches, as far as there is room; definitions before the rest."""
         with self._lock:
-            for batch in self._batches.values():
-                if batch.packed.rows:
-                    self._send(batch.table, batch.packed)
-                    batch.packed.clear()
+            self._flushed()
 
-    def _send(self, table: Table, rows: npt.NDArray[np.uint8] | Packer) -> None:
-        """Publish packed rows as one frame. It is on its way while the outbox writes it down.
+    def _flushed(self, *, beyond: bool = False) -> bool:
+        """Publish what waits in batches; False if there is no room for all."""
+        self._say_blocked()
+        for batch in self._batches.values():
+            if batch.packed.rows:
+                if not self._sender.send(batch.table, batch.packed, batch.packed.rows, beyond=beyond):
+                    return False
+                batch.packed.clear()
+        return True
 
-        A crash between the two takes nothing with it that was published: the call had not returned.
-        """
-        if self._failed:
-            raise self._failed
-        frame = self._sent.frame(table.number, rows, now_ns(), self._outbox.last_crc)
-        upto = self._sent.seq
-        try:
-            self._outbox.admit(len(frame))
-            # Further behind than the window: the plant fetches it from the outbox, this memory stays bounded.
-            if not self._ahead():
-                self._pub.send(frame)
-            self._outbox.append(frame, (self.session, self._seq), upto - self._seq)
-        except JournalError as e:
-            self._failed = e  # they can't be told again: none may follow them
-            raise
-        self._seq = upto
-        self._sent_ns = monotonic_ns()
+    def _say_blocked(self) -> None:
+        """That rows had to wait is a row of table `event`."""
+        text, batch = self._sender.blocked, self._batches["event"]
+        if text and len(batch) < batch.room:
+            self._sender.blocked = ""
+            at = {"session": self.session, "first": self._sender.seq, "last": self._sender.seq}
+            batch.add(now_ns(), {"kind": "blocked", "about": self.number, "text": text, **at})
 
     def _serve(self) -> None:
         """The thread beside: old batches, heartbeats, and the plant's requests."""
-        dealer = sockets.context().socket(zmq.DEALER)
-        if not (self._keys and sockets.is_tcp(self.config.tickerplant.repair)):  # else its key names it
-            dealer.setsockopt(zmq.IDENTITY, self.name.encode())
-        # What waited for a plant that is away would all be asked and answered at once when it is back.
-        dealer.setsockopt(zmq.IMMEDIATE, 1)
-        dealer.setsockopt(zmq.SNDHWM, ANSWERS_MAX)
-        repair = sockets.Connection(dealer, self.config.tickerplant.repair, self._keys)
-        poll_ms, mend_ns = BATCH_NS // MILLISECOND_NS, 0
         try:
             while not self._ended.is_set():
-                if dealer.poll(poll_ms):
-                    with contextlib.suppress(FrameError):
-                        self._answer(dealer, dealer.recv_multipart())
-                self._tend(dealer)
-                if (at := monotonic_ns()) >= mend_ns:
-                    mend_ns = at + MEND_NS
-                    repair.mend()
-                    with self._lock:
-                        self._live.mend()
+                self._repair.turn(BATCH_NS // MILLISECOND_NS, self._sender, self._room)
+                self._tend()
         except TickplantError as e:
-            self._failed = e
+            self._sender.failed = e
         finally:
-            repair.close()
+            self._repair.close()
 
-    def _tend(self, dealer: zmq.Socket[bytes]) -> None:
+    def _tend(self) -> None:
         at = monotonic_ns()
         with self._lock:
-            self.flush()
-            if at - self._sent_ns >= HEARTBEAT_NS:
-                self._sent_ns = at
+            if at >= self._mend_ns:
+                self._mend_ns = at + MEND_NS
+                self._live.mend()
+            if self._sender.written():
+                self._flushed()
+            if at - self._sender.sent_ns >= HEARTBEAT_NS:
+                self._sender.sent_ns = at
                 beat = core.seal(b"", wire.HEARTBEAT, feed=self.number, session=self.session,
-                                 seq=self._seq, time_ns=now_ns())  # fmt: skip
+                                 seq=self._sender.seq, time_ns=now_ns())  # fmt: skip
                 self._pub.send(beat)
-        if at - self._heard_ns >= SILENCE_NS:
-            with contextlib.suppress(zmq.Again):  # there is no connection
-                dealer.send(wire.pack("hello", session=self.session, seq=self._seq), zmq.DONTWAIT)
-                self._heard_ns = at
-
-    def _answer(self, dealer: zmq.Socket[bytes], parts: list[bytes]) -> None:
-        message = wire.unpack(parts[0])
-        place = (wire.field(message, "session", "int"), wire.field(message, "seq", "int"))
-        self._heard_ns = monotonic_ns()
-        if message.get("op") == "fetch":
-            limit = min(wire.field(message, "bytes", "int"), wire.MESSAGE_MAX // 2)
-            with self._lock:
-                frames, more = self._outbox.fetch(place, limit)
-            header = wire.pack("frames", session=place[0], seq=place[1], more=more, crc=core.crc32c(frames))
-            with contextlib.suppress(zmq.Again):  # the plant asks again
-                dealer.send_multipart([header, frames], zmq.DONTWAIT)
-        elif message.get("op") == "ack":
-            with self._room:
-                self._outbox.acknowledge(place)
-                self._room.notify_all()
 
     def drained(self, timeout_s: float) -> bool:
         """Wait until the plant has made all that was published durable; False if it did not in time."""
         end = monotonic_ns() + int(timeout_s * SECOND_NS)
         with self._room:
-            self.flush()
-            while self._outbox.waiting_bytes and not self._failed:
+            while not self._sender.failed and (
+                not (self._flushed() and self._sender.written()) or not self._outbox.settled
+            ):
                 left = (end - monotonic_ns()) / SECOND_NS
                 if left <= 0:
                     return False
                 self._room.wait(min(left, 0.1))
-        return not self._failed
+        return not self._sender.failed
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Publish what waits, give the plant some time to take it, and end. The rest stays in the outbox."""
+        """Publish what waits, give the plant some time to take it, and end. The rest stays in the outbox.
+
+        Raises JournalFull if what waits has no room on the disk.
+        """
         try:
             self.drained(timeout_s)
+            with self._lock:
+                if not self._flushed(beyond=True) or not (self._sender.failed or self._sender.written()):
+                    raise JournalFull(
+                        f"{self._sender.full}; the last rows of feed {self.name} are not published"
+                    )
         finally:
             self._ended.set()
             self._thread.join()

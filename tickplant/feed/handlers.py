@@ -124,7 +124,7 @@ def prepare(config: Config, name: str) -> tuple[Feed, Callable[[], None]]:
 def run_feed(config: Config, name: str) -> None:
     """Run a feed handler as a process of its own, until it is done or told to stop."""
     feed, handler = prepare(config, name)
-    pulse = service.Pulse(f"feed-{name}", config.status_dir, lambda: {"rows_published": feed.rows_published})
+    pulse = service.Pulse(f"feed-{name}", config.status_dir, feed.status)
     service.stop_signals(feed.stopping.set)
     try:
         with feed:

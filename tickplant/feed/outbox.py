@@ -2,38 +2,88 @@
 
 A journal of the feed's own frames, in the order in which they were published, over all its sessions.
 The plant names a place in it by (session, seq) and is given all that follows; what it has acknowledged
-is deleted segment by segment.
+is deleted segment by segment. Beside frames of rows it holds heartbeats:
+
+    seq 0      a session begins; payload: msgpack list of the sessions before it that this outbox had
+    seq > 0    rows below seq that are not there were dropped, for there was no room
+
+    dropped    a file of 20 bytes: u64 session, u64 seq below which rows were dropped, u32 crc32c of them.
+               Written before the call that published them returns; the heartbeat follows when there is room.
 """
 
+import errno
+import os
+import secrets
+import struct
 from bisect import bisect_right
 from pathlib import Path
 
+import msgpack
+
 from tickplant import wire
 from tickplant._core import core
-from tickplant.clock import now_ns
-from tickplant.errors import JournalError
+from tickplant.clock import MILLISECOND_NS, monotonic_ns, now_ns
+from tickplant.errors import JournalError, JournalFull
 from tickplant.journal import JournalReader, JournalWriter
 from tickplant.lock import Lock
 
 _INDEX_BYTES = 1 << 16
 _READ_BYTES = 1 << 20
+_RETRY_NS = 100 * MILLISECOND_NS
+_SESSIONS_KEPT = 16
+_DROPPED = struct.Struct("<QQI")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 Place = tuple[int, int]
 """(session, seq)"""
 
 
+class _Journal(JournalWriter):
+    """A journal for which a full disk is no failure: what was written of a frame is taken back."""
+
+    def _fail(self, what: str, error: OSError) -> JournalError:
+        if (
+            error.errno in _NO_ROOM
+            and what.startswith(("can't write", "can't create"))
+            and self._taken_back()
+        ):
+            return JournalFull(f"the disk of the outbox {self.folder} is full; free space there")
+        return super()._fail(what, error)
+
+    def _taken_back(self) -> bool:
+        size = self.position - self._begins
+        try:
+            if size:
+                os.ftruncate(self._fd, size)
+            elif self._fd >= 0:  # a segment that does not say whose it is must not stay
+                with self._lock:
+                    os.close(self._unsynced.pop(self._begins))
+                    self._fd = -1
+                (self.folder / f"{self.position:020d}.tpj").unlink()
+        except OSError:
+            return False
+        return True
+
+
 class Outbox:
     """Append by the feed, fetch and acknowledge by the plant's requests; not thread-safe."""
 
-    def __init__(self, folder: Path, feed: str, segment_bytes: int, max_bytes: int) -> None:
-        self.folder, self.max_bytes = folder, max_bytes
-        self._journal = JournalWriter(folder, {"what": "outbox", "feed": feed}, segment_bytes)
+    def __init__(self, folder: Path, feed: str, segment_bytes: int, max_bytes: int, number: int = 0) -> None:
+        """`feed`, `number`: whose it is."""
+        self.folder, self.max_bytes, self.number = folder, max_bytes, number
+        self._journal = _Journal(folder, {"what": "outbox", "feed": feed}, segment_bytes)
         self._places: list[Place] = []
         self._positions: list[int] = []
         self._end: Place = (0, 0)
         self._session = 0
+        self._sessions: list[int] = []
+        self._dropped: Place = (0, 0)
+        self._retry_ns = 0
+        self._reached: Place = (0, 0)
         self.acknowledged = 0
         """Position up to which the plant has acknowledged."""
+        self.full = ""
+        """Why there is no room, as `admit` found last; empty if there was."""
 
     def open(self) -> None:
         """Recover what an earlier session left.
@@ -43,35 +93,66 @@ class Outbox:
         self._lock = Lock(self.folder / "lock", "process of this feed")
         try:
             self._recover()
+            self._open_dropped()
         except JournalError:
             self._lock.release()
             raise
 
     def _recover(self) -> None:
         for start, chunk in self._journal.recover():
-            for offset, _, kind, *_ in core.index(chunk).tolist():
+            for offset, length, kind, *_ in core.index(chunk).tolist():
                 head = wire.header(chunk, offset)
                 if kind == wire.ROWS:
                     self._remember((head.session, head.seq), start + offset)
+                if kind == wire.ROWS or (kind == wire.HEARTBEAT and head.seq):
                     self._end = (head.session, head.seq + head.count)
+                elif kind == wire.HEARTBEAT:
+                    before = chunk[offset + wire.HEADER_SIZE : offset + length]
+                    self._sessions = [*(msgpack.unpackb(before) if before else []), head.session]
                 if kind in (wire.ROWS, wire.HEARTBEAT):
                     self._session = head.session
         self.acknowledged = self._positions[0] if self._positions else self._journal.position
+
+    def _open_dropped(self) -> None:
+        """Have the note of what is dropped, with its place on the disk taken, so that it can't be refused."""
+        path = self.folder / "dropped"
+        try:
+            self._note = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            note = os.pread(self._note, _DROPPED.size, 0)
+            if len(note) < _DROPPED.size:
+                os.pwrite(self._note, bytes(_DROPPED.size), 0)
+        except OSError as e:
+            raise JournalError(f"can't write {path}: {e.strerror}; free space or mend the disk") from None
+        if len(note) == _DROPPED.size and core.crc32c(note[:16]) == _DROPPED.unpack(note)[2]:
+            self._dropped = _DROPPED.unpack(note)[:2]
 
     def _remember(self, place: Place, position: int) -> None:
         if not self._positions or position - self._positions[-1] >= _INDEX_BYTES:
             self._places.append(place)
             self._positions.append(position)
 
-    def begin(self) -> int:
-        """Begin a session; its number: ns UTC, and above all before, whatever the clock did meanwhile."""
-        session = max(now_ns(), self._session + 1)
+    def begin(self, above: int = 0) -> int:
+        """Begin a session; its number: ns UTC, and above all before, whatever the clock did meanwhile.
+
+        If the clock went back, it is some way above: two copies of one outbox do not begin the same session.
+        `above`: the session that the plant knows. Raises JournalFull if the disk has no room.
+        """
+        session, least = now_ns(), max(self._session, above)
+        if session <= least:
+            session = least + 1 + secrets.randbelow(1 << 30)
         waiting = self.waiting_bytes
-        self._journal.append_frame(wire.HEARTBEAT, b"", session=session)
+        self._tell()
+        before = msgpack.packb(self._sessions)
+        self._journal.append_frame(wire.HEARTBEAT, before, feed=self.number, session=session)
         self._session = session
+        self._sessions = [*self._sessions, session][-_SESSIONS_KEPT:]
         if not waiting:
             self.acknowledged = self._journal.position
         return session
+
+    def knows(self, session: int) -> bool:
+        """Is it one of this outbox's sessions (of the last few)?"""
+        return session in self._sessions
 
     @property
     def last_crc(self) -> int:
@@ -83,22 +164,76 @@ class Outbox:
         """Bytes published and not acknowledged."""
         return self._journal.position - self.acknowledged
 
-    def admit(self, size: int) -> None:
-        """Raises JournalError if there is no room for so many bytes."""
-        if self.waiting_bytes + size > self.max_bytes:
-            raise JournalError(
-                f"the outbox {self.folder} is full: {self.waiting_bytes:,} bytes wait for the ticker "
-                "plant; start it, or raise outbox.max_bytes"
+    @property
+    def settled(self) -> bool:
+        """Has the plant all that was published, and does it know what was dropped?"""
+        return not self.waiting_bytes and self._dropped <= self._reached
+
+    def admit(self, size: int, *, beyond: bool = False) -> bool:
+        """Is there room for a frame of so many bytes? An empty outbox has; `beyond`: whatever max_bytes says.
+
+        To be asked before the frame is chained to `last_crc`. Raises JournalError if the disk fails.
+        """
+        waiting = self.waiting_bytes
+        if waiting and waiting + size > self.max_bytes and not beyond:
+            self.full = (
+                f"the outbox {self.folder} is full: {waiting:,} bytes wait for the ticker plant; "
+                "start it, or raise outbox.max_bytes"
             )
+            return False
+        if monotonic_ns() < self._retry_ns or not self._told():
+            return False
+        self.full = ""
+        return True
+
+    def _refused(self, error: JournalFull) -> None:
+        self.full, self._retry_ns = str(error), monotonic_ns() + _RETRY_NS
 
     def append(self, frame: bytes, place: Place, count: int) -> None:
-        """Keep a frame of `count` rows that begins at this place. Raises JournalError if its disk fails."""
-        position = self._journal.append(frame, wire.crc(frame))
+        """Keep a frame of `count` rows that begins at this place.
+
+        Raises JournalFull if its disk is full: the same frame has to be tried again, or dropped.
+        Raises JournalError if its disk fails.
+        """
+        try:
+            position = self._journal.append(frame, wire.crc(frame))
+        except JournalFull as e:
+            self._refused(e)
+            raise
         self._remember(place, position - len(frame))
         self._end = (place[0], place[1] + count)
 
+    def drop(self, upto: Place) -> None:
+        """Note that the rows from the last one kept up to this place are not, so that the plant is told.
+
+        Raises JournalError if that can't be noted.
+        """
+        note = struct.pack("<QQ", *upto)
+        try:
+            os.pwrite(self._note, note + struct.pack("<I", core.crc32c(note)), 0)
+        except OSError as e:
+            raise JournalError(f"can't write {self.folder / 'dropped'}: {e.strerror}") from None
+        self._dropped = upto
+
+    def _tell(self) -> None:
+        """Put what was dropped in its place among the frames. Raises JournalFull."""
+        if self._dropped > self._end:
+            session, seq = self._dropped
+            self._journal.append_frame(wire.HEARTBEAT, b"", feed=self.number, session=session, seq=seq)
+            self._end = self._dropped
+
+    def _told(self) -> bool:
+        """The same, as far as there is room."""
+        try:
+            self._tell()
+        except JournalFull as e:
+            self._refused(e)
+            return False
+        return True
+
     def fetch(self, after: Place, limit: int) -> tuple[bytes, bool]:
         """Frames that follow a place (of about `limit` bytes), and whether there are more."""
+        self._told()
         at = bisect_right(self._places, after) - 1
         reader = JournalReader(self.folder, self._positions[at] if at >= 0 else None)
         out: list[bytes] = []
@@ -107,7 +242,8 @@ class Outbox:
             while chunk := reader.read(self._journal.position, _READ_BYTES):
                 for offset, length, kind, *_ in core.index(chunk).tolist():
                     head = wire.header(chunk, offset)
-                    if kind == wire.ROWS and (head.session, head.seq + head.count) > after:
+                    told = kind == wire.ROWS or (kind == wire.HEARTBEAT and head.seq)
+                    if told and (head.session, head.seq + head.count) > after:
                         if out and size + length > limit:
                             return b"".join(out), True
                         out.append(chunk[offset : offset + length])
@@ -118,6 +254,7 @@ class Outbox:
 
     def acknowledge(self, place: Place) -> None:
         """All rows before this place are durable in the plant."""
+        self._reached = max(self._reached, place)
         at = bisect_right(self._places, place) - 1
         if place >= self._end:
             self.acknowledged = self._journal.position
@@ -128,5 +265,9 @@ class Outbox:
 
     def close(self) -> None:
         """Sync and close."""
-        self._journal.close()
-        self._lock.release()
+        try:
+            self._told()
+            self._journal.close()
+        finally:
+            os.close(self._note)
+            self._lock.release()

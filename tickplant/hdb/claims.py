@@ -79,7 +79,7 @@ class Claims:
         frames = core.index(chunk)
         for offset, size, kind, *_ in frames[frames[:, 2] == wire.STATE].tolist():
             assert kind == wire.STATE
-            self._begin(wire.unpack(wire.payload(memoryview(chunk)[offset : offset + size])))
+            self._begin(wire.small_map(wire.payload(memoryview(chunk)[offset : offset + size])))
         frames = frames[frames[:, 2] == wire.ROWS]
         if not len(frames):
             return

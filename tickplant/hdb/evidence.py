@@ -166,5 +166,5 @@ def journal_schema(config: Config, folder: Path) -> Schema:
     if not frames:
         return config.schema
     size = wire.HEADER_SIZE + wire.header(frames).size
-    described = wire.unpack(wire.payload(frames[:size]))["schema"]
+    described = wire.small_map(wire.payload(frames[:size]))["schema"]
     return config.schema if described == config.schema.describe() else Schema.read(described)

@@ -1,0 +1,112 @@
+"""A feed's side of the repair socket: it gives the plant what it missed, and hears what is durable there.
+
+to the plant     hello {session, seq}; place {}; frames {session, seq, more, knows, mine, crc} + frames:
+                 what follows the place asked for, whether the outbox has had its session, and our own
+from the plant   fetch {session, seq, bytes}; ack {session, seq}; place {session, seq, alive};
+                 refuse {session, have}: another process has this feed, this session is to end
+"""
+
+import contextlib
+import threading
+
+import zmq
+
+from tickplant import sockets, wire
+from tickplant._core import core
+from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
+from tickplant.config import Config
+from tickplant.errors import AlreadyRunning, FrameError
+from tickplant.feed.outbox import Outbox
+from tickplant.feed.sender import Sender
+from tickplant.keys import ClientKeys
+
+SILENCE_NS = SECOND_NS
+MEND_NS = 100 * MILLISECOND_NS
+ANSWERS_MAX = 4
+"""That wait for a slow network; more are not made."""
+
+
+class Repair:
+    """One connection; used by one thread at a time."""
+
+    def __init__(self, config: Config, name: str, keys: ClientKeys | None, outbox: Outbox) -> None:
+        self.name, self.outbox = name, outbox
+        endpoint = config.tickerplant.repair
+        self.dealer = sockets.context().socket(zmq.DEALER)
+        if not (keys and sockets.is_tcp(endpoint)):  # else its key names it
+            self.dealer.setsockopt(zmq.IDENTITY, name.encode())
+        # What waited for a plant that is away would all be asked and answered at once when it is back.
+        self.dealer.setsockopt(zmq.IMMEDIATE, 1)
+        self.dealer.setsockopt(zmq.SNDHWM, ANSWERS_MAX)
+        self._connection = sockets.Connection(self.dealer, endpoint, keys)
+        self._heard_ns = self._mend_ns = 0
+
+    def ask(self, seconds: float) -> int:
+        """The session that the plant has of this feed; 0 if it does not say within some seconds.
+
+        Raises AlreadyRunning if it is another outbox's, and its process is alive.
+        """
+        end = monotonic_ns() + int(seconds * SECOND_NS)
+        asked = False
+        while (left := (end - monotonic_ns()) // MILLISECOND_NS) > 0:
+            if not asked:
+                if self.dealer.poll(left, zmq.POLLOUT):
+                    self.dealer.send(wire.pack("place"), zmq.DONTWAIT)
+                    asked = True
+            elif self.dealer.poll(left):
+                with contextlib.suppress(FrameError):
+                    message = wire.unpack(self.dealer.recv_multipart()[0])
+                    if message.get("op") == "place":
+                        session: int = wire.field(message, "session", "int")
+                        if message.get("alive") and not self.outbox.knows(session):
+                            raise AlreadyRunning(self._taken(session))
+                        return session
+        return 0
+
+    def _taken(self, session: int) -> str:
+        return (
+            f"another process publishes as feed {self.name} (session {session}): end it, or wait until it "
+            f"has been silent for some seconds; what this one published is in {self.outbox.folder}"
+        )
+
+    def turn(self, wait_ms: int, sender: Sender, room: threading.Condition) -> None:
+        """Hear the plant, for so long at most; `room` is told when it has made something durable."""
+        if self.dealer.poll(wait_ms):
+            with contextlib.suppress(FrameError):
+                self._answer(self.dealer.recv_multipart(), sender, room)
+        at = monotonic_ns()
+        if at - self._heard_ns >= SILENCE_NS:
+            hello = wire.pack("hello", session=sender.session.number, seq=sender.session.seq)
+            with contextlib.suppress(zmq.Again):  # there is no connection
+                self.dealer.send(hello, zmq.DONTWAIT)
+                self._heard_ns = at
+        if at >= self._mend_ns:
+            self._mend_ns = at + MEND_NS
+            self._connection.mend()
+
+    def _answer(self, parts: list[bytes], sender: Sender, room: threading.Condition) -> None:
+        message = wire.unpack(parts[0])
+        op, session = message.get("op"), wire.field(message, "session", "int")
+        self._heard_ns = monotonic_ns()
+        if op == "fetch":
+            place = session, wire.field(message, "seq", "int")
+            limit = min(wire.field(message, "bytes", "int"), wire.MESSAGE_MAX // 2)
+            with room:
+                frames, more = self.outbox.fetch(place, limit)
+                knows = self.outbox.knows(session)
+            header = wire.pack("frames", session=place[0], seq=place[1], more=more, knows=knows,
+                               mine=sender.session.number, crc=core.crc32c(frames))  # fmt: skip
+            with contextlib.suppress(zmq.Again):  # the plant asks again
+                self.dealer.send_multipart([header, frames], zmq.DONTWAIT)
+        elif op == "ack" and self.outbox.knows(session):  # another's rows are not ours
+            with room:
+                self.outbox.acknowledge((session, wire.field(message, "seq", "int")))
+                room.notify_all()
+        elif op == "refuse" and session == sender.session.number:
+            with room:
+                sender.failed = AlreadyRunning(self._taken(wire.field(message, "have", "int")))
+                room.notify_all()
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._connection.close()

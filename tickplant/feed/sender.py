@@ -1,0 +1,124 @@
+"""From packed rows to frames that are on their way to the plant and kept in the outbox, or dropped.
+
+When the outbox has no room, or its disk, `outbox.when_full` says what becomes of rows: `block`, and they have
+to wait; or `drop`, and they are not published, but their seqs are used up, and the plant declares the gap.
+"""
+
+import logging
+
+import numpy as np
+import numpy.typing as npt
+import zmq
+
+from tickplant import wire
+from tickplant._core.session import Packer, Session
+from tickplant.clock import SECOND_NS, monotonic_ns, now_ns
+from tickplant.errors import JournalError, JournalFull, TickplantError
+from tickplant.feed.outbox import Outbox
+from tickplant.schema import Table
+
+log = logging.getLogger(__name__)
+
+WINDOW_BYTES = 1 << 26
+
+
+class Sender:
+    """The frames of one session, in order; not thread-safe."""
+
+    def __init__(
+        self, name: str, session: Session, outbox: Outbox, pub: zmq.Socket[bytes], drops: bool
+    ) -> None:
+        self.name, self.session, self.outbox, self.pub, self.drops = name, session, outbox, pub, drops
+        self.seq = 0
+        """The seq of the next row: that of those which are kept, and dropped, so far."""
+        self.dropped = 0
+        self.failed: TickplantError | None = None
+        """Why nothing can be published any more."""
+        self.sent_ns = 0
+        self.blocked = ""
+        """What row of table `event` is due: that rows had to wait, and how long."""
+        self._unwritten: tuple[bytes, int] | None = None
+        """A frame that is on its way, but had no room in the outbox yet, and its rows."""
+        self._full_ns = 0
+
+    @property
+    def full(self) -> str:
+        """Why there is no room; empty if there is."""
+        return self.outbox.full if self._full_ns else ""
+
+    def ahead(self) -> bool:
+        """Is the plant further behind than the window?"""
+        return self.outbox.waiting_bytes > WINDOW_BYTES
+
+    def send(
+        self, table: Table, rows: npt.NDArray[np.uint8] | Packer, count: int, *, beyond: bool = False
+    ) -> bool:
+        """Publish packed rows as one frame, or drop them; False if there is no room and they have to wait.
+
+        The frame is on its way while the outbox writes it down. A crash between the two takes nothing with
+        it that was published: the call had not returned. `beyond`: more than outbox.max_bytes if need be.
+        Raises what made the feed fail, such as its disk.
+        """
+        if self.failed:
+            raise self.failed
+        try:
+            size = wire.HEADER_SIZE + count * table.row_size
+            if not (self.written() and self.outbox.admit(size, beyond=beyond)):
+                self._say_full()
+                if self.drops:
+                    self._drop(count)
+                return self.drops
+            frame = self.session.frame(table.number, rows, now_ns(), self.outbox.last_crc)
+            # Further behind than the window: the plant fetches it from the outbox, this memory stays bounded.
+            if not self.ahead():
+                self.pub.send(frame)
+            self._unwritten = frame, count
+            self.written()
+        except JournalError as e:
+            self.failed = e  # they can't be told again: none may follow them
+            raise
+        self.sent_ns = monotonic_ns()
+        return True
+
+    def written(self) -> bool:
+        """Have in the outbox what is on its way; False if there is no room for it yet."""
+        if self._unwritten is None:
+            return True
+        frame, count = self._unwritten
+        try:
+            self.outbox.append(frame, (self.session.number, self.seq), count)
+        except JournalFull:
+            self._say_full()
+            if not self.drops:
+                return False
+            self._unwritten = None
+            self._note(count)  # it has left, and is lost only if the plant did not hear it
+            return True
+        self._unwritten = None
+        self.seq += count
+        if self._full_ns:
+            self._say_room()
+        return True
+
+    def _drop(self, count: int) -> None:
+        """Do not publish rows, and have the plant know that they were there."""
+        self.session.skip(count)
+        self._note(count)
+
+    def _note(self, count: int) -> None:
+        self.outbox.drop((self.session.number, self.seq + count))
+        self.seq += count
+        self.dropped += count
+
+    def _say_full(self) -> None:
+        if not self._full_ns:
+            self._full_ns = monotonic_ns()
+            what = "drops rows" if self.drops else "waits"
+            log.warning("feed %s %s: %s", self.name, what, self.outbox.full)
+
+    def _say_room(self) -> None:
+        seconds = (monotonic_ns() - self._full_ns) / SECOND_NS
+        self._full_ns = 0
+        log.warning("feed %s: its outbox has room again after %.1f s", self.name, seconds)
+        if not self.drops:
+            self.blocked = f"rows waited {seconds:.1f} s for room in the outbox"

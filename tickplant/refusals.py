@@ -1,0 +1,59 @@
+"""What the ticker plant does not take of feeds, and how it says so.
+
+Each refusal is a row of table `event` and a line of the log, but a flood of them must not become a flood of
+rows: the 1st, 2nd, 4th, 8th, ... of a kind is told, with how many there were.
+"""
+
+import logging
+from collections.abc import Callable
+
+from tickplant import wire
+from tickplant._core import core
+
+log = logging.getLogger(__name__)
+
+Report = Callable[..., None]
+"""report(kind, about=feed, session=, first=, last=, text=): make an event row."""
+
+_REASONS = {
+    core.MALFORMED: "not a valid frame",
+    core.UNKNOWN_FEED: "a feed number that is not configured",
+    core.WRONG_SCHEMA: "a table declared otherwise than here",
+    core.TOO_LARGE: "more than limits.frame_bytes or limits.frame_rows",
+    core.GAP: "a frame that its feed's outbox does not know",
+}
+
+
+def now_and_then(count: int) -> bool:
+    """True for the 1st, 2nd, 4th, 8th, ... of many."""
+    return count & (count - 1) == 0
+
+
+class Refusals:
+    """Counts what is refused, and tells now and then."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.strangers = 0
+        """Messages refused so far."""
+
+    def frame(self, reason: int, message: bytes) -> None:
+        """A message that is not one of our frames."""
+        whole = reason != core.MALFORMED
+        about = wire.header(message).feed if whole else 0
+        self._stranger("malformed", about, f"{_REASONS[reason]}: {len(message)} bytes {message[:16].hex()}")
+
+    def key(self, key: str, feed: int, what: str) -> None:
+        """A key that speaks for somebody else; `feed`: the number of its own, if it is a feed's."""
+        self._stranger("refused", feed, f"key {key!r}: {what}")
+
+    def peer(self, name: bytes, what: str) -> None:
+        """A message of control that no outbox of ours sends."""
+        self._stranger("refused", 0, f"{name[:32]!r}: {what}")
+
+    def _stranger(self, kind: str, about: int, what: str) -> None:
+        self.strangers += 1
+        if now_and_then(self.strangers):
+            text = f"{what}; {self.strangers} such so far"
+            self.report(kind, about=about, text=text)
+            log.warning("refused a message: %s", text)
