@@ -77,6 +77,7 @@ def run(case: str, seed: int, seconds: float) -> Outcome:
     """One case, from start to verdict. Raises TickplantError if the plant does not come back."""
     choice = random.Random(f"{seed} {case}")
     with Site(seed, RATE, CASES[case].settings) as site:
+        site.seconds = seconds
         try:
             site.open()
             site.until(lambda: site.plant.control.written.load() > 1 << 18, "rows to flow")

@@ -8,6 +8,7 @@ n of the table is at n * row size. It follows the plant from DATE on until it is
 
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,19 +49,23 @@ class Recorder:
 
 
 def _local(settings: config.Config, table: str, date: int, row: int) -> Iterator[Batch]:
-    plant = local.wait_for(settings.plant.name, 60.0)
-    yield from plant.table(table, date).follow(row)
+    while True:
+        plant = local.wait_for(settings.plant.name, 60.0)
+        try:
+            batches = plant.follow(table, row, date)
+            break
+        except NotRunning:  # its ticker plant is just beginning the date anew
+            time.sleep(0.01)
+    yield from batches
 
 
 def _remote(endpoint: str, keys: str | None, table: str, date: int, row: int) -> Iterator[Batch]:
     while True:
         try:
-            subscription = subscribe(endpoint, [table], from_row=row, keys=keys)
+            subscription = subscribe(endpoint, [table], from_row=row, trading_date=date, keys=keys)
             break
         except NotRunning:
             continue
-    if subscription.trading_date != date:
-        raise SystemExit(f"trading date {date} was over before this reader came back")
     yield from subscription
 
 

@@ -61,7 +61,7 @@ class Site:
 
     def __init__(self, seed: int, rate: float, settings: Settings = lambda content, site: None) -> None:
         """`settings` may change the configuration before it is written."""
-        self.seed, self.rate = seed, rate
+        self.seed, self.rate, self.seconds = seed, rate, 0.0
         self.folder = Path(tempfile.mkdtemp(prefix="tpf"))  # socket paths must be short
         self.folder.chmod(0o711)
         content = msgspec.toml.decode(config.shipped().read_bytes())

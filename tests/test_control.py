@@ -1,5 +1,6 @@
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -10,11 +11,12 @@ from tickplant.errors import NotRunning, SegmentError
 from tickplant.schema import Schema, declare
 
 SCHEMA = Schema([declare("trade", 1, {"price": "f8"}), declare("quote", 2, {"bid": "f8"})])
+DATA = Path("/nowhere")
 WORDS = ("date", "heartbeat", "written", "durable", "pid")
 
 
 def test_words_that_the_plant_stores_are_read_by_others(plant_name):
-    own = Control.create(plant_name, SCHEMA)
+    own = Control.create(plant_name, SCHEMA, DATA)
     other = Control.attach(plant_name)
     for number, name in enumerate(WORDS, 1 << 40):
         getattr(own, name).store(number)
@@ -23,7 +25,7 @@ def test_words_that_the_plant_stores_are_read_by_others(plant_name):
 
 
 def test_readers_may_write_nothing_but_the_sleepers_flag(plant_name):
-    own = Control.create(plant_name, SCHEMA)
+    own = Control.create(plant_name, SCHEMA, DATA)
     other = Control.attach(plant_name)
     for name in WORDS:
         with pytest.raises(TypeError, match="for reading"):
@@ -37,7 +39,7 @@ def test_readers_may_write_nothing_but_the_sleepers_flag(plant_name):
 
 
 def test_a_ring_wakes_who_waits_for_a_word(plant_name):
-    own = Control.create(plant_name, SCHEMA)
+    own = Control.create(plant_name, SCHEMA, DATA)
     other = Control.attach(plant_name)
     own.written.store(5)
     own.bell.ring()
@@ -45,9 +47,9 @@ def test_a_ring_wakes_who_waits_for_a_word(plant_name):
 
 
 def test_a_sound_block_of_the_same_schema_is_taken_over(plant_name):
-    Control.create(plant_name, SCHEMA).written.store(77)
+    Control.create(plant_name, SCHEMA, DATA).written.store(77)
     reader = Control.attach(plant_name)
-    again = Control.create(plant_name, SCHEMA)
+    again = Control.create(plant_name, SCHEMA, DATA)
     assert again.written.load() == 77
     again.written.store(78)
     assert reader.written.load() == 78
@@ -55,7 +57,7 @@ def test_a_sound_block_of_the_same_schema_is_taken_over(plant_name):
 
 @pytest.mark.parametrize("damage", ["schema", "header", "flag", "size"])
 def test_a_block_that_is_not_sound_is_made_anew(plant_name, damage):
-    Control.create(plant_name, SCHEMA).written.store(77)
+    Control.create(plant_name, SCHEMA, DATA).written.store(77)
     block = segment.SHM / f"tp.{plant_name}.ctl"
     schema = SCHEMA
     if damage == "schema":
@@ -68,7 +70,7 @@ def test_a_block_that_is_not_sound_is_made_anew(plant_name, damage):
         segment.remove(f"tp.{plant_name}.ntf")
     else:
         os.truncate(block, 100)
-    fresh = Control.create(plant_name, schema)
+    fresh = Control.create(plant_name, schema, DATA)
     assert fresh.written.load() == 0
     assert Control.attach(plant_name).schema.describe() == schema.describe()
 
@@ -76,14 +78,14 @@ def test_a_block_that_is_not_sound_is_made_anew(plant_name, damage):
 def test_without_a_block_nothing_runs(plant_name):
     with pytest.raises(NotRunning):
         Control.attach(plant_name)
-    Control.create(plant_name, SCHEMA)
+    Control.create(plant_name, SCHEMA, DATA)
     segment.remove(f"tp.{plant_name}.ntf")
     with pytest.raises(NotRunning):
         Control.attach(plant_name)
 
 
 def test_a_damaged_block_is_refused(plant_name):
-    Control.create(plant_name, SCHEMA)
+    Control.create(plant_name, SCHEMA, DATA)
     block = segment.SHM / f"tp.{plant_name}.ctl"
     content = bytearray(block.read_bytes())
     content[0] ^= 1
@@ -93,7 +95,7 @@ def test_a_damaged_block_is_refused(plant_name):
 
 
 def test_a_plant_is_running_stalled_dead_or_stopped(plant_name):
-    own = Control.create(plant_name, SCHEMA)
+    own = Control.create(plant_name, SCHEMA, DATA)
     other = Control.attach(plant_name)
     assert other.state() == "stopped"
     own.pid.store(os.getpid())
@@ -109,9 +111,38 @@ def test_a_plant_is_running_stalled_dead_or_stopped(plant_name):
     assert other.state() == "stopped"
 
 
+def test_another_process_that_was_given_the_number_of_a_dead_plant_is_not_taken_for_it(plant_name):
+    own = Control.create(plant_name, SCHEMA, DATA)
+    own.own(os.getpid())
+    turned = own.heartbeat.load()
+    later = subprocess.Popen(["sleep", "60"])
+    try:
+        own.pid.store(later.pid)  # as if the number of the plant's process had come round
+        own.heartbeat.store(turned - 10**9)
+        assert Control.attach(plant_name).state() == "dead"
+        own.heartbeat.store(monotonic_ns() + 10**9)
+        assert Control.attach(plant_name).state() == "running"
+    finally:
+        later.kill()
+        assert later.poll() is None or later.returncode < 0
+        own.heartbeat.store(monotonic_ns() + 10**9)
+        os.waitid(os.P_PID, later.pid, os.WEXITED | os.WNOWAIT)
+        assert Control.attach(plant_name).state() == "dead"  # nobody has buried it yet
+        later.wait()
+
+
+def test_the_date_before_the_open_one_is_told(plant_name):
+    own = Control.create(plant_name, SCHEMA, DATA)
+    for date in (20260105, 20260106, 20260106, 20260108):
+        own.announce(date)
+    other = Control.attach(plant_name)
+    assert (other.previous.load(), other.date.load()) == (20260106, 20260108)
+    assert other.data_dir == DATA
+
+
 def test_removing_all_leaves_other_plants_alone(plant_name):
-    Control.create(plant_name, SCHEMA)
-    neighbour = Control.create(plant_name + "x", SCHEMA)
+    Control.create(plant_name, SCHEMA, DATA)
+    neighbour = Control.create(plant_name + "x", SCHEMA, DATA)
     try:
         assert control.remove_all(plant_name) == [f"tp.{plant_name}.ctl", f"tp.{plant_name}.ntf"]
         assert control.remove_all(plant_name) == []

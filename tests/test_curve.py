@@ -156,7 +156,7 @@ def test_who_has_no_key_for_an_endpoint_does_not_get_in(site, cfg, plant, raw, k
     until(lambda: stranger.refused >= 2, turning=turn)
     assert not stranger.admitted
     goes_on(raw)
-    assert plant.ingress.strangers == publisher.requests == 0
+    assert plant.ingress.strangers == publisher.answers.requests == 0
 
 
 def test_who_has_a_key_gets_in_everywhere_on_its_side(site, cfg, plant, keys, strange):
@@ -363,7 +363,9 @@ def test_a_reader_that_was_revoked_and_is_accepted_again_reads_on_where_it_was(s
         feed.append("trade", trades(cfg.schema["trade"], 0, 100))
         until(lambda: len(seen) == 100, turning=read)
         keys_file.rename(keys_file.with_suffix(".revoked"))
-        until(lambda: desk._requests.refused and desk._pushed.refused, turning=read)
+        until(
+            lambda: desk._link._requests.refused and all(c.refused for c in desk._link._pushed), turning=read
+        )
         feed.append("trade", trades(cfg.schema["trade"], 100, 100))
         assert len(seen) == 100
         keys_file.with_suffix(".revoked").rename(keys_file)

@@ -339,7 +339,7 @@ SEEN_END = """\
 """
 PYTHON_VARIANTS = {
     "the publisher's heartbeat does not carry the next row": (
-        "publisher", ("msgpack.packb(self.day.rows)", "msgpack.packb({})"),
+        "publisher", ("**self.day.rows,", ""),
         lambda request, broken: check_lost_tail(request, publishing=broken),
     ),
     "the subscriber does not look at the next row of a heartbeat (real publisher)": (

@@ -1,5 +1,6 @@
 """Readers on the same host: arrays, waiting, following, over rolls, and what is not there."""
 
+import shutil
 import threading
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from tests.fix_plant import rows_of, trades, until
 from tickplant import connect, segment
 from tickplant.clock import date_after
-from tickplant.errors import ConfigError, NotRunning, SchemaError
+from tickplant.errors import ConfigError, NotRunning, RowsGone, SchemaError
 from tickplant.local import wait_for
 from tickplant.table import segment_name
 
@@ -219,3 +220,94 @@ def test_tables_of_a_date_before_are_there_as_long_as_they_are_kept(filled, raw,
     raw.settle()
     assert local.latest("trade")["XTST:B"]["trade_id"] == 54
     assert local.table("trade").rows("XTST:B", 9)["trade_id"].tolist() == [50, 51, 52, 53, 54]
+
+
+def dropped(plant, date):
+    """Have the plant do what it does when a date is proven: drop its tables."""
+    proofs = plant.config.plant.data_dir / "proofs"
+    proofs.mkdir(exist_ok=True)
+    (proofs / f"{date}.json").write_text('{"complete": true}')
+    plant._tidy()
+    with pytest.raises(NotRunning):
+        connect(plant.config).table("trade", date)
+
+
+def rolled(plant, raw, times):
+    """Roll so often, with ten trades on each date; all dates, the open one last."""
+    dates = [plant.day.trading_date]
+    for _ in range(times):
+        plant.roll(date_after(dates[-1]))
+        dates.append(plant.day.trading_date)
+        raw.send(raw.trades(5, 1), raw.trades(5, 2))
+        raw.settle()
+    return dates
+
+
+def test_a_follower_that_slept_over_dates_that_were_dropped_reads_them_in_the_journal(filled, raw, local):
+    follower = local.follow("trade")
+    begun = follower.next(5.0)
+    dates = rolled(filled, raw, 3)
+    for date in dates[:-1]:
+        dropped(filled, date)
+    got = [begun]
+    while sum(len(b) for b in got) < 80:
+        got.append(follower.next(5.0))
+    assert ids_of(got) == list(range(80))
+    assert [*dict.fromkeys(b.trading_date for b in got)] == dates
+
+
+@pytest.mark.parametrize("row", [0, 17, 50])
+def test_who_comes_back_to_a_date_that_was_dropped_goes_on_in_its_journal(filled, raw, local, row):
+    dates = rolled(filled, raw, 2)
+    dropped(filled, dates[0])
+    follower = local.follow("trade", row, dates[0], max_rows=3)
+    got = []
+    while sum(len(b) for b in got) < 70 - row:
+        got.append(follower.next(5.0))
+    assert ids_of(got) == list(range(row, 70))
+    assert all(len(b) <= 3 for b in got)
+    assert follower.next(0.01) is None
+
+
+def test_a_date_whose_journal_is_gone_too_is_an_error_that_says_where_its_rows_are(filled, raw, local):
+    follower = local.follow("trade")
+    assert len(follower.next(5.0)) == 50
+    dates = rolled(filled, raw, 2)
+    dropped(filled, dates[1])
+    shutil.rmtree(filled.config.journal_dir / str(dates[1]))
+    where = f"{dates[1]}.*PostgreSQL: SELECT \\* FROM {filled.config.plant.name}.trade WHERE trading_date"
+    with pytest.raises(RowsGone, match=where):
+        until(lambda: follower.next(0.01))
+    with pytest.raises(RowsGone, match=where):
+        local.follow("trade", 0, dates[1])
+
+
+def test_a_follower_that_can_not_see_the_journals_goes_on_if_no_date_was_between(
+    filled, raw, local, monkeypatch
+):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tickplant.follower.trading_dates", refuse)
+    follower = local.follow("trade", 45)
+    dates = rolled(filled, raw, 1)
+    got = []
+    while sum(len(b) for b in got) < 15:
+        got.append(follower.next(5.0))
+    assert ids_of(got) == list(range(45, 60))
+    rolled(filled, raw, 2)
+    with pytest.raises(RowsGone, match=f"{dates[1]} is over.*can't be told.*Permission denied"):
+        until(lambda: follower.next(0.01))
+
+
+def test_a_date_that_has_not_begun_can_not_be_followed(local):
+    with pytest.raises(NotRunning):
+        local.follow("trade", 0, 20991231)
+    with pytest.raises(SchemaError):
+        local.follow("nonsense")
+
+
+def test_a_follower_gives_up_when_nothing_comes_in_time(local):
+    follower = local.follow("trade", 50)
+    assert follower.next(0.01) is None
+    assert (follower.trading_date, follower.row) == (local.trading_date, 50)

@@ -1,16 +1,24 @@
 """The publisher: what it sends is what the journal says, and no request brings it down."""
 
+import signal
+import time
+
+import msgspec
+import numpy as np
 import pytest
 import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fix_plant import until
+from tests.fix_plant import free_port, until
 from tests.test_ingress import SAME_PLANT
+from tickplant import replay as replay_module
 from tickplant import sockets, wire
 from tickplant.clock import date_after
 from tickplant.control import Control
 from tickplant.errors import NotRunning
+from tickplant.latest import cell_dtype
+from tickplant.link import Link
 from tickplant.publisher import Publisher
 from tickplant.schema import Schema
 
@@ -58,10 +66,10 @@ def received(sub, publisher, wanted):
     def enough():
         nonlocal rows
         while sub.poll(0):
-            frame = sub.recv()
-            if wire.header(frame).kind == wire.ROWS:
-                frames.append(frame)
-                rows += wire.header(frame).count
+            for frame in map(bytes, wire.split(sub.recv())):
+                if wire.header(frame).kind == wire.ROWS:
+                    frames.append(frame)
+                    rows += wire.header(frame).count
         return rows >= wanted
 
     until(enough, turning=publisher.turn)
@@ -122,7 +130,7 @@ def test_it_names_instruments_from_any_number_on(plant, raw, publisher, dealer, 
     for first in (0, 1, 3, 6, 2**64 - 1):
         message, _ = ask(publisher, dealer, wire.pack("instruments", **{"from": first}))
         assert message["names"] == names[max(first, 1) - 1 :]
-    monkeypatch.setattr("tickplant.publisher.NAMES_PER_REPLY", 2)
+    monkeypatch.setattr("tickplant.answers.NAMES_PER_REPLY", 2)
     message, _ = ask(publisher, dealer, wire.pack("instruments", **{"from": 2}))
     assert (message["from"], message["names"]) == (2, names[1:3])
 
@@ -167,13 +175,13 @@ def test_a_date_that_had_just_begun_when_it_was_asked_for_is_not_taken_for_all(p
     plant.roll(second)
     raw.send(raw.trades(2))
     raw.settle()
-    index = publisher._of(second)  # asked for before the publisher has gone on to it
+    index = publisher.dates.of(second)[0]  # asked for before the publisher has gone on to it
     assert index.rows[3] == 2
     raw.send(raw.trades(3))
     raw.settle()
-    assert publisher._of(second).rows[3] == 5
+    assert publisher.dates.of(second)[0].rows[3] == 5
     plant.roll(date_after(second))
-    assert publisher._of(second).sealed
+    assert publisher.dates.of(second)[0].sealed
     until(lambda: publisher.trading_date == date_after(second), turning=publisher.turn)
     message, _ = replay(publisher, dealer, second, 3, 0)
     assert (message["end"], message["next"]) == (5, date_after(second))
@@ -198,13 +206,14 @@ def test_no_date_is_left_out_when_several_have_begun_meanwhile(plant, raw, publi
     until(lambda: publisher.trading_date == dates[-1], turning=publisher.turn)
 
 
-def test_only_so_many_old_dates_are_kept_open(plant, raw, publisher, dealer):
+def test_only_so_many_old_dates_are_kept_open(plant, raw, publisher, dealer, monkeypatch):
+    monkeypatch.setattr(replay_module, "INDEXES_MAX", 4)
     dates = rolled(plant, raw, 7, 1)
     until(lambda: publisher.trading_date == dates[-1], turning=publisher.turn)
     for date in [*dates, *dates]:
         message, _ = replay(publisher, dealer, date, 3, 0)
         assert message["end"] == (date != dates[-1])
-    assert len(publisher._indexes) <= 4
+    assert len(publisher.dates._indexes) <= 4
 
 
 ops = st.sampled_from(["describe", "instruments", "replay", "rows", "", 7, None])
@@ -230,18 +239,186 @@ def test_random_maps_get_an_answer(plant, publisher, dealer, op, more):
 
 
 def test_a_peer_that_does_not_read_its_answers_hurts_nobody(plant, raw, publisher, dealer):
+    for _ in range(200):
+        raw.send(raw.trades(700))
+    raw.settle()
+    until(lambda: publisher.day.rows.get(3) == 140_000, turning=publisher.turn)
+    greedy = sockets.context().socket(zmq.DEALER)
+    greedy.setsockopt(zmq.SNDHWM, 0)
+    greedy.setsockopt(zmq.RCVHWM, 1)
+    sockets.connect(greedy, plant.config.publisher.request)
+    request = wire.pack("replay", date=plant.day.trading_date, table=3, row=0, bytes=HUGE)
+    for _ in range(5000):
+        greedy.send(request)
+    answers = publisher.answers
+    until(lambda: answers.dropped >= 300, turning=publisher.turn)
+    before = answers.requests
+    assert ask(publisher, dealer, wire.pack("describe"))[0]["op"] == "plant"
+    assert answers.requests - before < 100  # its turn came between those of the other
+    assert answers.status()["dropped"] == answers.dropped
+    greedy.close(linger=0)
+
+
+def test_a_request_that_is_too_long_is_refused_and_one_that_is_far_too_long_cut_off(publisher, dealer, cfg):
+    message, _ = ask(publisher, dealer, wire.pack("describe", more=bytes(5000)))
+    assert "at most publisher.request_bytes_max = 4,096" in message["text"]
+    assert ask(publisher, dealer, wire.pack("describe"), bytes(5000))[0]["op"] == "error"
+    rude = sockets.context().socket(zmq.DEALER)
+    events = rude.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+    sockets.connect(rude, cfg.publisher.request)
+    rude.send(bytes(1 << 17))
+    until(lambda: events.poll(0), turning=publisher.turn)
+    rude.disable_monitor()
+    events.close(linger=0)
+    rude.close(linger=0)
+    assert ask(publisher, dealer, wire.pack("describe"))[0]["op"] == "plant"
+
+
+def test_an_answer_is_no_longer_than_the_setting_whatever_is_asked_for(site, plant, raw):
+    cfg = site.configured(publisher={"reply_bytes_max": 1 << 16})
+    for _ in range(20):
+        raw.send(raw.trades(100))
+    raw.settle()
+    publisher = site.publisher(cfg)
+    dealer = sockets.context().socket(zmq.DEALER)
+    sockets.connect(dealer, cfg.publisher.request)
+    _, (blob,) = replay(publisher, dealer, plant.day.trading_date, 3, 0, 1 << 40)
+    assert 50_000 < len(blob) <= 1 << 16
+    dealer.close(linger=0)
+
+
+def test_live_rows_have_their_turn_between_answers(plant, raw, publisher, dealer, monkeypatch):
     for _ in range(20):
         raw.send(raw.trades(700))
     raw.settle()
     until(lambda: publisher.day.rows.get(3) == 14_000, turning=publisher.turn)
-    greedy = sockets.context().socket(zmq.DEALER)
-    greedy.setsockopt(zmq.RCVHWM, 1)
-    greedy.setsockopt(zmq.RCVBUF, 4096)
-    sockets.connect(greedy, plant.config.publisher.request)
-    request = wire.pack("replay", date=plant.day.trading_date, table=3, row=0, bytes=HUGE)
-    for _ in range(500):
-        greedy.send(request)
-    before = publisher.requests
-    until(lambda: publisher.requests >= before + 300, turning=publisher.turn)
-    assert ask(publisher, dealer, wire.pack("describe"))[0]["op"] == "plant"
-    greedy.close(linger=0)
+    monkeypatch.setattr(publisher.answers, "settings", msgspec.structs.replace(
+        publisher.settings, turn_bytes_max=100_000
+    ))  # fmt: skip
+    for _ in range(5):
+        dealer.send(wire.pack("replay", date=plant.day.trading_date, table=3, row=0, bytes=HUGE))
+    answered = []
+    while sum(answered) < 5:
+        before = publisher.answers.requests
+        publisher.turn()
+        answered.append(publisher.answers.requests - before)
+    assert max(answered) == 1
+
+
+def test_latest_values_are_told_in_pages_and_from_a_row_on(plant, raw, publisher, dealer):
+    raw.send(*(raw.define(n, f"S{n}") for n in range(1, 6)))
+    raw.send(*(raw.trades(1, 1 + n % 5) for n in range(7)))
+    raw.settle()
+    plant.roll(date_after(plant.day.trading_date))
+    raw.send(raw.trades(2, 4))
+    raw.settle()
+    dtype = cell_dtype(plant.config.schema["trade"])
+    found, first = [], 0
+    while True:
+        place = {"date": 0, "row": 0, "from": first, "bytes": 2 * dtype.itemsize}
+        message, (blob,) = ask(publisher, dealer, wire.pack("latest", table=3, **place))
+        cells = np.frombuffer(blob, dtype)
+        assert len(cells) <= 2
+        found += zip(cells["row"]["instrument"].tolist(), cells["row"]["trade_id"].tolist(), strict=True)
+        first = message["next"]
+        if not first:
+            break
+    assert found == [(1, 5), (2, 6), (3, 2), (4, 8), (5, 4)]
+    since = {"date": plant.day.trading_date, "row": 0, "from": 0, "bytes": HUGE}
+    _, (blob,) = ask(publisher, dealer, wire.pack("latest", table=3, **since))
+    assert np.frombuffer(blob, dtype)["row"]["trade_id"].tolist() == [8]
+    message, _ = ask(publisher, dealer, wire.pack("latest", table=5, **since))
+    assert "order has no latest values" in message["text"]
+
+
+def test_who_subscribes_to_more_than_there_is_is_cut_off_and_others_come_back(plant, raw, publisher, sub):
+    strange = sockets.context().socket(zmq.SUB)
+    strange.setsockopt(zmq.SNDHWM, 0)
+    sockets.connect(strange, publisher.endpoint)
+    for n in range(publisher.settings.topic_bytes_max // 8 + 10):
+        strange.setsockopt(zmq.SUBSCRIBE, b"%08d" % n)
+    until(lambda: publisher.cuts, turning=publisher.turn)
+    strange.close(linger=0)
+    while sub.poll(0):
+        sub.recv()
+    until(lambda: sub.poll(0), turning=publisher.turn)  # heartbeats are heard again
+    raw.send(raw.trades(3))
+    raw.settle()
+    assert received(sub, publisher, 3)
+    assert publisher.status()["cuts"] == publisher.cuts
+
+
+def test_a_frame_too_long_to_be_sent_live_is_left_to_be_fetched(plant, raw, publisher, sub, dealer):
+    raw.send(raw.trades(2000))
+    raw.settle()
+    until(lambda: publisher.day.rows.get(3) == 2000, turning=publisher.turn)
+    raw.send(raw.trades(1))
+    raw.settle()
+    live = [wire.header(f) for f in received(sub, publisher, 2)]
+    assert [(h.row, h.count) for h in live if h.table == 3] == [(2000, 1)]
+    assert publisher.status()["frames_too_long"] == 1
+    _, (blob,) = replay(publisher, dealer, plant.day.trading_date, 3, 0)
+    assert wire.header(blob).count == 2000
+
+
+def test_frames_of_a_table_that_are_there_together_are_one_message_of_bounded_size(
+    plant, raw, publisher, sub
+):
+    raw.send(*(raw.trades(200) for _ in range(20)))
+    raw.settle()
+    messages = []
+
+    def all_there():
+        while sub.poll(0):
+            messages.append([wire.header(f) for f in wire.split(sub.recv())])
+        return sum(h.count for m in messages for h in m if h.kind == wire.ROWS and h.table == 3) == 4000
+
+    until(all_there, turning=publisher.turn)
+    bundles = [m for m in messages if m[0].kind == wire.ROWS]
+    assert len(bundles) < 20
+    for bundle in bundles:
+        assert len({h.table for h in bundle}) == 1
+        assert sum(h.size + wire.HEADER_SIZE for h in bundle) <= wire.LIVE_MAX
+
+
+def test_heartbeats_say_how_the_plant_is(plant, publisher, sub):
+    def said():
+        frame = sub.recv() if sub.poll(0) else None
+        return wire.small_map(wire.payload(frame)) if frame else None
+
+    plant.turn()
+    beat = until(said, turning=publisher.turn)
+    assert (beat["plant"], beat["beat_ms"]) == ("running", publisher.settings.heartbeat_ms)
+    assert 0 <= beat["moved_ms"] < 60_000
+    plant.close()
+    until(lambda: (beat := said()) and beat["plant"] == "stopped", turning=publisher.turn)
+
+
+def test_readers_that_end_while_they_are_not_listened_to_do_not_end_the_publisher(site):
+    ports = [free_port(), free_port()]
+    cfg = site.configured(publisher={
+        n: f"tcp://127.0.0.1:{p}" for n, p in zip(("publish", "request"), ports, strict=True)
+    })  # fmt: skip
+    site.run_ticker_plant()
+    publisher = site.run("run", "publisher")
+    date = Control.attach(cfg.plant.name).date.load()
+    for _ in range(3):
+        context = zmq.Context()
+        greedy, strange = context.socket(zmq.DEALER), context.socket(zmq.SUB)
+        for rude, endpoint in ((greedy, cfg.publisher.request), (strange, cfg.publisher.publish)):
+            rude.setsockopt(zmq.SNDHWM, 0)
+            sockets.connect(rude, endpoint)
+        request = wire.pack("replay", date=date, table=3, row=0, bytes=HUGE)
+        for n in range(20_000):
+            greedy.send(request)
+            strange.setsockopt(zmq.SUBSCRIBE, b"%08d" % n)
+        assert greedy.poll(30_000)
+        publisher.send_signal(signal.SIGSTOP)  # it falls behind them
+        context.destroy(linger=0)
+        publisher.send_signal(signal.SIGCONT)
+    link = Link(cfg.publisher.request, None, None, 1 << 20)
+    end = time.monotonic() + 4  # a ping is due every second
+    while time.monotonic() < end:
+        assert link.ask("plant", "describe")["trading_date"] == date
+    link.close()
+    assert publisher.poll() is None

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from tickplant import wire
 from tickplant._core import core
 from tickplant.errors import FrameError
-from tickplant.journal import JournalWriter
+from tickplant.journal import JournalReader, JournalWriter
 from tickplant.replay import ReplayIndex
 
 ROW = 32
 
-frames = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 5), st.sampled_from([1, 900])), max_size=60)
+frames = st.lists(
+    st.tuples(st.integers(1, 3), st.integers(1, 5), st.sampled_from([1, 1, 900, 900, 3000])), max_size=60
+)
 
 
 def written(folder, plan, segment_bytes=1 << 17):
@@ -89,3 +91,20 @@ def test_a_journal_that_is_not_there_has_no_rows(tmp_path):
     with closing(ReplayIndex(tmp_path / "none")) as index:
         assert index.follow() == b""
         assert index.fetch(1, 0, 1000) == b""
+
+
+def test_few_rows_in_much_else_are_found_without_reading_it_all(tmp_path, monkeypatch):
+    plan = [(1, 1, 1) if n % 50 == 0 else (2, 1, 1000) for n in range(1000)]
+    journal, *_ = written(tmp_path, plan, 1 << 30)
+    read = []
+    with closing(journal), closing(ReplayIndex(tmp_path)) as index:
+        while index.follow():
+            pass
+        real = JournalReader.read
+        monkeypatch.setattr(JournalReader, "read", lambda *a: read.append(len(c := real(*a))) or c)
+        found, row = [], 0
+        while blob := index.fetch(1, row, 4 * 1024):
+            found += places(blob)
+            row = found[-1][1] + 1
+        assert found == [(1, n, 1) for n in range(20)]
+        assert sum(read) < journal.position / 2

@@ -6,6 +6,7 @@ The oracle is the publisher's journal.
 
 import random
 from collections import deque
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 
 from tickplant import sequencer, wire
 from tickplant._core import core
+from tickplant.batch import Skipped
 from tickplant.schema import declare
-from tickplant.sequencer import TableSequence, Want
+from tickplant.sequencer import NO_ROW, TableSequence, Want
 
 TABLES = [declare("a", 1, {"id": "i8"}), declare("b", 2, {"id": "i8"})]
 ROUNDS = 4000
@@ -75,20 +77,27 @@ class Publisher:
 class Reader:
     """A subscription without sockets: what `Subscription` does with its sequences."""
 
-    def __init__(self, kind, publisher, from_rows):
+    def __init__(self, kind, publisher, from_rows, skip_behind=None):
         date, rows = publisher.heartbeat()
         self.sequences = {}
         for table in TABLES:
             there, start = rows[table.number], from_rows[table.number]
             sequence = kind(table, date, there if start is None else start)
             sequence.end = max(there, sequence.expected)
+            sequence.skip_behind = skip_behind
             self.sequences[table.number] = sequence
         self.first = {n: (s.trading_date, s.expected) for n, s in self.sequences.items()}
         self.asked = {}
         self.got = {n: [] for n in self.sequences}
+        self.skipped = {n: [] for n in self.sequences}
 
     def take(self, deliveries):
         for d in deliveries:
+            if isinstance(d, Skipped):
+                number = next(t.number for t in TABLES if t.name == d.table)
+                assert not self.got[number] or self.got[number][-1] < (d.trading_date, d.first_row)
+                self.skipped[number] += [(d.trading_date, r) for r in range(d.first_row, d.last_row + 1)]
+                continue
             ids = d.table.rows(d.payload)["id"].tolist()
             assert ids == [d.trading_date * 1000 + d.first_row + i for i in range(len(ids))]
             self.got[d.table.number] += [(d.trading_date, d.first_row + i) for i in range(len(ids))]
@@ -100,6 +109,10 @@ class Reader:
     def beat(self, date, rows):
         for number, sequence in self.sequences.items():
             sequence.on_heartbeat(date, rows.get(number, 0))
+
+    def newest(self, date, rows):
+        for number, sequence in self.sequences.items():
+            sequence.on_newest(date, rows.get(number, 0))
 
     def answered(self, answer):
         want, frames, end, after = answer
@@ -172,7 +185,7 @@ def test_rows_come_in_order_each_once_and_all_in_the_end(seed):
 @given(seed=st.integers(0, 1 << 40))
 def test_so_they_do_when_hardly_anything_can_be_held(seed):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sequencer, "HELD_FRAMES_MAX", 2)
+        patch.setattr(sequencer, "HELD_BYTES_MAX", 300)
         check_simulation(seed)
 
 
@@ -276,3 +289,108 @@ def test_a_row_that_is_far_ahead_is_waited_for():
     ((frame, head),) = heads(frame_of(TABLES[0], 5, 0, 6))
     assert sequence.on_frame(frame, head) == []
     assert sequence.want() is None
+
+
+def check_skipping(seed, kind=TableSequence):
+    """Rows and holes together are every row once, in order; no hole where the reader was near enough."""
+    rng = random.Random(seed)
+    publisher = Publisher(rng, sorted(rng.sample(range(1, 9), rng.randint(1, 4))))
+    bound = rng.choice([0, 3, 20])
+    reader = Reader(kind, publisher, {t.number: 0 for t in TABLES}, skip_behind=bound)
+    pause, loss = rng.choice([1, 30, 80]), rng.choice([0, 0.5])
+    live = deque()
+    for step in range(ROUNDS):
+        frame = publisher.publish()
+        live.extend([m for m in (frame, publisher.heartbeat()) if m is not None and rng.random() >= loss])
+        reader.newest(*publisher.heartbeat())
+        if step % pause and publisher.script:
+            continue  # the reader is busy with something else
+        while live:
+            message = live.popleft()
+            reader.live(message) if isinstance(message, bytes) else reader.beat(*message)
+        for want in [*reader.wants(True)]:
+            reader.answered(publisher.answer(want, rng.choice([1, 3, 99])))
+        wanted = expected(publisher, reader)
+        for number, got in reader.got.items():
+            assert (
+                sorted(got + reader.skipped[number])
+                == wanted[number][: len(got) + len(reader.skipped[number])]
+            )
+            assert got == sorted(got)
+        if not publisher.script and all(
+            len(reader.got[n]) + len(reader.skipped[n]) == len(rows) for n, rows in wanted.items()
+        ):
+            return reader, publisher
+    raise AssertionError("the reader never came to the end")
+
+
+@settings(deadline=None, max_examples=150)
+@given(seed=st.integers(0, 1 << 40))
+def test_rows_and_the_holes_that_were_announced_are_all_rows(seed):
+    check_skipping(seed)
+
+
+class SkipsInSilence(TableSequence):
+    def _skip(self):
+        return [item for item in super()._skip() if not isinstance(item, Skipped)]
+
+
+class MiscountsTheHole(TableSequence):
+    def _skip(self):
+        return [
+            replace(item, last_row=item.last_row + 1) if isinstance(item, Skipped) else item
+            for item in super()._skip()
+        ]
+
+
+class SkipsBackToTheEndItKnew(TableSequence):
+    def _skip(self):
+        before = self.expected
+        out = super()._skip()
+        if self.expected > before:
+            self.expected -= 1
+        return out
+
+
+@pytest.mark.parametrize(
+    "mutant", [SkipsInSilence, MiscountsTheHole, SkipsBackToTheEndItKnew], ids=lambda m: m.__name__
+)
+def test_the_simulation_notices_a_reader_that_skips_wrongly(mutant, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.ROUNDS", 400)
+    with pytest.raises(AssertionError):
+        for seed in range(100):
+            check_skipping(seed, mutant)
+
+
+def test_who_is_near_enough_skips_nothing_and_who_is_not_goes_on_at_the_newest_row():
+    sequence = TableSequence(TABLES[0], 5, 0, skip_behind=10)
+    sequence.on_newest(5, 10)
+    assert sequence.advance() == []
+    assert sequence.want() is None  # what is on its way is not asked for
+    sequence.on_newest(5, 11)
+    assert sequence.advance() == [Skipped("a", 5, 0, 10)]
+    assert (sequence.expected, sequence.behind) == (11, 0)
+
+
+def test_of_a_date_that_is_over_it_is_asked_first_how_many_rows_it_came_to():
+    sequence = TableSequence(TABLES[0], 5, 7, skip_behind=10)
+    sequence.on_newest(8, 100)
+    assert sequence.behind == 100
+    assert sequence.advance() == []
+    assert sequence.want() == Want(TABLES[0], 5, NO_ROW)
+    sequence.on_answer([], 5, 30, 8)
+    assert sequence.advance() == [Skipped("a", 5, 7, 29)]
+    assert sequence.advance() == [Skipped("a", 8, 0, 99)]
+    assert sequence.want() is None
+
+
+def test_what_is_held_is_bounded_in_bytes(monkeypatch):
+    monkeypatch.setattr(sequencer, "HELD_BYTES_MAX", 1000)
+    sequence = TableSequence(TABLES[0], 5, 0)
+    for row in range(1, 100):
+        frame = frame_of(TABLES[0], 5, row, 1)
+        sequence.on_frame(frame, wire.header(frame))
+        assert sequence.held_bytes == sum(len(f) for _, _, f in sequence.held) <= 1000
+    first = frame_of(TABLES[0], 5, 0, 1)
+    assert sequence.on_frame(first, wire.header(first))
+    assert sequence.held_bytes == 0

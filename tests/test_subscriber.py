@@ -1,14 +1,17 @@
 """Remote readers over real sockets: no gap and no duplicate, whatever happens to publisher and plant."""
 
+import shutil
+import signal
 import threading
 
 import pytest
 import zmq
 
 from tests.fix_plant import Site, free_port, killed, trades, until
-from tickplant import subscribe, subscriber, wire
+from tickplant import link, subscribe, wire
+from tickplant.batch import Gap, Skipped
 from tickplant.clock import date_after
-from tickplant.errors import NotRunning, RequestError, SchemaError
+from tickplant.errors import ConfigError, NotRunning, RequestError, RowsGone, SchemaError, TooSlow
 from tickplant.local import connect
 
 
@@ -233,14 +236,14 @@ def test_what_can_not_be_is_refused(running, monkeypatch):
         subscribe(running.endpoint, ["nonsense"])
     with pytest.raises(SchemaError, match="VENUE:SYMBOL"):
         subscribe(running.endpoint, ["trade"], symbols=["AAPL"])
-    monkeypatch.setattr(subscriber, "PATIENCE_NS", 100_000_000)
+    monkeypatch.setattr(link, "PATIENCE_NS", 100_000_000)
     with pytest.raises(NotRunning, match="nobody"):
         subscribe(f"ipc://{running.site.folder}/nobody", ["trade"])
 
 
 def test_an_error_of_the_publisher_reaches_the_reader(running, reading):
     subscription = reading(running.endpoint, ["trade"])
-    subscription._requests.socket.send(wire.pack("nonsense"))
+    subscription._link.tell(wire.pack("nonsense"))
     with pytest.raises(RequestError, match="nonsense"):
         until(lambda: subscription.next(0.1))
 
@@ -311,3 +314,261 @@ def test_a_publisher_killed_again_and_again_leaves_no_gap(site, reading, tcp):
     assert ids(got) == list(range(published))
     assert {b.trading_date for b in got} == {connect(cfg).trading_date}
     values_fit(got)
+
+
+def rest(subscription, seconds=0.3):
+    """Batches until none comes for a while."""
+    got = []
+    while (batch := subscription.next(seconds)) is not None:
+        got.append(batch)
+    return got
+
+
+def test_a_reader_that_skips_is_told_which_rows_it_was_not_handed(running, reading):
+    running.publish(10)
+    running.settle()
+    subscription = reading(running.endpoint, ["trade"], policy="skip", behind_max=500)
+    first = take(subscription, 10)
+    for _ in range(20):
+        running.publish(100)
+        running.settle()
+    until(lambda: subscription._link.look() or subscription._link.newest[1].get(3) == 2010)
+    assert subscription.next(0.1) is None  # it goes on with what comes from now on
+    running.publish(100)
+    got = take(subscription, 100)
+    assert (ids(first), ids(got)) == (list(range(10)), list(range(2010, 2110)))
+    (notice,) = got[0].notices
+    assert notice == Skipped("trade", subscription.trading_date, 10, 2009)
+
+
+def test_a_reader_that_skips_and_is_near_enough_gets_every_row(running, reading):
+    subscription = reading(running.endpoint, ["trade"], policy="skip", behind_max=5000)
+    for _ in range(20):
+        running.publish(100)
+    got = take(subscription, 2000)
+    assert ids(got) == list(range(2000))
+    assert [b.notices for b in got] == [()] * len(got)
+
+
+def test_a_reader_that_skips_skips_over_dates(running, reading):
+    subscription = reading(running.endpoint, ["trade"], policy="skip", behind_max=100)
+    first = running.plant.day.trading_date
+    for _ in range(2):
+        running.publish(300)
+        running.settle()
+        running.roll()
+    running.publish(500)
+    running.settle()
+    last = running.plant.day.trading_date
+    until(
+        lambda: subscription._link.look() or subscription._link.newest == (last, subscription._link.newest[1])
+    )
+    until(lambda: subscription._link.look() or subscription._link.newest[1].get(3) == 500)
+    assert rest(subscription) == []
+    running.publish(7)
+    got = take(subscription, 7)
+    assert ids(got) == list(range(1100, 1107))
+    between = date_after(first)
+    assert [(n.trading_date, n.first_row, n.last_row) for n in got[0].notices] == [
+        (first, 0, 299), (between, 0, 299), (last, 0, 499),
+    ]  # fmt: skip
+
+
+def test_a_reader_that_is_to_die_is_told_how_far_behind_it_is(running, reading):
+    subscription = reading(running.endpoint, ["trade"], policy="die", behind_max=500)
+    running.publish(100)
+    assert ids(take(subscription, 100)) == list(range(100))
+    running.publish(3000)
+    running.settle()
+    until(lambda: subscription._link.look() or subscription._link.newest[1].get(3) == 3100)
+    with pytest.raises(TooSlow, match="3,000 rows behind, at row 100"):
+        subscription.next(0.1)
+
+
+def test_a_conflating_reader_is_handed_the_newest_row_of_each_instrument(running, reading):
+    running.publish(30)
+    running.settle()
+    until(lambda: running.publisher.day.rows.get(3) == 30)
+    subscription = reading(running.endpoint, ["trade"], policy="conflate")
+    (batch,) = take(subscription, 3)
+    assert sorted(batch["trade_id"].tolist()) == [27, 28, 29]
+    assert (batch.numbers.tolist(), batch.passed_over) == ([27, 28, 29], 27)
+    for _ in range(10):
+        running.publish(99)
+        running.settle()
+    until(lambda: subscription._link.look() or subscription._link.newest[1].get(3) == 1020)
+    newest = {}
+    passed = handed = 0
+    while max(newest.values(), default=0) < 1019:
+        batch = subscription.next(1.0)
+        newest |= dict(zip(batch["instrument"].tolist(), batch["trade_id"].tolist(), strict=True))
+        passed, handed = passed + batch.passed_over, handed + len(batch)
+    assert sorted(newest.values()) == [1017, 1018, 1019]
+    assert passed + handed == 990
+
+
+def test_what_a_conflating_reader_missed_is_asked_of_the_latest_values(running, reading):
+    subscription = reading(running.endpoint, ["trade"], policy="conflate", from_row=None)
+    real, lost = subscription._live, []
+    subscription._live = lambda m: lost.append(m) if wire.header(m).kind == wire.ROWS else real(m)
+    running.publish(300)
+    running.settle()
+    running.roll()
+    (batch,) = take(subscription, 3)
+    assert batch["trade_id"].tolist() == [297, 298, 299]
+    assert lost
+    assert subscription.gaps_filled >= 1
+
+
+def test_only_tables_with_latest_values_can_be_conflated(running):
+    with pytest.raises(SchemaError, match="latest = true"):
+        subscribe(running.endpoint, ["order"], policy="conflate")
+    with pytest.raises(ConfigError, match="catch-up, conflate, skip, die"):
+        subscribe(running.endpoint, ["trade"], policy="hurry")
+
+
+@pytest.mark.parametrize("policy", ["catch-up", "conflate", "skip", "die"])
+def test_no_more_than_its_queue_is_kept_for_a_reader_that_does_not_read(site, reading, policy):
+    running = Running(site, publisher={"queue_bytes_max": 1 << 20})
+    try:
+        subscription = reading(running.endpoint, ["trade"], policy=policy, queue_bytes=1 << 20)
+        for _ in range(60):
+            running.publish(5000)
+        running.settle()
+        until(lambda: running.publisher.day.rows.get(3) == 300_000)
+        kept = 0
+
+        def drained():
+            nonlocal kept
+            message = subscription._link.sub.recv()
+            kept += len(message)
+            assert len(message) <= wire.LIVE_MAX
+            head = wire.header(message)
+            return head.kind == wire.HEARTBEAT and wire.small_map(wire.payload(message)).get(3) == 300_000
+
+        until(drained, turning=lambda: None)
+        # Its queue here and there, and what the system has between them; of more than 20 MiB.
+        assert 0 < kept < 6 << 20
+        if policy == "catch-up":
+            assert sum(len(b) for b in take(subscription, 300_000)) == 300_000
+    finally:
+        running.end()
+
+
+def test_a_reader_goes_on_at_a_row_of_an_earlier_date(running, reading):
+    dates = [running.plant.day.trading_date]
+    for _ in range(3):
+        running.publish(100)
+        running.settle()
+        running.roll()
+        dates.append(running.plant.day.trading_date)
+    running.publish(50)
+    subscription = reading(running.endpoint, ["trade"], from_row=60, trading_date=dates[1])
+    got = take(subscription, 190)
+    assert ids(got) == list(range(160, 350))
+    assert [*dict.fromkeys(b.trading_date for b in got)] == dates[1:]
+    assert (got[0].first_row, subscription.trading_date) == (60, dates[1])
+
+
+def test_a_date_that_can_not_be_had_is_refused_with_where_its_rows_are(running):
+    first = running.plant.day.trading_date
+    for row in (None, -5):
+        running.publish(10)
+        running.settle()
+        running.roll()
+        with pytest.raises(RequestError, match="give the row"):
+            subscribe(running.endpoint, ["trade"], from_row=row, trading_date=first)
+    with pytest.raises(RequestError, match="has not begun"):
+        subscribe(running.endpoint, ["trade"], trading_date=20991231)
+    with pytest.raises(RequestError, match=f"no trading date 20010101; there are: {first} to"):
+        subscribe(running.endpoint, ["trade"], trading_date=20010101)
+    proofs = running.cfg.plant.data_dir / "proofs"
+    proofs.mkdir(exist_ok=True)
+    (proofs / f"{first}.json").write_text("{}")
+    shutil.rmtree(running.cfg.journal_dir / str(first))
+    with pytest.raises(
+        RowsGone, match=f"{first} is gone.*PostgreSQL: SELECT \\* FROM {running.cfg.plant.name}"
+    ):
+        subscribe(running.endpoint, ["trade"], trading_date=first)
+
+
+def test_a_date_whose_journal_goes_while_it_is_read_is_an_error_and_no_hole(running, reading, monkeypatch):
+    first = running.plant.day.trading_date
+    monkeypatch.setattr("tickplant.subscriber.REPLY_BYTES", 1000)
+    running.publish(3000)
+    running.settle()
+    running.roll()
+    subscription = reading(running.endpoint, ["trade"], trading_date=first)
+    assert subscription.next(5.0)["trade_id"][0] == 0
+    (running.cfg.plant.data_dir / "proofs").mkdir(exist_ok=True)
+    (running.cfg.plant.data_dir / "proofs" / f"{first}.json").write_text("{}")
+    shutil.rmtree(running.cfg.journal_dir / str(first))
+    got = []
+    with pytest.raises(RowsGone, match="PostgreSQL"):
+        until(lambda: got.append(subscription.next(0.1)))
+    assert [b.first_row for b in got if b is not None] == sorted(b.first_row for b in got if b is not None)
+
+
+def test_gaps_are_told_without_subscribing_to_events(running, reading):
+    with running.lock:
+        running.plant.report("gap", about=1, session=9, first=5, last=7, text="the outbox has lost it")
+        running.plant.report("malformed", about=1)
+    running.publish(10)
+    subscription = reading(running.endpoint, ["trade"])
+    expected = Gap(subscription.trading_date, 1, 9, 5, 7, "the outbox has lost it")
+    got = take(subscription, 10)
+    until(lambda: got.extend(rest(subscription, 0.05)) or subscription.gaps)
+    running.publish(10)
+    got += take(subscription, 10)
+    assert {b.table for b in got} == {"trade"}
+    assert list(subscription.gaps) == [expected]
+    assert [n for b in got for n in b.notices] == [expected]
+    assert connect(running.cfg).gaps() == [expected]
+
+
+def test_a_publisher_that_came_back_elsewhere_is_found(site, reading):
+    request = f"tcp://127.0.0.1:{free_port()}"
+    running = Running(site, publisher={"publish": "tcp://127.0.0.1:*", "request": request})
+    try:
+        subscription = reading(request, ["trade"])
+        running.publish(10)
+        assert ids(take(subscription, 10)) == list(range(10))
+        running.stop.set()
+        running.threads[1].join()
+        before = running.publisher.endpoint
+        running.publisher.close()
+        running.threads[0].join()
+        running.stop.clear()
+        running.publisher.open()
+        assert running.publisher.endpoint != before
+        running.threads = [
+            threading.Thread(target=running.turn, args=(r,)) for r in (running.plant, running.publisher)
+        ]
+        for thread in running.threads:
+            thread.start()
+        running.publish(10)
+        assert ids(take(subscription, 10)) == list(range(10, 20))
+        assert subscription._link._pushed[0].endpoint == running.publisher.endpoint
+    finally:
+        running.end()
+
+
+def test_a_stalled_plant_is_told_from_a_dead_one_and_from_a_silent_publisher(site, reading):
+    cfg = site.configured()
+    plant, publisher = site.run_ticker_plant(), site.run("run", "publisher")
+    until((site.folder / "req").exists)
+    subscription = reading(cfg.publisher.request, ["trade"])
+    until(lambda: subscription.state == "running")
+    assert subscription.idle < 60
+    plant.send_signal(signal.SIGSTOP)
+    until(lambda: subscription.state == "stalled")
+    assert connect(cfg).state == "stalled"
+    assert subscription.idle >= 2
+    assert connect(cfg).idle >= 2
+    plant.send_signal(signal.SIGCONT)
+    until(lambda: subscription.state == "running")
+    killed(plant)
+    until(lambda: subscription.state == "dead")
+    assert connect(cfg).state == "dead"
+    killed(publisher)
+    until(lambda: subscription.state == "unknown")

@@ -1,6 +1,6 @@
 """tickplant: a real-time market-data plant. README.md: what it does; docs/ARCHITECTURE.md: how."""
 
-from tickplant.batch import Batch
+from tickplant.batch import Batch, Gap, Skipped
 from tickplant.config import Config, load
 from tickplant.errors import TickplantError
 from tickplant.feed.handler import Feed
@@ -15,7 +15,9 @@ __all__ = [
     "Config",
     "Feed",
     "Flag",
+    "Gap",
     "Plant",
+    "Skipped",
     "Subscription",
     "TickplantError",
     "connect",

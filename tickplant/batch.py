@@ -1,5 +1,6 @@
-"""What readers are handed: rows that know which rows they are."""
+"""What readers are handed: rows that know which rows they are, and notices of what is not among them."""
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,17 +9,84 @@ import numpy.typing as npt
 from tickplant.schema import Rows
 
 
+@dataclass(frozen=True)
+class Skipped:
+    """Rows `first_row` to `last_row` of a table that a reader was not handed because it was behind."""
+
+    table: str
+    trading_date: int
+    first_row: int
+    last_row: int
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Rows that a feed published and that the plant could not get any more: lost to everybody.
+
+    `first` to `last` are numbers in the feed's session, over all its tables; `text` says why.
+    """
+
+    trading_date: int
+    feed: int
+    session: int
+    first: int
+    last: int
+    text: str
+
+
+Notice = Skipped | Gap
+NOTICES_MAX = 1000
+
+
+class Notices:
+    """What the next batch is to tell, in bounded room: when it does not come, holes in one table and date
+    become one, and gaps are left out (a subscription has them in `gaps`)."""
+
+    def __init__(self) -> None:
+        self._kept: list[Notice] = []
+
+    def add(self, notice: Notice) -> None:
+        """Keep it for the next batch."""
+        if len(self._kept) < NOTICES_MAX:
+            self._kept.append(notice)
+        elif isinstance(notice, Skipped):
+            place = (notice.table, notice.trading_date)
+            for at, last in enumerate(self._kept):
+                if isinstance(last, Skipped) and (last.table, last.trading_date) == place:
+                    self._kept[at] = replace(last, last_row=notice.last_row)
+                    return
+            self._kept.append(notice)
+
+    def take(self) -> tuple[Notice, ...]:
+        """All of them, which are told now."""
+        taken, self._kept = tuple(self._kept), []
+        return taken
+
+
+def gaps_in(events: Rows, trading_date: int) -> list[Gap]:
+    """The gaps that rows of table `event` declare."""
+    found = events[events["kind"] == b"gap"]
+    return [
+        Gap(trading_date, about, session, first, last, text.decode("utf-8", "backslashreplace"))
+        for about, session, first, last, text in found[["about", "session", "first", "last", "text"]].tolist()
+    ]
+
+
 class Batch(np.ndarray[Any, np.dtype[np.void]]):
     """A structured array of rows of one table and date, with the numbers of its rows.
 
     `table`, `trading_date` (yyyymmdd) and `first_row` say which rows they are; they follow each other
-    unless a filter took some out: then `numbers` is their row numbers, else it is None.
+    unless a filter took some out: then `numbers` is their row numbers, else it is None. `notices` tells what
+    came before the first of them: rows skipped, gaps declared. `passed_over` counts the rows of a conflating
+    reader that newer ones took the place of.
     """
 
     table: str
     trading_date: int
     first_row: int
     numbers: npt.NDArray[np.int64] | None
+    notices: tuple[Notice, ...] = ()
+    passed_over: int = 0
 
     @classmethod
     def of(cls, rows: Rows, table: str, trading_date: int, first_row: int) -> "Batch":
@@ -55,4 +123,5 @@ class Batch(np.ndarray[Any, np.dtype[np.void]]):
         chosen.numbers = self._numbers[keep]
         if len(chosen):
             chosen.first_row = int(chosen.numbers[0])
+        chosen.passed_over = self.passed_over
         return chosen

@@ -1,5 +1,6 @@
 """The only reader of clocks, and the calendar of the plant: which trading date a moment belongs to."""
 
+import os
 import time
 from datetime import date, datetime, timedelta
 from datetime import time as wall_time
@@ -15,6 +16,15 @@ now_ns = time.time_ns
 
 monotonic_ns = time.monotonic_ns
 """Nanoseconds of a clock that never steps; comparable between the processes of one boot."""
+
+
+def ticks_to_monotonic(ticks: int) -> int:
+    """A time that the kernel counts in clock ticks since boot (proc(5)), on the clock of `monotonic_ns`.
+
+    Of a time before the machine last slept it is too early by as long as that took, never too late.
+    """
+    since_boot = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+    return ticks * SECOND_NS // os.sysconf("SC_CLK_TCK") - since_boot
 
 
 def as_int(day: date) -> int:

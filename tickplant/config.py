@@ -35,6 +35,13 @@ _RANGES = (
     ("tickerplant.held_bytes_max", 1 << 16, 1 << 40),
     ("tickerplant.keep_days", 0, 36_500),
     ("publisher.heartbeat_ms", 1, 60_000),
+    ("publisher.queue_bytes_max", 1 << 20, 1 << 34),
+    ("publisher.request_bytes_max", 256, 1 << 16),
+    ("publisher.requests_max", 1, 10_000),
+    ("publisher.answers_max", 2, 10_000),
+    ("publisher.reply_bytes_max", 1 << 16, 1 << 23),
+    ("publisher.turn_bytes_max", 1 << 16, 1 << 30),
+    ("publisher.topic_bytes_max", 1024, 1 << 24),
     ("hdb.chunk_rows", 1, 1 << 32),
     ("hdb.chunk_ms", 0, 3_600_000),
     ("outbox.segment_bytes", 1 << 16, 1 << 40),
@@ -82,6 +89,13 @@ class Publisher(_Section, frozen=True):
     publish: str = "tcp://127.0.0.1:7012"
     request: str = "tcp://127.0.0.1:7013"
     heartbeat_ms: int = 250
+    queue_bytes_max: int = 1 << 26
+    request_bytes_max: int = 4096
+    requests_max: int = 64
+    answers_max: int = 8
+    reply_bytes_max: int = 1 << 20
+    turn_bytes_max: int = 1 << 22
+    topic_bytes_max: int = 1 << 16
 
 
 class Security(_Section, frozen=True):

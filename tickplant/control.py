@@ -1,7 +1,7 @@
 """The control block: the words of shared memory by which a plant's processes find each other's place.
 
 `tp.<plant>.ctl`, mapped read-only by readers. Header as in `segment.describe` (the description holds
-the schema), and the words, each on a line of its own:
+the schema and where the plant's data are), and the words, each on a line of its own:
 
     128  bell       u32 that readers sleep on (_core/futex.h)
     256  date       trading date, yyyymmdd
@@ -9,6 +9,7 @@ the schema), and the words, each on a line of its own:
     512  written    bytes of the date's journal that are written
     640  durable    bytes of it that are on disk
     768  pid        of the ticker plant; 0 after a clean stop
+    896  previous   the trading date before the open one; 0 if this ticker plant opened no other
 
 `tp.<plant>.ntf` holds the sleepers flag, the one word that readers may write.
 """
@@ -18,14 +19,16 @@ from pathlib import Path
 
 from tickplant import segment
 from tickplant._core import core
-from tickplant.clock import SECOND_NS, monotonic_ns
+from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns, ticks_to_monotonic
 from tickplant.errors import NotRunning, SegmentError
 from tickplant.schema import Schema
 
 MAGIC = b"tpCNTRL1"
-BELL, DATE, HEARTBEAT, WRITTEN, DURABLE, PID = 128, 256, 384, 512, 640, 768
+BELL, DATE, HEARTBEAT, WRITTEN, DURABLE, PID, PREVIOUS = 128, 256, 384, 512, 640, 768, 896
 STALE_NS = 2 * SECOND_NS
 """A ticker plant that has not turned for so long is stalled or dead."""
+_TICK_NS = 20 * MILLISECOND_NS
+"""The kernel tells no better when a process has started."""
 
 
 class Control:
@@ -39,15 +42,15 @@ class Control:
             return core.Word(block.map, offset, own)
 
         self.date, self.heartbeat, self.pid = word(DATE), word(HEARTBEAT), word(PID)
-        self.written, self.durable = word(WRITTEN), word(DURABLE)
+        self.written, self.durable, self.previous = word(WRITTEN), word(DURABLE), word(PREVIOUS)
         self.bell = core.Bell(word(BELL), core.Word(flag.map, 0, True))
         block.close()
         flag.close()
 
     @classmethod
-    def create(cls, plant: str, schema: Schema) -> "Control":
+    def create(cls, plant: str, schema: Schema, data_dir: Path) -> "Control":
         """Take over the plant's block if it is sound and of this schema, else make it anew."""
-        about = {"plant": plant, "schema": schema.describe()}
+        about = {"plant": plant, "schema": schema.describe(), "data_dir": str(data_dir.absolute())}
         try:
             block = segment.attach(_block(plant), writable=True)
             flag = segment.attach(_flag(plant), writable=True)
@@ -90,15 +93,45 @@ class Control:
         """The schema of the plant."""
         return Schema.read(segment.description(self._block, MAGIC)["schema"])
 
+    @property
+    def data_dir(self) -> Path:
+        """Where the plant's journals are; whether they can be read from here is another matter."""
+        return Path(segment.description(self._block, MAGIC).get("data_dir", ""))
+
+    def announce(self, trading_date: int) -> None:
+        """This date is open from now on."""
+        if (before := self.date.load()) != trading_date:
+            self.previous.store(before)
+        self.date.store(trading_date)
+
+    def own(self, pid: int) -> None:
+        """This process is the ticker plant, and turns."""
+        self.heartbeat.store(monotonic_ns())
+        self.pid.store(pid)
+
+    def idle_ns(self) -> int:
+        """How long ago the ticker plant turned."""
+        return max(0, monotonic_ns() - int(self.heartbeat.load()))
+
     def state(self) -> str:
         """`running`, `stalled` (alive, but no turn for 2 s), `dead` (its process is gone) or `stopped`."""
         pid = self.pid.load()
         if pid == 0:
             return "stopped"
-        if not Path(f"/proc/{pid}").exists():
+        started = _started_ns(pid)
+        # A process that began after the last turn is another one that was given the same number.
+        if started is None or started > self.heartbeat.load() + _TICK_NS:
             return "dead"
-        stale = monotonic_ns() - self.heartbeat.load() > STALE_NS
-        return "stalled" if stale else "running"
+        return "stalled" if self.idle_ns() > STALE_NS else "running"
+
+
+def _started_ns(pid: int) -> int | None:
+    """When a process started, on the monotonic clock; None if there is none, or only what is left of one."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else ticks_to_monotonic(int(fields[19]))
 
 
 def _block(plant: str) -> str:

@@ -14,7 +14,9 @@
      ├─ AlreadyRunning      a second writer of one plant
      ├─ CaptureError        a market-data capture can't be read
      ├─ HistoryError        PostgreSQL refused, is not there, or does not match
-     └─ RequestError        a peer asked for something that can't be had
+     ├─ RequestError        a peer asked for something that can't be had
+     ├─ RowsGone            a reader's rows are not where it reads them any more
+     └─ TooSlow             a reader that is to die rather than be late is late
 
 A message says fact, value, place, and where there is one the command to type next.
 """
@@ -94,3 +96,11 @@ class HistoryError(TickplantError):
 
 class RequestError(TickplantError):
     """A peer asked for something that can't be had."""
+
+
+class RowsGone(TickplantError):
+    """A reader's rows are not where it reads them any more; the message says where they are."""
+
+
+class TooSlow(TickplantError):
+    """A reader of policy `die` is further behind than it said it may be."""

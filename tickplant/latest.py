@@ -31,7 +31,9 @@ def _sizes(table: Table) -> tuple[int, int]:
     return cell, -(-(8 + 2 * cell) // 64) * 64
 
 
-def _cell_dtype(table: Table, cell_size: int) -> np.dtype[np.void]:
+def cell_dtype(table: Table) -> np.dtype[np.void]:
+    """What a slot's cell holds: `number` and `trading_date` of the row, and the `row`."""
+    cell_size, _ = _sizes(table)
     return np.dtype(
         {
             "names": ["number", "trading_date", "row"],
@@ -104,7 +106,7 @@ class SharedLatest:
         room = (self.segment.size - segment.HEADER_SIZE) // max(self._slot, 1)
         if (self._cell, self._slot) != _sizes(self.table) or self._slots_max > room:
             raise SegmentError(f"{self.segment.name} has sizes that do not fit its schema")
-        self._dtype = _cell_dtype(self.table, self._cell)
+        self._dtype = cell_dtype(self.table)
 
     def get(self, instrument: int) -> tuple[int, int, np.void] | None:
         """(trading date, row number, row) of the instrument's last row, or None."""
@@ -117,10 +119,17 @@ class SharedLatest:
         value = np.frombuffer(cell, self._dtype)[0]
         return int(value["trading_date"]), int(value["number"]), value["row"]
 
+    def cells(self, first: int, upto: int) -> npt.NDArray[np.void]:
+        """Cells (`cell_dtype`) of the instruments from `first` on, below `upto`, that have a row: a copy."""
+        slots = max(0, min(upto, self._slots_max) - first)
+        out = np.empty(slots * self._cell, np.uint8)
+        start = segment.HEADER_SIZE + self._slot * first
+        count = (
+            core.latch_snapshot(self.segment.map, start, self._slot, self._cell, slots, out) if slots else 0
+        )
+        return out[: count * self._cell].view(self._dtype)
+
     def snapshot(self, instruments: int) -> tuple[npt.NDArray[np.uint64], Rows]:
         """(row numbers, rows) of all instruments below a number that have a row, copied."""
-        slots = min(instruments, self._slots_max)
-        out = np.empty(slots * self._cell, np.uint8)
-        count = core.latch_snapshot(self.segment.map, segment.HEADER_SIZE, self._slot, self._cell, slots, out)
-        cells = out[: count * self._cell].view(self._dtype)
+        cells = self.cells(0, instruments)
         return cells["number"].copy(), cells["row"].copy()

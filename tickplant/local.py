@@ -9,23 +9,21 @@ for batch in trades.follow():
 """
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tickplant import registry, segment, table
-from tickplant.batch import Batch
+from tickplant import registry, table
+from tickplant.batch import Batch, Gap, gaps_in
 from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.config import Config, load
 from tickplant.control import Control
 from tickplant.errors import NotRunning
+from tickplant.follower import FOLLOW_ROWS, Follower
 from tickplant.instruments import Instruments
 from tickplant.latest import SharedLatest
 from tickplant.schema import Rows, Schema
-
-FOLLOW_ROWS = 65_536
 
 
 class Plant:
@@ -50,8 +48,14 @@ class Plant:
 
     @property
     def state(self) -> str:
-        """`running`, `stalled`, `dead` or `stopped`: the ticker plant's."""
+        """How the ticker plant is: `running`; `stalled`: alive, but it has not turned for two seconds;
+        `dead`: its process is gone; `stopped` in good order."""
         return self.control.state()
+
+    @property
+    def idle(self) -> float:
+        """Seconds since the ticker plant's last turn."""
+        return self.control.idle_ns() / SECOND_NS
 
     @property
     def instruments(self) -> Instruments:
@@ -68,6 +72,23 @@ class Plant:
         """
         _ = self.schema[name]
         return Table(self, name, trading_date or self.trading_date)
+
+    def follow(
+        self, name: str, from_row: int = 0, trading_date: int | None = None, max_rows: int = FOLLOW_ROWS
+    ) -> Follower:
+        """As `Table.follow`, from a row of any trading date, in memory or not (None: the open one).
+
+        Raises SchemaError for a table that is not declared, NotRunning for a date that has not begun,
+        RowsGone for one whose rows are neither in shared memory nor in the journal.
+        """
+        _ = self.schema[name]
+        return Follower(self.control, name, trading_date or self.trading_date, from_row, max_rows)
+
+    def gaps(self, trading_date: int | None = None) -> list[Gap]:
+        """What feeds published on a date (None: the open one) and the plant could not get any more."""
+        date = trading_date or self.trading_date
+        events = table.SharedTable(self.name, date, "event")
+        return gaps_in(events.rows(0, len(events)), date)
 
     def latest(self, name: str) -> "Latest":
         """The last row of every instrument in a table declared with latest = true.
@@ -133,25 +154,12 @@ class Table:
             if rows > after_row or left <= 0 or self.sealed:
                 return int(rows)
 
-    def follow(self, from_row: int = 0, max_rows: int = FOLLOW_ROWS) -> Iterator[Batch]:
-        """Batches of all rows from one on, without end; goes on with the next trading date."""
-        current, row = self, from_row
-        while True:
-            sealed = current.sealed
-            there = current.wait(row, 1.0)
-            if there > row:
-                count = min(there - row, max_rows)
-                rows = current.packed(row, count)
-                yield Batch.of(rows, self.name, current.trading_date, row)
-                row += count
-            elif sealed and self.plant.trading_date > current.trading_date:
-                current, row = self.plant.table(self.name, self._next_date(current.trading_date)), 0
+    def follow(self, from_row: int = 0, max_rows: int = FOLLOW_ROWS) -> Follower:
+        """Batches of all rows from one on, without end; goes on with the next trading date.
 
-    def _next_date(self, after: int) -> int:
-        """The next trading date of which the table is in memory."""
-        names = (n.split(".") for n in segment.names(f"tp.{self.plant.name}."))
-        dates = [int(n[2]) for n in names if len(n) == 4 and n[3] == self.name and n[2].isdigit()]
-        return min((d for d in dates if d > after), default=self.plant.trading_date)
+        What is not in shared memory any more comes from the journal; RowsGone is raised when it is neither.
+        """
+        return Follower(self.plant.control, self.name, self.trading_date, from_row, max_rows)
 
 
 class Latest:

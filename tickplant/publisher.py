@@ -1,44 +1,40 @@
 """The publisher: the only process that talks to readers on the network, itself a reader of the journal.
 
-It follows the journal and sends every frame as it stands there over PUB, and twice a second what the next
-row of every table is (a heartbeat: it shows a subscriber the tail it may have missed). Over ROUTER it
-answers, one request at a time and never more than the bytes that the request allows:
+It follows the journal and sends every frame as it stands there over PUB: those of one table that lie in one
+read are one message, of `wire.LIVE_MAX` bytes at most (a longer frame is left to be fetched). Every
+`heartbeat_ms` it says what the next row of every table is, which shows a subscriber the tail it may have
+missed, and how the ticker plant is:
 
-    describe                      -> schema, trading date, rows, where to subscribe
-    instruments from=N            -> names of the instruments from number N on
-    replay date= table= row= bytes=  -> frames that hold the rows from `row` on
+    heartbeat    msgpack: by table number the rows sent; `plant` running, stalled, dead or stopped;
+                 `moved_ms` since the ticker plant's last turn; `beat_ms` until the next heartbeat
 
-The plant does not know how many readers there are, nor whether there is a publisher.
+What else it answers is told in answers.py. The plant does not know how many readers there are, nor whether
+there is a publisher.
 """
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import msgpack
 import zmq
 
-from tickplant import wire
+from tickplant import sockets, wire
 from tickplant._core import core
+from tickplant.answers import Answers
 from tickplant.clock import MILLISECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
 from tickplant.control import Control
 from tickplant.curve import Guard
-from tickplant.errors import FrameError, JournalError, MessageDamaged, RequestError, TickplantError
+from tickplant.errors import TickplantError
 from tickplant.keys import READERS
-from tickplant.registry import RegistryReader
-from tickplant.replay import ReplayIndex
-from tickplant.sockets import context, readable
+from tickplant.replay import Dates, ReplayIndex
 
 log = logging.getLogger(__name__)
 
 TURN_NS = 5 * MILLISECOND_NS
-REPLY_BYTES = 1 << 22
-NAMES_PER_REPLY = 10_000
-REQUESTS_PER_TURN = 16
-INDEXES_MAX = 4
-INDEX_SLICE = 8
-"""Chunks of an old journal that are indexed per request."""
+TOPICS_PER_TURN = 2000
+TOPIC_MAX = 1024
+"""Bytes that a reader can send at once where it subscribes; enough for the handshake of CURVE."""
 
 
 class Publisher:
@@ -47,49 +43,46 @@ class Publisher:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.settings = config.publisher
-        self.frames_sent = self.requests = self.refused = 0
+        self.frames_sent = self.frames_left = self.cuts = 0
         self._beat_ns = 0
-        self._indexes: dict[int, ReplayIndex] = {}
-        self._answers: dict[str, Callable[[dict[str, Any]], list[bytes]]] = {
-            "describe": self._describe,
-            "instruments": self._instruments,
-            "replay": self._replay,
-        }
+        self._topics = {b"", *(wire.topic(n) for n in (0, *(t.number for t in config.schema)))}
+        self._strange = 0
 
     def open(self) -> None:
         """Index what the newest journal has, take the endpoints. Raises NotRunning without a plant."""
         self.control = Control.wait(self.config.plant.name)
-        self.registry = RegistryReader(self.config.registry_dir)
-        self.trading_date = int(self.control.date.load())
-        self.day = self._index(self.trading_date)
-        while self.day.follow(self._bound(self.trading_date)):
-            pass
+        self.dates = Dates(self.config, self.control)
         self.guard = Guard(self.config, READERS)
-        self.pub = context().socket(zmq.PUB)
-        self.pub.setsockopt(zmq.SNDHWM, 10_000)
-        self.endpoint = self.guard.bind(self.pub, self.settings.publish)
-        self.router = context().socket(zmq.ROUTER)
-        self.router.setsockopt(zmq.SNDHWM, 100)
-        self.request_endpoint = self.guard.bind(self.router, self.settings.request)
+        self.pub = sockets.context().socket(zmq.XPUB)  # a PUB that tells what is subscribed to
+        self.pub.setsockopt(zmq.SNDHWM, max(2, self.settings.queue_bytes_max // wire.LIVE_MAX))
+        self.endpoint = self.guard.bind(self.pub, self.settings.publish, TOPIC_MAX, pings=False)
+        self.answers = Answers(self.config, self.dates, self.endpoint)
+        self.answers.open(self.guard)
+        self.request_endpoint = self.answers.endpoint
 
-    def _index(self, trading_date: int) -> ReplayIndex:
-        return ReplayIndex(self.config.journal_dir / str(trading_date))
+    @property
+    def day(self) -> ReplayIndex:
+        """The index of the date that is sent."""
+        return self.dates.day
 
-    def _bound(self, trading_date: int) -> int | None:
-        """How far a date's journal may be read: if it is open, what the plant has finished writing."""
-        written = int(self.control.written.load())
-        return written if self.control.date.load() == trading_date else None
+    @property
+    def trading_date(self) -> int:
+        """The date that is sent."""
+        return self.dates.trading_date
 
     def turn(self) -> bool:
         """One turn; True if there were rows to send."""
         position = self.day.reader.position or 0
         self.control.bell.wait_above(self.control.written, position, TURN_NS)
-        chunk = self.day.follow(self._bound(self.trading_date))
+        chunk = self.dates.follow()
         if chunk:
             self._send(chunk)
-        elif self.day.sealed and self.control.date.load() > self.trading_date:
-            self._next_date()
-        self._serve()
+        elif self.dates.over:
+            self._beat()
+            self.dates.go_on()
+        self.answers.turn()
+        if sockets.readable(self.pub):
+            self._subscribed()
         at = monotonic_ns()
         if at - self._beat_ns >= self.settings.heartbeat_ms * MILLISECOND_NS:
             self._beat_ns = at
@@ -98,94 +91,64 @@ class Publisher:
         return bool(chunk)
 
     def _send(self, chunk: bytes) -> None:
-        view, send = memoryview(chunk), self.pub.send
-        for offset, size, kind, *_ in core.index(chunk).tolist():
-            if kind in (wire.ROWS, wire.SEAL):
-                send(view[offset : offset + size])
+        """Send the rows of a read, by table."""
+        view = memoryview(chunk)
+        bundles: dict[int, list[memoryview]] = {}
+        sizes: dict[int, int] = {}
+        for offset, size, kind, table, *_ in core.index(chunk).tolist():
+            if kind == wire.ROWS and size <= wire.LIVE_MAX:
+                if sizes.get(table, 0) + size > wire.LIVE_MAX:
+                    self._send_bundle(bundles.pop(table))
+                    sizes[table] = 0
+                bundles.setdefault(table, []).append(view[offset : offset + size])
+                sizes[table] = sizes.get(table, 0) + size
                 self.frames_sent += 1
+            elif kind == wire.ROWS:
+                self.frames_left += 1
+        for bundle in bundles.values():
+            self._send_bundle(bundle)
 
-    def _next_date(self) -> None:
-        self._beat()
-        self._keep(self.trading_date, self.day)
-        self.trading_date = self._next(self.trading_date) or int(self.control.date.load())
-        self._indexes.pop(self.trading_date, self.day).close()
-        self.day = self._index(self.trading_date)
-
-    def _keep(self, trading_date: int, index: ReplayIndex) -> None:
-        self._indexes[trading_date] = index
-        while len(self._indexes) > INDEXES_MAX:
-            self._indexes.pop(next(iter(self._indexes))).close()
+    def _send_bundle(self, frames: list[memoryview]) -> None:
+        self.pub.send(frames[0] if len(frames) == 1 else b"".join(frames))
 
     def _beat(self) -> None:
-        payload = msgpack.packb(self.day.rows)
+        about: dict[Any, Any] = {
+            **self.day.rows,
+            "plant": self.control.state(),
+            "moved_ms": self.control.idle_ns() // MILLISECOND_NS,
+            "beat_ms": self.settings.heartbeat_ms,
+        }
+        payload = msgpack.packb(about)
         self.pub.send(core.seal(payload, wire.HEARTBEAT, trading_date=self.trading_date, time_ns=now_ns()))
 
-    def _serve(self) -> None:
-        for _ in range(REQUESTS_PER_TURN):
-            if not readable(self.router):
-                return
-            peer, *parts = self.router.recv_multipart(zmq.DONTWAIT)
-            self.requests += 1
+    def _subscribed(self) -> None:
+        """Take note of what is subscribed to: libzmq keeps every topic, and refuses none."""
+        for _ in range(TOPICS_PER_TURN):
             try:
-                if len(parts) != 1:
-                    raise MessageDamaged(f"a request has one part, not {len(parts)}")
-                message = wire.unpack(parts[0])
-                answer = self._answers.get(str(message.get("op")))
-                if answer is None:
-                    raise RequestError(f"there is no request {message.get('op')!r}")
-                reply = answer(message)
-            except (FrameError, RequestError, JournalError) as e:
-                self.refused += 1
-                reply = [wire.pack("error", text=str(e), again=isinstance(e, MessageDamaged))]
-            try:
-                self.router.send_multipart([peer, *reply], zmq.DONTWAIT)
+                message = self.pub.recv(zmq.DONTWAIT, copy=False)
             except zmq.Again:
-                self.refused += 1
+                return
+            said = message.bytes
+            if said[1:] not in self._topics:
+                size = len(said) - 1
+                self._strange = max(0, self._strange + (size if said[:1] == b"\1" else -size))
+                if self._strange > self.settings.topic_bytes_max:
+                    self._cut(message)
+                    return
 
-    def _describe(self, message: dict[str, Any]) -> list[bytes]:
-        return [
-            wire.pack(
-                "plant", name=self.config.plant.name, schema=self.config.schema.describe(),
-                trading_date=self.trading_date, rows=self.day.rows, publish=self.endpoint,
-            )
-        ]  # fmt: skip
-
-    def _instruments(self, message: dict[str, Any]) -> list[bytes]:
-        first = wire.field(message, "from", "int")
-        self.registry.follow()
-        names = self.registry.instruments.since(first)[:NAMES_PER_REPLY]
-        return [wire.pack("instruments", names=names, **{"from": max(first, 1)})]
-
-    def _replay(self, message: dict[str, Any]) -> list[bytes]:
-        date, table = wire.field(message, "date", "int"), wire.field(message, "table", "int")
-        row, limit = wire.field(message, "row", "int"), wire.field(message, "bytes", "int")
-        index = self._of(date)
-        frames = index.fetch(table, row, min(limit, REPLY_BYTES))
-        head = wire.pack(
-            "rows", date=date, table=table, row=row, end=index.rows.get(table, 0),
-            next=self._next(date) if index.sealed else 0,
+    def _cut(self, message: zmq.Frame) -> None:
+        """End all connections, and with them what they subscribed to: there is no way to end one."""
+        who = sockets.key_name(message) or sockets.address(message)
+        log.warning(
+            "cutting all connections to %s: readers (the last: %s) subscribe to more than "
+            "publisher.topic_bytes_max = %d bytes of topics that are none of the plant's",
+            self.endpoint, who, self.settings.topic_bytes_max,
         )  # fmt: skip
-        return [head, frames]
-
-    def _next(self, date: int) -> int:
-        """The trading date after a sealed one; 0 if it has not begun."""
-        dates = [int(p.name) for p in self.config.journal_dir.glob("[0-9]" * 8)]
-        return min((d for d in dates if d > date), default=0)
-
-    def _of(self, date: int) -> ReplayIndex:
-        if date == self.trading_date:
-            return self.day
-        if date not in self._indexes:
-            if not (self.config.journal_dir / str(date)).is_dir():
-                raise RequestError(f"there is no journal of trading date {date}")
-            self._keep(date, self._index(date))
-        index = self._indexes[date]
-        # A slice at a time: live rows must not wait for an old date. Who asks is told what is known so
-        # far, and asks again.
-        for _ in range(INDEX_SLICE):
-            if index.sealed or not index.follow(self._bound(date)):
-                break
-        return index
+        self.cuts += 1
+        sockets.cut(self.pub, self.endpoint)
+        while sockets.readable(self.pub):  # what was said over them, and that they have ended
+            self.pub.recv(zmq.DONTWAIT)
+        self._strange = 0
 
     def status(self) -> dict[str, Any]:
         """How the publisher is, for the status file."""
@@ -195,11 +158,13 @@ class Publisher:
         return {
             "trading_date": self.trading_date,
             "publish": self.endpoint,
-            "request": self.request_endpoint,
             "frames_sent": self.frames_sent,
+            "frames_too_long": self.frames_left,
             "behind_bytes": written - position if same else None,
-            "requests": self.requests,
-            "refused": self.refused,
+            "plant": self.control.state(),
+            "plant_moved_ms": self.control.idle_ns() // MILLISECOND_NS,
+            "cuts": self.cuts,
+            **self.answers.status(),
         }
 
     def close(self) -> None:
@@ -209,5 +174,5 @@ class Publisher:
         except (TickplantError, zmq.ZMQError) as e:
             log.warning("no last heartbeat: %s", e)
         self.pub.close(linger=500)
-        self.router.close(linger=500)
+        self.answers.close()
         self.guard.close()

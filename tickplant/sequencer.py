@@ -6,16 +6,21 @@ requests; a frame that follows on is delivered, one that is behind is dropped, o
 later date means that this one is over: what is missing of it, and which date comes next, is requested
 before that one begins at row 0.
 
-Rows come out in order, each once, whatever is lost, repeated or late on the way in.
+Rows come out in order, each once, whatever is lost, repeated or late on the way in. A reader that would
+rather leave rows out than be late (`skip_behind`) is told in their place which they were.
 """
 
 from collections import deque
 from dataclasses import dataclass, field
 
 from tickplant import wire
+from tickplant.batch import Skipped
 from tickplant.schema import Table
 
-HELD_FRAMES_MAX = 10_000
+HELD_BYTES_MAX = 1 << 25
+"""Of frames that are ahead; those that do not fit are requested again when it is their turn."""
+NO_ROW = 1 << 62
+"""To ask from this row on brings no rows, only how many there are."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,16 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Want:
-    """Rows to request: those of a table and date from `row` on."""
+    """Rows to request: those of a table and date from `row` on; with `first`, the latest of each instrument
+    from this number on instead."""
 
     table: Table
     trading_date: int
     row: int
+    first: int | None = None
+
+
+Item = Delivery | Skipped
 
 
 @dataclass
@@ -53,10 +63,30 @@ class TableSequence:
     closed: bool = False
     """An answer said that `end` is final, and what the next date is."""
     next_date: int = 0
+    skip_behind: int | None = None
+    """Leave rows out when there are more than so many still to come."""
+    held_bytes: int = 0
+    _newest: tuple[int, int] = (0, 0)
+    _skipping: bool = False
 
-    def on_frame(self, frame: bytes, head: wire.Header) -> list[Delivery]:
+    @property
+    def behind(self) -> int:
+        """Rows known to exist that have not been delivered, of this date and of the newest."""
+        date, rows = self._newest
+        there = max(self.end, rows) if date == self.trading_date else self.end
+        return max(0, there - self.expected) + (rows if date > self.trading_date else 0)
+
+    def on_newest(self, trading_date: int, rows: int) -> None:
+        """What there is by now, however much of it is still on its way here: nothing to ask for yet."""
+        self._newest = max(self._newest, (trading_date, rows))
+        self.over = self.over or trading_date > self.trading_date
+
+    def on_frame(self, frame: bytes | memoryview, head: wire.Header) -> list[Item]:
         """A live frame."""
         if head.trading_date < self.trading_date:
+            return []
+        if self._skipping and head.trading_date == self.trading_date:
+            self.end = max(self.end, head.row + head.count)  # one of those that are left out
             return []
         if head.trading_date > self.trading_date:
             self.over = True
@@ -64,11 +94,12 @@ class TableSequence:
             return self._deliver(frame, head) + self.release()
         else:
             self.end = max(self.end, head.row)
-        if len(self.held) < HELD_FRAMES_MAX:
-            self.held.append((head.trading_date, head.row, frame))
+        if self.held_bytes + len(frame) <= HELD_BYTES_MAX:
+            self.held_bytes += len(frame)
+            self.held.append((head.trading_date, head.row, bytes(frame)))
         return []
 
-    def _deliver(self, frame: bytes, head: wire.Header) -> list[Delivery]:
+    def _deliver(self, frame: bytes | memoryview, head: wire.Header) -> list[Item]:
         skip = self.expected - head.row
         if skip >= head.count or head.count * self.table.row_size != head.size:
             return []
@@ -78,14 +109,15 @@ class TableSequence:
         self.end = max(self.end, self.expected)
         return [delivery]
 
-    def release(self) -> list[Delivery]:
+    def release(self) -> list[Item]:
         """What was held and now follows on."""
-        out: list[Delivery] = []
-        while self.held:
+        out: list[Item] = []
+        while self.held and not self._skipping:
             date, row, frame = self.held[0]
             if (date, row) > (self.trading_date, self.expected):
                 break
             self.held.popleft()
+            self.held_bytes -= len(frame)
             if date == self.trading_date:
                 out += self._deliver(frame, wire.header(frame))
         return out
@@ -97,12 +129,12 @@ class TableSequence:
         elif trading_date > self.trading_date:
             self.over = True
 
-    def on_answer(self, frames: list[bytes], date: int, end: int, next_date: int) -> list[Delivery]:
+    def on_answer(self, frames: list[memoryview], date: int, end: int, next_date: int) -> list[Item]:
         """Frames of a date that were requested; `end`: rows of the date there are; `next_date`: the
         date after it, 0 while it is open."""
         if date != self.trading_date:
             return []
-        out: list[Delivery] = []
+        out: list[Item] = []
         for frame in frames:
             head = wire.header(frame)
             if head.trading_date == self.trading_date and head.row <= self.expected:
@@ -111,18 +143,42 @@ class TableSequence:
         self.closed, self.next_date = next_date > 0, next_date
         return out + self.release()
 
-    def advance(self) -> list[Delivery]:
-        """Go on to the next date if this one is complete and another is known."""
+    def advance(self) -> list[Item]:
+        """Leave out what is too much; go on to the next date if this one is complete and another is known."""
+        out = self._skip()
         if not (self.closed and self.expected >= self.end):
-            return []
+            return out
         self.trading_date, self.next_date = self.next_date, 0
         self.expected = self.end = 0
         self.closed = False
-        self.over = any(date > self.trading_date for date, _, _ in self.held)
-        return self.release()
+        later = [self._newest[0], *(date for date, _, _ in self.held)]
+        self.over = any(date > self.trading_date for date in later)
+        self._skipping = self._too_far
+        return out + self.release()
+
+    @property
+    def _too_far(self) -> bool:
+        return self.skip_behind is not None and self.behind > self.skip_behind
+
+    def _skip(self) -> list[Item]:
+        """Go on behind all rows there are, if they are too many; of a date that is over it is asked first how
+        many it came to."""
+        self._skipping = self._skipping or self._too_far
+        if not self._skipping or (self.over and not self.closed):
+            return []
+        self._skipping = False
+        if self._newest[0] == self.trading_date:
+            self.end = max(self.end, self._newest[1])
+        if self.end <= self.expected:
+            return []
+        hole = Skipped(self.table.name, self.trading_date, self.expected, self.end - 1)
+        self.expected = self.end
+        return [hole, *self.release()]
 
     def want(self) -> Want | None:
         """What to request now, if anything."""
+        if self._skipping:
+            return Want(self.table, self.trading_date, NO_ROW)
         if self.expected < self.end or (self.over and not self.closed):
             return Want(self.table, self.trading_date, self.expected)
         return None

@@ -5,6 +5,7 @@ CURVE is for TCP; ipc endpoints are protected by the modes of their files and st
 
 import contextlib
 import ipaddress
+import itertools
 import logging
 import stat
 import time
@@ -21,7 +22,14 @@ from tickplant.keys import ClientKeys, ServerKeys
 
 log = logging.getLogger(__name__)
 
+_NUMBERS = itertools.count()
+
 PORT_PATIENCE_MS = 1000
+MESSAGE_MAX = wire.MESSAGE_MAX + wire.HEADER_SIZE
+KEEP_ALIVE = (
+    (zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, 2), (zmq.TCP_KEEPALIVE_INTVL, 1),
+    (zmq.TCP_KEEPALIVE_CNT, 3),
+)  # fmt: skip
 MEND_NS = 500 * MILLISECOND_NS
 
 
@@ -31,15 +39,17 @@ def context() -> zmq.Context[zmq.Socket[bytes]]:
 
 
 def bind(
-    socket: zmq.Socket[bytes], endpoint: str, *, plaintext: bool = False, keys: ServerKeys | None = None
-) -> str:
+    socket: zmq.Socket[bytes], endpoint: str, *, plaintext: bool = False, keys: ServerKeys | None = None,
+    message_max: int = MESSAGE_MAX, pings: bool = True,
+) -> str:  # fmt: skip
     """Bind with our limits; the endpoint really bound (a port may be `*`).
 
-    With `keys` a TCP endpoint is a CURVE server. Raises ConfigError if it can't be had, or is a TCP address
+    With `keys` a TCP endpoint is a CURVE server. Who sends a part longer than `message_max` bytes is cut off.
+    Raises ConfigError if it can't be had, or is a TCP address
     that is not loopback and has neither keys nor leave to be `plaintext`.
     """
     check_exposure(endpoint, plaintext or keys is not None)
-    configure(socket)
+    configure(socket, message_max, pings)
     if keys and is_tcp(endpoint):
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
@@ -62,9 +72,11 @@ def bind(
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
 
-def connect(socket: zmq.Socket[bytes], endpoint: str, keys: ClientKeys | None = None) -> None:
+def connect(
+    socket: zmq.Socket[bytes], endpoint: str, keys: ClientKeys | None = None, pings: bool = True
+) -> None:
     """Connect with our limits; over TCP with `keys`, if any. Raises ConfigError for nonsense."""
-    configure(socket)
+    configure(socket, pings=pings)
     try:
         if keys and is_tcp(endpoint):
             socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server)
@@ -88,13 +100,15 @@ class Connection:
     until its process is started again.
     """
 
-    def __init__(self, socket: zmq.Socket[bytes], endpoint: str, keys: ClientKeys | None = None) -> None:
-        """Raises ConfigError for nonsense."""
+    def __init__(
+        self, socket: zmq.Socket[bytes], endpoint: str, keys: ClientKeys | None = None, pings: bool = True
+    ) -> None:
+        """Raises ConfigError for nonsense. `pings`: see `configure`."""
         self.socket, self.endpoint = socket, endpoint
         self.refused = False
         """The last that was heard of the other side is that our key is not accepted there."""
         self._given_up_ns = 0
-        address = f"inproc://connection-{id(self):x}"
+        address = f"inproc://connection-{next(_NUMBERS)}"
         self._events: zmq.Socket[bytes] = context().socket(zmq.PAIR)
         # What tells the events waits for room, and libzmq's only thread with it.
         self._events.setsockopt(zmq.RCVHWM, 0)
@@ -107,7 +121,7 @@ class Connection:
         )
         self._events.connect(address)
         try:
-            connect(socket, endpoint, keys)
+            connect(socket, endpoint, keys, pings)
         except ConfigError:
             self.close()
             raise
@@ -126,6 +140,13 @@ class Connection:
         with contextlib.suppress(zmq.ZMQError):
             self.socket.disconnect(self.endpoint)
         self.socket.connect(self.endpoint)
+
+    def move(self, endpoint: str) -> None:
+        """Connect to another endpoint instead."""
+        with contextlib.suppress(zmq.ZMQError):
+            self.socket.disconnect(self.endpoint)
+        self.endpoint = endpoint
+        self.renew()
 
     def _hear(self, event: int) -> None:
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
@@ -154,6 +175,8 @@ def cut(socket: zmq.Socket[bytes], endpoint: str) -> None:
     for _ in range(PORT_PATIENCE_MS):
         try:
             socket.bind(endpoint)
+            if endpoint.startswith("ipc://"):
+                Path(endpoint[6:]).chmod(0o660)
             return
         except zmq.ZMQError as e:
             why = e.strerror
@@ -179,13 +202,30 @@ def key_name(frame: zmq.Frame) -> str:
         return ""
 
 
-def configure(socket: zmq.Socket[bytes]) -> None:
-    """Limits and keep-alive of every socket."""
+def address(frame: zmq.Frame) -> str:
+    """Where a message came from, as far as that is known."""
+    try:
+        return str(frame.get("Peer-Address")) or "unknown"
+    except zmq.ZMQError:
+        return "unknown"
+
+
+def configure(socket: zmq.Socket[bytes], message_max: int = MESSAGE_MAX, pings: bool = True) -> None:
+    """Limits and keep-alive of every socket.
+
+    Without `pings` only the system's keep-alive notices a peer that is gone. Sockets whose high-water mark
+    can stop the reading of a connection must have none: when a connection ends that is not being read, the
+    next ping of libzmq 4.3.5 finds it ended and aborts the process (stream_engine_base.cpp, !_io_error).
+    """
     if int(socket.getsockopt(zmq.MAXMSGSIZE)) < 0:  # whoever made it did not say
-        socket.setsockopt(zmq.MAXMSGSIZE, wire.MESSAGE_MAX + wire.HEADER_SIZE)
+        socket.setsockopt(zmq.MAXMSGSIZE, message_max)
     socket.setsockopt(zmq.LINGER, 0)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5000)
+    if pings:
+        socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5000)
+    else:
+        for option, value in KEEP_ALIVE:
+            socket.setsockopt(option, value)
     # libzmq's own would be 30 s, and minutes, in which a network that is well again is not noticed.
     socket.setsockopt(zmq.HANDSHAKE_IVL, 5000)
     socket.setsockopt(zmq.CONNECT_TIMEOUT, 5000)

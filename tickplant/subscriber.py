@@ -1,4 +1,4 @@
-"""Readers elsewhere: rows of the plant over ZeroMQ, gap-free, from any row of the day.
+"""Readers elsewhere: rows of the plant over ZeroMQ, gap-free, from any row of any date that is kept.
 
     for batch in tickplant.subscribe("tcp://plant:7013", tables=["trade"], from_row=0):
         print(batch.first_row, batch["price"].mean())
@@ -6,39 +6,45 @@
 Joining without a hole: subscribe to the tables first and to heartbeats last, wait for a heartbeat (it
 proves that the subscription is live and says from which row), request the rows below, then go on live.
 What is requested comes in answers of bounded size, each asked for when the one before has been used, so
-a slow reader slows nobody.
+a slow reader slows nobody, and has no more in memory than `queue_bytes` of live rows, an answer per
+table and what is held of frames that are ahead (sequencer.py).
 """
 
 import contextlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import zmq
 
-from tickplant import sockets, wire
+from tickplant import wire
 from tickplant._core import core
-from tickplant.batch import Batch
-from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
-from tickplant.errors import ConfigError, FrameError, NotRunning, RequestError
+from tickplant.batch import Batch, Gap, Notices, Skipped, gaps_in
+from tickplant.clock import SECOND_NS, monotonic_ns
+from tickplant.conflation import Conflated, TableConflation
+from tickplant.errors import ConfigError, FrameError, NotRunning, RequestError, SchemaError, TooSlow
 from tickplant.instruments import Instruments, full_name, split_name
-from tickplant.keys import ClientKeys
-from tickplant.keys import client as read_client
-from tickplant.schema import Schema
-from tickplant.sequencer import Delivery, TableSequence
+from tickplant.latest import cell_dtype
+from tickplant.link import PATIENCE_NS, RETRY_NS, KeySource, Link
+from tickplant.schema import Rows, Schema, Table
+from tickplant.sequencer import NO_ROW, Delivery, TableSequence, Want
 
 REPLY_BYTES = 1 << 20
-PATIENCE_NS = 5 * SECOND_NS
-RETRY_NS = SECOND_NS
 DRAIN = 256
-MEND_NS = 100 * MILLISECOND_NS
-SILENCE_NS = 5 * SECOND_NS
+DRAIN_ALL = 100_000
+ASKED_MAX = 4
+"""Requests at once; a publisher keeps only so many answers for one reader."""
+GAPS_MAX = 1000
+BEHIND_MAX = 1_000_000
+QUEUE_BYTES = 1 << 26
 
-KeySource = str | Path | tuple[str, str]
-"""A reader's secret file, or its pair (public, secret)."""
+Policy = Literal["catch-up", "conflate", "skip", "die"]
+POLICIES: tuple[Policy, ...] = ("catch-up", "conflate", "skip", "die")
+
+Flow = TableSequence | TableConflation
+FromRow = int | Mapping[str, int] | None
 
 
 class Subscription:
@@ -49,102 +55,107 @@ class Subscription:
         endpoint: str,
         tables: Sequence[str],
         symbols: Sequence[str] | None = None,
-        from_row: int | Mapping[str, int] | None = 0,
+        from_row: FromRow = 0,
         *,
+        trading_date: int | None = None,
+        policy: Policy = "catch-up",
+        behind_max: int = BEHIND_MAX,
+        queue_bytes: int = QUEUE_BYTES,
         server_key: str | None = None,
         keys: KeySource | None = None,
     ) -> None:
         self.endpoint = endpoint
-        self._keys = None if keys is None else _own_keys(keys, server_key)
+        if policy not in POLICIES:
+            raise ConfigError(
+                f"there is no policy {policy!r} for slow readers; choose of {', '.join(POLICIES)}"
+            )
+        self.policy, self.behind_max = policy, behind_max
         self.symbols = None if symbols is None else {full_name(*split_name(s)) for s in symbols}
         self.instruments = Instruments()
         """Names of the instruments by number; complete for every row handed out."""
         self.gaps_filled = 0
-        self._asked: dict[int, tuple[int, int, int]] = {}
+        self.gaps: deque[Gap] = deque(maxlen=GAPS_MAX)
+        """What feeds published on the dates read and the plant could not get any more; the newest."""
+        self._asked: dict[int, Want] = {}
         self._asking_ns: dict[int, int] = {}
-        self._ready: deque[Delivery] = deque()
-        self._mend_ns = self._heard_ns = 0
-        self._requests = self._requesting()
-        self._sub = sockets.context().socket(zmq.SUB)
-        self._pushed: sockets.Connection | None = None
+        self._ready: deque[Delivery | Skipped | Conflated] = deque()
+        self._notices = Notices()
+        self._link = Link(endpoint, keys, server_key, queue_bytes)
         try:
-            self._join(tables, from_row)
+            self._join(tables, from_row, trading_date)
         except BaseException:
             self.close()
             raise
 
-    def _join(self, tables: Sequence[str], from_row: int | Mapping[str, int] | None) -> None:
-        about = self._ask("plant", "describe")
+    def _join(self, tables: Sequence[str], from_row: FromRow, trading_date: int | None) -> None:
+        about = self._link.ask("plant", "describe")
         self.schema = Schema.read(wire.field(about, "schema", "list"))
-        self.trading_date = wire.field(about, "trading_date", "int")
-        self._sequences = {
-            (t := self.schema[name]).number: TableSequence(t, self.trading_date, 0) for name in tables
-        }
-        self._subscribe(_resolve(self.endpoint, wire.field(about, "publish", "str")))
-        self._begin(from_row)
+        self._tables = [self.schema[name] for name in tables]
+        latest = about.get("latest", [])
+        if unfit := [t.name for t in self._tables if self.policy == "conflate" and t.number not in latest]:
+            raise SchemaError(f"table {unfit[0]} can't be conflated: it is not declared with latest = true")
+        self._events = self.schema["event"]
+        numbers = {t.number for t in (*self._tables, self._events)}
+        self._link.subscribe(wire.field(about, "publish", "str"), numbers)
+        self._begin(from_row, trading_date, *self._first_heartbeat())
 
-    def _requesting(self) -> sockets.Connection:
-        dealer = sockets.context().socket(zmq.DEALER)
-        # What waited for a publisher that is away would all be answered at once when it is back.
-        dealer.setsockopt(zmq.IMMEDIATE, 1)
-        return sockets.Connection(dealer, self.endpoint, self._keys)
-
-    def _ask(self, expected: str, op: str, **fields: Any) -> dict[str, Any]:
-        """A request whose answer is waited for; asked again after a silence (it may be asked twice).
-
-        Raises NotRunning if there is no answer in time.
-        """
-        end, dealer = monotonic_ns() + PATIENCE_NS, self._requests.socket
-        while (left := end - monotonic_ns()) > 0:
-            self._requests.mend()
-            if not dealer.poll(min(left, MEND_NS) // 1_000_000, zmq.POLLOUT):
-                continue
-            self._tell(wire.pack(op, **fields))
-            while dealer.poll(min(left, RETRY_NS) // 1_000_000):
-                try:
-                    message = wire.unpack(dealer.recv_multipart()[0])
-                except FrameError:
-                    break  # damaged on its way
-                if message.get("op") == "error" and not message.get("again"):
-                    raise RequestError(f"{self.endpoint} refused {op}: {message.get('text')}")
-                if message.get("op") == expected:
-                    return message
-        raise NotRunning(
-            f"no publisher answers at {self.endpoint}; is it running (tickplant status), is this its request "
-            "endpoint, and does it accept the keys given, if it wants any (tickplant keys list)?"
-        )
-
-    def _tell(self, message: bytes) -> None:
-        """Send, or not if there is no connection."""
-        with contextlib.suppress(zmq.Again):
-            self._requests.socket.send(message, zmq.DONTWAIT)
-
-    def _subscribe(self, endpoint: str) -> None:
-        self._sub.setsockopt(zmq.RCVHWM, 100_000)
-        self._pushed = sockets.Connection(self._sub, endpoint, self._keys)
-        for number in self._sequences:
-            self._sub.setsockopt(zmq.SUBSCRIBE, wire.topic(number))
-        self._sub.setsockopt(zmq.SUBSCRIBE, wire.topic(0))
-
-    def _begin(self, from_row: int | Mapping[str, int] | None) -> None:
+    def _first_heartbeat(self) -> tuple[int, dict[Any, Any]]:
         """Wait for the first heartbeat: from here on nothing can be missed unseen."""
         end = monotonic_ns() + PATIENCE_NS
         while (left := end - monotonic_ns()) > 0:
-            if not self._sub.poll(left // 1_000_000):
+            if not self._link.sub.poll(left // 1_000_000):
                 break
-            frame = self._sub.recv()
+            frame = self._link.sub.recv()
             if not core.check(frame) and wire.header(frame).kind == wire.HEARTBEAT:
-                rows, self._heard_ns = wire.small_map(wire.payload(frame)), monotonic_ns()
-                for number, sequence in self._sequences.items():
-                    there = int(rows.get(number, 0))
-                    sequence.trading_date = wire.header(frame).trading_date
-                    wanted = from_row.get(sequence.table.name) if isinstance(from_row, Mapping) else from_row
-                    sequence.expected = there if wanted is None else wanted
-                    if sequence.expected < 0:
-                        sequence.expected = max(0, there + sequence.expected)
-                    sequence.end = max(there, sequence.expected)
-                return
+                return wire.header(frame).trading_date, wire.small_map(wire.payload(frame))
         raise NotRunning(f"the publisher of {self.endpoint} sends no heartbeat")
+
+    def _begin(
+        self, from_row: FromRow, trading_date: int | None, open_date: int, rows: dict[Any, Any]
+    ) -> None:
+        """Put each table to where it is to begin."""
+        self.trading_date = trading_date or open_date
+        if self.trading_date > open_date:
+            raise RequestError(f"trading date {trading_date} has not begun; {open_date} is open")
+        self._sequences: dict[int, TableSequence] = {}
+        self._conflations: dict[int, TableConflation] = {}
+        for table in self._tables:
+            there = int(rows.get(table.number, 0))
+            row = self._first_row(from_row, table.name, there, open_date)
+            if self.policy == "conflate":
+                since = (self.trading_date, row)
+                self._conflations[table.number] = TableConflation(table, (open_date, there), since)
+            else:
+                sequence = self._follow(table, self.trading_date, row, open_date, there)
+                sequence.skip_behind = self.behind_max if self.policy == "skip" else None
+        self._own = set(self._sequences)
+        if (number := self._events.number) not in self._own:
+            begin = open_date if self._conflations else self.trading_date
+            self._follow(self._events, begin, 0, open_date, int(rows.get(number, 0)))
+        self._order = deque([*self._sequences, *self._conflations])
+        if self._own and self.trading_date < open_date:
+            self._check_date()
+
+    def _first_row(self, from_row: FromRow, table: str, there: int, open_date: int) -> int:
+        row = from_row.get(table) if isinstance(from_row, Mapping) else from_row
+        if self.trading_date < open_date and (row is None or row < 0):
+            raise RequestError(
+                f"of an earlier date, {self.trading_date}, give the row to begin at, not {row}"
+            )
+        if row is None:
+            return there
+        return row if row >= 0 else max(0, there + row)
+
+    def _follow(self, table: Table, date: int, row: int, open_date: int, there: int) -> TableSequence:
+        sequence = self._sequences[table.number] = TableSequence(table, date, row)
+        sequence.end = max(there, row) if date == open_date else row
+        sequence.on_heartbeat(open_date, there)
+        return sequence
+
+    def _check_date(self) -> None:
+        """Say now, not later, if an earlier date can't be had. Raises RowsGone."""
+        number = next(iter(self._own))
+        self._link.ask("rows", "replay", date=self.trading_date, table=number, row=NO_ROW, bytes=0)
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
@@ -153,102 +164,156 @@ class Subscription:
                 yield batch
 
     def next(self, timeout: float) -> Batch | None:
-        """The next batch, or None if none came within `timeout` seconds."""
+        """The next batch, or None if none came within `timeout` seconds.
+
+        Raises TooSlow (policy `die`), RowsGone for a date whose journal has been deleted meanwhile.
+        """
         end = monotonic_ns() + int(timeout * SECOND_NS)
         while True:
-            while self._ready:
-                try:
-                    batch = self._batch(self._ready[0])
-                except NotRunning:  # names can't be had at the moment
-                    return None
-                self._ready.popleft()
-                if len(batch):
-                    return batch
-            left = end - monotonic_ns()
-            if left <= 0:
+            try:
+                batch = self._handed()
+            except NotRunning:  # names can't be had at the moment
                 return None
+            if batch is not None:
+                return batch
+            self._look()
+            self._hear(0)
             self._request()
-            self._hear(min(left, RETRY_NS) // 1_000_000 + 1)
+            left = end - monotonic_ns()
+            if not self._ready:
+                if left <= 0:
+                    return None
+                self._hear(min(left, RETRY_NS) // 1_000_000 + 1)
+
+    def _handed(self) -> Batch | None:
+        """The first batch of what is ready; notices and rows of table `event` are kept for it."""
+        while self._ready:
+            item = self._ready[0]
+            batch = None if isinstance(item, Skipped) else self._batch(item)
+            self._ready.popleft()
+            if isinstance(item, Skipped):
+                self._notices.add(item)
+                continue
+            assert batch is not None
+            if item.table.number == self._events.number:
+                for gap in gaps_in(batch, batch.trading_date):
+                    self.gaps.append(gap)
+                    self._notices.add(gap)
+                if item.table.number not in self._own:
+                    continue
+            if len(batch):
+                batch.notices = self._notices.take()
+                return batch
+        return None
+
+    def _look(self) -> None:
+        """How far behind is this reader, and may it be?"""
+        self._link.look()
+        date, rows = self._link.newest
+        if not date or self.policy not in ("skip", "die"):
+            return
+        for number in self._own:
+            sequence = self._sequences[number]
+            sequence.on_newest(date, int(rows.get(number, 0)))
+            self._ready += sequence.advance()  # before what is behind is taken in
+            if self.policy == "die" and sequence.behind > self.behind_max:
+                raise TooSlow(
+                    f"this reader of {sequence.table.name} is {sequence.behind:,} rows behind, at row "
+                    f"{sequence.expected:,} of trading date {sequence.trading_date}; it may be "
+                    f"behind_max = {self.behind_max:,}; to go on, subscribe again from there"
+                )
 
     def _hear(self, timeout_ms: int) -> None:
         poller = zmq.Poller()
-        poller.register(self._sub, zmq.POLLIN)
-        poller.register(self._requests.socket, zmq.POLLIN)
+        poller.register(self._link.sub, zmq.POLLIN)
+        poller.register(self._link.dealer, zmq.POLLIN)
         ready = dict(poller.poll(timeout_ms))
-        self._tend(self._sub in ready)
-        if self._requests.socket in ready:
-            with contextlib.suppress(FrameError):  # damaged on its way: asked for again
-                self._answered(self._requests.socket.recv_multipart())
-        if self._sub in ready:
-            for _ in range(DRAIN):
+        if self._link.dealer in ready:
+            with contextlib.suppress(FrameError):
+                self._answered(self._link.dealer.recv_multipart())
+        if self._link.sub in ready:
+            self._link.heard()
+            for _ in range(DRAIN_ALL if self._conflations else DRAIN):
                 try:
-                    self._live(self._sub.recv(zmq.DONTWAIT))
+                    self._live(self._link.sub.recv(zmq.DONTWAIT))
                 except zmq.Again:
                     break
 
-    def _tend(self, heard: bool) -> None:
-        """See to it that the connections live; heartbeats are missed if the subscription was damaged."""
-        at = monotonic_ns()
-        if heard:
-            self._heard_ns = at
-        if at >= self._mend_ns and self._pushed:
-            self._mend_ns = at + MEND_NS
-            self._requests.mend()
-            self._pushed.mend()
-            if at - self._heard_ns >= SILENCE_NS:
-                self._heard_ns = at
-                self._pushed.renew()
-
-    def _live(self, frame: bytes) -> None:
-        if core.check(frame):
-            return  # not a frame: what it should have been is missed, and requested
-        head = wire.header(frame)
-        if head.kind == wire.HEARTBEAT:
-            rows = wire.small_map(wire.payload(frame))
-            for number, sequence in self._sequences.items():
-                sequence.on_heartbeat(head.trading_date, int(rows.get(number, 0)))
-        elif head.kind == wire.ROWS and head.table in self._sequences:
-            sequence = self._sequences[head.table]
-            if head.schema == sequence.table.fingerprint:
-                self._ready += sequence.on_frame(frame, head)
+    def _live(self, message: bytes) -> None:
+        for frame in wire.split(message):  # what follows a frame that is none is missed, and requested
+            head = wire.header(frame)
+            if head.kind == wire.HEARTBEAT:
+                rows = wire.small_map(wire.payload(frame))
+                for number, flow in (self._sequences | self._conflations).items():
+                    flow.on_heartbeat(head.trading_date, int(rows.get(number, 0)))
+            elif head.kind == wire.ROWS and head.table in self._sequences:
+                sequence = self._sequences[head.table]
+                if head.schema == sequence.table.fingerprint:
+                    self._ready += sequence.on_frame(frame, head)
+            elif head.kind == wire.ROWS and head.table in self._conflations:
+                conflation = self._conflations[head.table]
+                if head.schema == conflation.table.fingerprint:
+                    conflation.on_frame(frame, head)
 
     def _request(self) -> None:
         """Ask for what is missing: per table one request at a time, again after a silence."""
         now = monotonic_ns()
-        for number, sequence in self._sequences.items():
-            self._ready += sequence.advance()
-            want = sequence.want()
-            if want is None:
+        self._order.rotate(-1)  # so that each has its turn when there is more to ask for than may be
+        for number in self._order:
+            flow = self._sequences.get(number) or self._conflations[number]
+            if isinstance(flow, TableSequence):
+                self._ready += flow.advance()
+            elif flow.due:
+                self._ready += flow.take()
+            want = flow.want()
+            if want != self._asked.get(number):
+                self._asked.pop(number, None)
+            elif now - self._asking_ns.get(number, 0) < RETRY_NS:
                 continue
-            asked = (want.trading_date, number, want.row)
-            if self._asked.get(number) == asked and now - self._asking_ns[number] < RETRY_NS:
-                continue
-            self._asked[number], self._asking_ns[number] = asked, now
-            self._tell(
-                wire.pack("replay", date=want.trading_date, table=number, row=want.row, bytes=REPLY_BYTES)
-            )
+            if want is not None and len(self._asked.keys() | {number}) <= ASKED_MAX:
+                self._asked[number], self._asking_ns[number] = want, now
+                self._link.tell(_question(want))
 
     def _answered(self, parts: list[bytes]) -> None:
-        message = wire.unpack(parts[0])
-        if message.get("op") == "error" and not message.get("again"):
-            raise RequestError(f"{self.endpoint}: {message.get('text')}")
-        if message.get("op") != "rows" or len(parts) != 2:
+        message = self._link.answer(parts)
+        if message is None:
+            return  # damaged on its way: asked for again
+        op = message["op"]
+        if op == "plant":
+            self._link.moved(wire.field(message, "publish", "str"))
+        if op not in ("rows", "latest") or len(parts) != 2:
             return  # the late answer to a question that was given up
-        asked = tuple(wire.field(message, name, "int") for name in ("date", "table", "row"))
-        number = asked[1]
-        if self._asked.get(number) != asked:
+        date, number, row = (wire.field(message, name, "int") for name in ("date", "table", "row"))
+        want = self._asked.get(number)
+        first = wire.field(message, "from", "int") if op == "latest" else None
+        if want is None or (want.trading_date, want.row, want.first) != (date, row, first):
             return
-        frames = _split(parts[1])
-        end, after = wire.field(message, "end", "int"), wire.field(message, "next", "int")
         self.gaps_filled += 1
-        sequence = self._sequences[number]
-        self._ready += sequence.on_answer(frames, asked[0], end, after)
+        after = wire.field(message, "next", "int")
+        if op == "latest":
+            del self._asked[number]
+            cells = np.frombuffer(parts[1], cell_dtype(want.table))
+            self._conflations[number].on_latest(
+                want, cells["row"], cells["trading_date"].astype(np.int64), cells["number"].astype(np.int64),
+                after,
+            )  # fmt: skip
+            return
+        frames, sequence = wire.split(parts[1]), self._sequences[number]
+        self._ready += sequence.on_answer(frames, date, wire.field(message, "end", "int"), after)
         if frames or after or sequence.over:
             del self._asked[number]  # else there is nothing yet: not again at once
 
-    def _batch(self, delivery: Delivery) -> Batch:
-        rows = delivery.table.rows(delivery.payload)
-        batch = Batch.of(rows, delivery.table.name, delivery.trading_date, delivery.first_row)
+    def _batch(self, item: Delivery | Conflated) -> Batch:
+        """What to hand on, its instruments known by name."""
+        numbers: npt.NDArray[np.int64] | None = None
+        if isinstance(item, Conflated):
+            rows: Rows = item.rows
+            first, numbers = int(item.numbers[0]), item.numbers
+        else:
+            rows, first = item.table.rows(item.payload), item.first_row
+        batch = Batch.of(rows, item.table.name, item.trading_date, first)
+        batch.numbers = numbers
+        batch.passed_over = item.passed_over if isinstance(item, Conflated) else 0
         highest = int(rows["instrument"].max()) if len(rows) else 0
         if highest >= len(self.instruments):
             self._learn(highest)
@@ -259,39 +324,47 @@ class Subscription:
 
     def _learn(self, number: int) -> None:
         """Have the names of all instruments up to a number."""
-        held, self._requests = self._requests, self._requesting()
-        try:
-            while number >= len(self.instruments):
-                first = len(self.instruments)
-                names = wire.field(
-                    self._ask("instruments", "instruments", **{"from": first}), "names", "list"
-                )
-                if not names:
-                    raise FrameError(f"{self.endpoint} sent rows of an instrument {number} it can't name")
-                for venue, symbol in names:
-                    self.instruments.add(venue, symbol)
-        finally:
-            self._requests.close()
-            self._requests = held
+        while number >= len(self.instruments):
+            fields = {"from": len(self.instruments)}
+            names = wire.field(self._link.ask("instruments", "instruments", **fields), "names", "list")
+            if not names:
+                raise FrameError(f"{self.endpoint} sent rows of an instrument {number} it can't name")
+            for venue, symbol in names:
+                self.instruments.add(venue, symbol)
+
+    @property
+    def state(self) -> str:
+        """How the ticker plant is, as the publisher's newest heartbeat says: `running`; `stalled`: alive, but
+        it has not turned for two seconds; `dead`; `stopped`. `unknown`: no heartbeat for two seconds, so
+        the publisher or the way to it is down, and nothing is known of the plant."""
+        return self._link.state
+
+    @property
+    def idle(self) -> float | None:
+        """Seconds since the ticker plant's last turn, as far as is known here; None if it never was."""
+        idle = self._link.idle_ns
+        return None if idle is None else idle / SECOND_NS
 
     def past(self, trading_date: int) -> bool:
         """Has every row of this trading date, in all tables, been handed out?"""
-        return not self._ready and all(s.trading_date > trading_date for s in self._sequences.values())
+        flows: list[Flow] = [*self._sequences.values(), *self._conflations.values()]
+        return not self._ready and all(flow.trading_date > trading_date for flow in flows)
 
     def close(self) -> None:
         """Leave the plant's publisher."""
-        if self._pushed:
-            self._pushed.close()
-        self._sub.close()
-        self._requests.close()
+        self._link.close()
 
 
 def subscribe(
     endpoint: str,
     tables: Sequence[str],
     symbols: Sequence[str] | None = None,
-    from_row: int | Mapping[str, int] | None = 0,
+    from_row: FromRow = 0,
     *,
+    trading_date: int | None = None,
+    policy: Policy = "catch-up",
+    behind_max: int = BEHIND_MAX,
+    queue_bytes: int = QUEUE_BYTES,
     server_key: str | None = None,
     keys: KeySource | None = None,
 ) -> Subscription:
@@ -299,37 +372,29 @@ def subscribe(
 
     `endpoint` is the publisher's request endpoint; `symbols` (VENUE:SYMBOL) leaves only the rows of these
     instruments; `from_row` is the first row wanted, for all tables or by table; negative: so many
-    before now; None: now. Of a plant with CURVE, `keys` is this reader's file NAME.key_secret, or its pair
-    (public, secret), and `server_key` the plant's public key, which the file tells if it is not given.
+    before now; None: now. `trading_date` (yyyymmdd) is the date of that row, if not the open one.
+
+    `policy` says what happens to a reader that is slower than the plant: `catch-up` hands it every row,
+    late; `conflate` the newest row of each instrument that has one since the last batch (of tables with
+    latest = true; `passed_over` counts the others); `skip` leaves rows out when it is more than `behind_max`
+    behind, which the next batch's `notices` tell (`Skipped`); `die` raises TooSlow then. None of them keeps
+    more than `queue_bytes` of live rows here that have not been taken.
+
+    Of a plant with CURVE, `keys` is this reader's file NAME.key_secret, or its pair (public, secret), and
+    `server_key` the plant's public key, which the file tells if it is not given.
     Raises NotRunning if no publisher answers or it does not accept the keys, SchemaError for a table that it
-    does not have, ConfigError for keys that are none.
+    does not have or can't conflate, RequestError for a row or date that can't be, RowsGone for a date whose
+    journal is gone, ConfigError for keys that are none.
     """
-    return Subscription(endpoint, tables, symbols, from_row, server_key=server_key, keys=keys)
+    return Subscription(
+        endpoint, tables, symbols, from_row, trading_date=trading_date, policy=policy, behind_max=behind_max,
+        queue_bytes=queue_bytes, server_key=server_key, keys=keys,
+    )  # fmt: skip
 
 
-def _own_keys(keys: KeySource, server_key: str | None) -> ClientKeys:
-    if not isinstance(keys, tuple):
-        try:
-            return read_client(Path(keys), server_key)
-        except OSError as e:
-            raise ConfigError(f"can't read the keys {keys}: {e.strerror}") from None
-    if not server_key:
-        raise ConfigError("keys were given as a pair, without the plant's public key; give server_key")
-    return ClientKeys(keys[0].encode(), keys[1].encode(), server_key.encode())
-
-
-def _split(blob: bytes) -> list[bytes]:
-    """The frames of an answer; ends at the first that is not valid, which is asked for again."""
-    frames, at = [], 0
-    while at < len(blob) and not core.check(memoryview(blob)[at:]):
-        size = wire.HEADER_SIZE + wire.header(blob, at).size
-        frames.append(blob[at : at + size])
-        at += size
-    return frames
-
-
-def _resolve(asked: str, told: str) -> str:
-    """Where to subscribe: the port the publisher told, on the host that we reached it by."""
-    if told.startswith("tcp://") and asked.startswith("tcp://"):
-        return f"tcp://{urlsplit(asked).hostname}:{urlsplit(told).port}"
-    return told
+def _question(want: Want) -> bytes:
+    """The request for what is wanted."""
+    place = {"date": want.trading_date, "table": want.table.number, "row": want.row, "bytes": REPLY_BYTES}
+    if want.first is None:
+        return wire.pack("replay", **place)
+    return wire.pack("latest", **place, **{"from": want.first})

@@ -114,7 +114,7 @@ class TickerPlant:
         )
         self.registry.open(self.settings.instruments_max)
         self.day = Day(self.config, self.registry)
-        self.control = Control.create(plant.name, self.config.schema)
+        self.control = Control.create(plant.name, self.config.schema, plant.data_dir)
         self.session = now_ns()
         self._take_up(self.day.newest(), self.day.today(self.session))
         self._own_counts: dict[int, tuple[int, int]] = {}
@@ -124,7 +124,7 @@ class TickerPlant:
         if self.day.journal.torn:
             self.report("torn", text=self.day.journal.torn)
         self._announce()
-        self.control.pid.store(os.getpid())
+        self.control.own(os.getpid())
         self._syncer = Syncer(self.settings.sync_interval_ms * MILLISECOND_NS)
         self._syncer.start()
         self._next_roll_ns = self.config.calendar.next_roll_ns(now_ns())
@@ -280,7 +280,7 @@ class TickerPlant:
 
     def _announce(self) -> None:
         """Tell readers which date is open and how far its journal is."""
-        self.control.date.store(self.day.trading_date)
+        self.control.announce(self.day.trading_date)
         self.control.written.store(self.day.journal.position)
         self.control.durable.store(self.day.journal.durable)
         self.control.bell.ring()

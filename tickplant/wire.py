@@ -28,6 +28,9 @@ MESSAGE_MAX = 1 << 24
 """Bytes of one message at most; sockets refuse longer ones."""
 CONTROL_MAX = 1 << 20
 """Bytes of one control message at most."""
+LIVE_MAX = (1 << 16) + 4096
+"""Bytes of one live message of the publisher at most: frames of one table, end to end. A frame that is longer
+is not sent live; readers fetch it."""
 
 FEED = slice(18, 20)
 """Where a frame says whose it is; see `number`."""
@@ -65,6 +68,16 @@ def header(frame: bytes | memoryview, offset: int = 0) -> Header:
         return Header._make(_HEADER.unpack_from(frame, offset))
     except struct.error:
         raise FrameError(f"{len(frame) - offset} bytes are too few for a frame") from None
+
+
+def split(blob: bytes | memoryview) -> list[memoryview]:
+    """The valid frames that lie end to end in a message, up to the first that is not."""
+    view, frames, at = memoryview(blob), [], 0
+    while at < len(view) and not core.check(view[at:]):
+        size = HEADER_SIZE + header(view, at).size
+        frames.append(view[at : at + size])
+        at += size
+    return frames
 
 
 def number(feed: int) -> bytes:

@@ -14,11 +14,12 @@ from rich.table import Table
 
 from tickplant import config as configuration
 from tickplant import local, status
-from tickplant.batch import Batch
+from tickplant.batch import Batch, Notice, Skipped
 from tickplant.eod import end_of_day, open_date
 from tickplant.feed.decode import decode as decode_capture
+from tickplant.follower import Follower
 from tickplant.instruments import Instruments
-from tickplant.subscriber import Subscription, subscribe
+from tickplant.subscriber import POLICIES, Policy, Subscription, subscribe
 
 
 @click.command("status")
@@ -41,6 +42,8 @@ def status_command(context: click.Context, as_json: bool) -> None:
               help="How many of the last rows.")  # fmt: skip
 @click.option("--follow", "-f", is_flag=True, help="Go on with new rows.")
 @click.option("--remote", metavar="ENDPOINT", help="From a publisher's request endpoint, not shared memory.")
+@click.option("--policy", type=click.Choice(POLICIES), default="catch-up", show_default=True,
+              help="With --remote: what to do when rows come faster than they are printed.")  # fmt: skip
 @click.option("--keys", metavar="FILE", help="With --remote: this reader's NAME.key_secret.")
 @click.option(
     "--server-key", metavar="KEY", help="With --remote: the plant's public key, if FILE has another."
@@ -48,12 +51,17 @@ def status_command(context: click.Context, as_json: bool) -> None:
 @click.pass_obj
 def tail(
     path: Path | None, table: str, symbol: str | None, rows: int, follow: bool, remote: str | None,
-    keys: str | None, server_key: str | None,
+    policy: Policy, keys: str | None, server_key: str | None,
 ) -> None:  # fmt: skip
-    """Print the last rows of TABLE."""
+    """Print the last rows of TABLE.
+
+    Beside them, on stderr: rows skipped, rows that a feed lost, and when the ticker plant is not running.
+    """
     if remote:
         symbols, start = [symbol] if symbol else None, {table: -rows} if rows else None
-        subscription = subscribe(remote, [table], symbols, start, keys=keys, server_key=server_key)
+        subscription = subscribe(
+            remote, [table], symbols, start, policy=policy, keys=keys, server_key=server_key
+        )
         _tail_remote(subscription, rows, follow)
         return
     plant = local.connect(configuration.load(path))
@@ -67,23 +75,59 @@ def tail(
             Batch.of(seen.packed(first, there - first), table, seen.trading_date, first), plant.instruments
         )
     if follow:
-        for batch in seen.follow(there):
+        _follow_local(plant, seen.follow(there), symbol)
+
+
+def _follow_local(plant: local.Plant, batches: Follower, symbol: str | None) -> None:
+    state = "running"
+    while True:
+        batch = batches.next(1.0)
+        if batch is not None:
             wanted = batch.only(batch["instrument"] == plant.instruments.number(symbol)) if symbol else batch
             _print(wanted, plant.instruments)
+        else:
+            state = _say_state(state, plant.state, plant.idle)
 
 
 def _tail_remote(subscription: Subscription, rows: int, follow: bool) -> None:
-    printed = 0
+    printed, state = 0, "running"
     try:
         while follow or printed < rows:
             batch = subscription.next(1.0)
-            if batch is None and not follow:
-                return
             if batch is not None:
+                for notice in batch.notices:
+                    click.echo(_told(notice, batch.table), err=True)
+                if batch.passed_over:
+                    click.echo(f"{batch.passed_over:,} rows of {batch.table} passed over", err=True)
                 _print(batch, subscription.instruments)
                 printed += len(batch)
+            elif not follow:
+                return
+            else:
+                state = _say_state(state, subscription.state, subscription.idle)
     finally:
         subscription.close()
+
+
+def _say_state(before: str, state: str, idle: float | None) -> str:
+    """Say once, when it changes, how the ticker plant is."""
+    if state != before:
+        ago = "" if idle is None or state == "running" else f"; its last turn was {idle:.1f} s ago"
+        what = (
+            "no heartbeat of the publisher; the ticker plant is"
+            if state == "unknown"
+            else "the ticker plant is"
+        )
+        click.echo(f"{what} {state}{ago}", err=True)
+    return state
+
+
+def _told(notice: Notice, table: str) -> str:
+    if isinstance(notice, Skipped):
+        rows = f"rows {notice.first_row:,} to {notice.last_row:,}"
+        return f"skipped {rows} of {notice.table} on {notice.trading_date}"
+    lost = f"rows {notice.first:,} to {notice.last:,} of its session {notice.session}"
+    return f"feed {notice.feed} lost {lost} on {notice.trading_date}, some perhaps of {table}: {notice.text}"
 
 
 def _print(rows: Batch, instruments: Instruments) -> None:

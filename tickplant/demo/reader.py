@@ -18,6 +18,7 @@ import numpy.typing as npt
 from tickplant import config, local, service
 from tickplant.batch import Batch
 from tickplant.clock import now_ns
+from tickplant.follower import FOLLOW_ROWS
 from tickplant.hdb.evidence import Account
 from tickplant.instruments import Instruments
 from tickplant.schema import Schema
@@ -78,7 +79,7 @@ def local_batches(plant: local.Plant, trading_date: int) -> Iterator[Batch | Non
         for name, table in list(tables.items()):
             sealed, there = table.sealed, len(table)
             while rows[name] < there:
-                count = min(there - rows[name], local.FOLLOW_ROWS)
+                count = min(there - rows[name], FOLLOW_ROWS)
                 yield Batch.of(table.packed(rows[name], count), name, trading_date, rows[name])
                 rows[name] += count
             if sealed:

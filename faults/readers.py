@@ -1,0 +1,161 @@
+"""Readers that stand still, that ask without end, and that are away while dates go by."""
+
+import json
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from faults.case import Case
+from faults.processes import READERS
+from faults.site import Site
+from tickplant import sockets, wire
+from tickplant.clock import SECOND_NS, monotonic_ns
+from tickplant.eod import end_of_day
+from tickplant.errors import TickplantError
+from tickplant.link import Link
+
+QUEUE_BYTES = 1 << 22
+SLACK_BYTES = 1 << 24
+"""What a process may grow by otherwise: indexes, buffers that libc keeps."""
+FULL_RATE = 60_000.0
+ANSWER_NS = 2 * SECOND_NS
+FLOOD = 20_000
+
+
+def _settings(content: dict[str, Any], site: Site) -> None:
+    content["publisher"]["queue_bytes_max"] = QUEUE_BYTES
+
+
+def _full_rate(content: dict[str, Any], site: Site) -> None:
+    _settings(content, site)
+    for feed in content["feeds"].values():
+        feed["options"]["rate"] = FULL_RATE / len(content["feeds"])
+
+
+def _kept(content: dict[str, Any], site: Site) -> None:
+    content["tickerplant"]["keep_days"] = 3650  # the check reads the journal of every date
+
+
+def _private_bytes(site: Site, name: str) -> int:
+    """Memory of a process that is not shared with others."""
+    process = site.processes[name].running
+    assert process is not None
+    pages = Path(f"/proc/{process.pid}/statm").read_text().split()
+    return (int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Watch:
+    """What the plant's processes have grown by since it began."""
+
+    NAMES = ("tickerplant", "publisher")
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.before = {name: _private_bytes(site, name) for name in self.NAMES}
+        self.most = dict.fromkeys(self.NAMES, 0)
+        self.pids = {name: self._pid(name) for name in self.NAMES}
+
+    def _pid(self, name: str) -> int:
+        process = self.site.processes[name].running
+        return process.pid if process else 0
+
+    def check(self, allowed: int) -> None:
+        """Raises TickplantError if one grew by more, or is another process than before."""
+        self.most = {n: max(self.most[n], _private_bytes(self.site, n) - b) for n, b in self.before.items()}
+        for name in self.NAMES:
+            if self._pid(name) != self.pids[name]:
+                raise TickplantError(f"the {name} ended")
+            if self.most[name] > allowed:
+                raise TickplantError(f"the {name} grew by {self.most[name]:,} bytes, more than {allowed:,}")
+
+
+def stood_still(site: Site, choice: random.Random) -> bool:
+    """Both remote readers stop for as long as the case lasts, and then go on."""
+    stopped = [site.processes[name].running for name in READERS if name.startswith("remote")]
+    site.pause(2.0)  # the first rows have made buffers that stay
+    watch, began = Watch(site), site.plant.control.written.load()
+    for process in stopped:
+        if process:
+            process.send_signal(signal.SIGSTOP)
+    try:
+        end = monotonic_ns() + int(max(3.0, site.seconds - 3.0) * SECOND_NS)
+        while monotonic_ns() < end:
+            site.pause(0.5)
+            watch.check(len(stopped) * QUEUE_BYTES + SLACK_BYTES)
+    finally:
+        for process in stopped:
+            if process:
+                process.send_signal(signal.SIGCONT)
+    written = site.plant.control.written.load() - began
+    grown = ", ".join(f"{n} {b:,}" for n, b in watch.most.items())
+    print(f"    while {written:,} bytes were written, these grew by bytes: {grown}", file=sys.stderr)
+    if written < len(stopped) * QUEUE_BYTES + SLACK_BYTES and site.seconds >= 20:
+        raise TickplantError(f"only {written:,} bytes were written meanwhile: too few to tell")
+    return all(stopped)
+
+
+def asked_without_end(site: Site, choice: random.Random) -> bool:
+    """A peer asks for rows and takes no answer, another subscribes to all that it can think of."""
+    publisher = site.config.publisher
+    watch = Watch(site)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    greedy, topics = context.socket(zmq.DEALER), context.socket(zmq.SUB)
+    greedy.setsockopt(zmq.SNDHWM, 0)
+    topics.setsockopt(zmq.SNDHWM, 0)
+    greedy.setsockopt(zmq.RCVHWM, 1)
+    try:
+        sockets.connect(greedy, publisher.request)
+        sockets.connect(topics, publisher.publish)
+        date = site.plant.trading_date
+        question = wire.pack("replay", date=date, table=3, row=0, bytes=1 << 22)
+        for n in range(FLOOD):
+            greedy.send(question if n % 10 else bytes(choice.randrange(1 << 14)))
+            topics.setsockopt(zmq.SUBSCRIBE, choice.randbytes(choice.randrange(5, 60)))
+        link = Link(publisher.request, None, None, QUEUE_BYTES)
+        try:
+            for _ in range(5):
+                began = monotonic_ns()
+                link.ask("plant", "describe")
+                if monotonic_ns() - began > ANSWER_NS:
+                    raise TickplantError("the publisher took more than two seconds to answer another reader")
+                site.pause(0.2)
+        finally:
+            link.close()
+        watch.check(QUEUE_BYTES + SLACK_BYTES)
+    finally:
+        context.destroy(linger=0)
+    return True
+
+
+def away_over_dates(site: Site, choice: random.Random) -> bool:
+    """A reader is killed, and comes back when two dates are over, proven and dropped from shared memory."""
+    name = choice.choice(READERS)
+    process = site.processes[name]
+    site.kill(name, 3600.0)
+    site.until(lambda: process.running is None, f"{name} to be gone")
+    begun = []
+    for _ in range(2):
+        begun.append(site.plant.trading_date)
+        end_of_day(site.config)
+        site.pause(choice.uniform(0.2, 1.0))
+    proofs = site.config.plant.data_dir / "proofs"
+    for date in begun:
+        site.until((proofs / f"{date}.json").exists, f"the proof of {date}")
+        gone = Path(f"/dev/shm/tp.{site.name}.{date}.trade")
+        if json.loads((proofs / f"{date}.json").read_text())["complete"]:
+            site.until(lambda path=gone: not path.exists(), f"the tables of {date} to be dropped")  # type: ignore[misc]
+    process.start_at_ns = 1
+    site.until(lambda: process.running, f"{name} to be back")
+    return True
+
+
+CASES = {
+    "stopped-remote-readers": Case([stood_still], mixed=False, settings=_full_rate),
+    "greedy-readers": Case([asked_without_end], mixed=False, settings=_settings),
+    "readers-away-over-dates": Case([away_over_dates], mixed=False, settings=_kept),
+}

@@ -1,0 +1,213 @@
+"""A remote reader's connections to a publisher: live rows, requests, and the newest heartbeat.
+
+Three sockets, so that each can be bounded: SUB takes `queue_bytes` of live rows at most, libzmq's threads put
+no more there while nobody reads; DEALER has the answers to what was asked; and a SUB that keeps only the last
+message has the newest heartbeat, which tells at any time how far behind a reader is, and whether the plant is
+alive, however much waits in the first.
+"""
+
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import zmq
+
+from tickplant import sockets, wire
+from tickplant._core import core
+from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
+from tickplant.errors import ConfigError, FrameError, NotRunning, RequestError, RowsGone
+from tickplant.keys import ClientKeys
+from tickplant.keys import client as read_client
+
+PATIENCE_NS = 5 * SECOND_NS
+RETRY_NS = SECOND_NS
+MEND_NS = 100 * MILLISECOND_NS
+BEATS_MISSED = 8
+"""Heartbeats that may stay away before nothing is known any more."""
+SILENCE_NS = 2 * SECOND_NS
+"""And how long at least."""
+DEAF_NS = 5 * SECOND_NS
+"""How long nothing, not even a heartbeat, may come on a connection."""
+ANSWERS_MAX = 64
+
+KeySource = str | Path | tuple[str, str]
+"""A reader's secret file, or its pair (public, secret)."""
+
+
+class Link:
+    """Connections to one publisher. `newest` is its last heartbeat: (trading date, rows by table number)."""
+
+    def __init__(
+        self, endpoint: str, keys: KeySource | None, server_key: str | None, queue_bytes: int
+    ) -> None:
+        """Raises ConfigError for keys that are none."""
+        self.endpoint = endpoint
+        self.keys = None if keys is None else _own_keys(keys, server_key)
+        self.newest: tuple[int, dict[Any, Any]] = (0, {})
+        self._heard_ns = self._asked_ns = self._live_ns = self._pulse_ns = self._mend_ns = 0
+        self._requests = self._requesting()
+        self.dealer = self._requests.socket
+        self.sub = sockets.context().socket(zmq.SUB)
+        self.sub.setsockopt(zmq.RCVHWM, max(2, queue_bytes // wire.LIVE_MAX))
+        self.pulse = sockets.context().socket(zmq.SUB)
+        self.pulse.setsockopt(zmq.CONFLATE, 1)
+        self._pushed: list[sockets.Connection] = []
+
+    def _requesting(self) -> sockets.Connection:
+        dealer = sockets.context().socket(zmq.DEALER)
+        dealer.setsockopt(zmq.RCVHWM, ANSWERS_MAX)
+        # What waited for a publisher that is away would all be answered at once when it is back.
+        dealer.setsockopt(zmq.IMMEDIATE, 1)
+        return sockets.Connection(dealer, self.endpoint, self.keys)
+
+    def ask(self, expected: str, op: str, **fields: Any) -> dict[str, Any]:
+        """A request whose answer is waited for; asked again after a silence (it may be asked twice).
+
+        Raises NotRunning if there is no answer in time, RequestError or RowsGone if it is refused.
+        """
+        requests, request = self._requesting(), wire.pack(op, **fields)
+        try:
+            end, dealer = monotonic_ns() + PATIENCE_NS, requests.socket
+            while (left := end - monotonic_ns()) > 0:
+                requests.mend()
+                if not dealer.poll(min(left, MEND_NS) // 1_000_000, zmq.POLLOUT):
+                    continue
+                _send(dealer, request)
+                while dealer.poll(min(left, RETRY_NS) // 1_000_000):
+                    message = self.answer(dealer.recv_multipart())
+                    if message is None:
+                        break  # damaged on its way
+                    if message.get("op") == expected:
+                        return message
+        finally:
+            requests.close()
+        raise NotRunning(
+            f"no publisher answers at {self.endpoint}; is it running (tickplant status), is this its request "
+            "endpoint, and does it accept the keys given, if it wants any (tickplant keys list)?"
+        )
+
+    def answer(self, parts: list[bytes]) -> dict[str, Any] | None:
+        """What an answer says; None if it, or the request, was damaged on its way. Raises RequestError or
+        RowsGone for a refusal."""
+        try:
+            message = wire.unpack(parts[0])
+        except FrameError:
+            return None
+        if message.get("op") == "error":
+            if message.get("again"):
+                return None
+            kind = RowsGone if message.get("gone") else RequestError
+            raise kind(f"{self.endpoint} refused: {message.get('text')}")
+        return message
+
+    def tell(self, message: bytes) -> None:
+        """Send a request whose answer comes to `dealer`, or not if there is no connection."""
+        _send(self.dealer, message)
+
+    def subscribe(self, publish: str, tables: Iterable[int]) -> None:
+        """Have live rows of these tables from where the publisher says they are, and heartbeats last: the
+        first one proves that nothing can be missed unseen any more."""
+        there = _resolve(self.endpoint, publish)
+        topics = [*(wire.topic(n) for n in tables), wire.topic(0)]
+        for socket, chosen in ((self.sub, topics), (self.pulse, topics[-1:])):
+            self._pushed.append(sockets.Connection(socket, there, self.keys, pings=socket is not self.sub))
+            for topic in chosen:
+                socket.setsockopt(zmq.SUBSCRIBE, topic)
+        self._heard_ns = self._live_ns = self._pulse_ns = monotonic_ns()
+
+    def look(self) -> None:
+        """Take note of the newest heartbeat, and see to it that the connections live."""
+        now = monotonic_ns()
+        while True:
+            try:
+                frame = self.pulse.recv(zmq.DONTWAIT)
+            except zmq.Again:
+                break
+            if core.check(frame) == 0 and (head := wire.header(frame)).kind == wire.HEARTBEAT:
+                self.newest = (head.trading_date, wire.small_map(wire.payload(frame)))
+                self._heard_ns = self._pulse_ns = now
+        if now >= self._mend_ns:
+            self._mend_ns = now + MEND_NS
+            self._tend(now)
+
+    def _tend(self, now: int) -> None:
+        """Mend what libzmq gave up. A connection on which not even heartbeats come is made anew: it may be
+        dead, its subscription may have been damaged, or the publisher came back elsewhere."""
+        for connection in (self._requests, *self._pushed):
+            connection.mend()
+        if not self._pushed:
+            return
+        if now - self._live_ns >= DEAF_NS and not sockets.readable(self.sub):
+            self._live_ns = now
+            self._pushed[0].renew()
+        if now - self._pulse_ns >= DEAF_NS:
+            self._pulse_ns = now
+            self._pushed[1].renew()
+        if now - self._heard_ns > SILENCE_NS and now - self._asked_ns > RETRY_NS:
+            self._asked_ns = now
+            self.tell(wire.pack("describe"))
+
+    def heard(self) -> None:
+        """Something has come with the live rows."""
+        self._live_ns = monotonic_ns()
+
+    def moved(self, publish: str) -> None:
+        """The publisher has said where live rows are: connect there, if it is elsewhere than before."""
+        there = _resolve(self.endpoint, publish)
+        for connection in self._pushed:
+            if connection.endpoint != there:
+                connection.move(there)
+
+    @property
+    def state(self) -> str:
+        """What the newest heartbeat says of the ticker plant; `unknown` if none came for long, or it does not
+        say."""
+        self.look()
+        said = self.newest[1]
+        every = said.get("beat_ms", 0)
+        patience = max(SILENCE_NS, BEATS_MISSED * (every if isinstance(every, int) else 0) * MILLISECOND_NS)
+        if monotonic_ns() - self._heard_ns > patience:
+            return "unknown"
+        return str(said.get("plant", "unknown"))
+
+    @property
+    def idle_ns(self) -> int | None:
+        """How long ago the ticker plant turned, as far as is known; None if it never was."""
+        self.look()
+        moved = self.newest[1].get("moved_ms")
+        if not isinstance(moved, int):
+            return None
+        return moved * MILLISECOND_NS + monotonic_ns() - self._heard_ns
+
+    def close(self) -> None:
+        """Leave the publisher."""
+        for connection in (*self._pushed, self._requests):
+            connection.close()
+        self.sub.close()
+        self.pulse.close()
+
+
+def _send(dealer: zmq.Socket[bytes], message: bytes) -> None:
+    """Send, or not: who was refused has no connection any more, and to send would wait for ever."""
+    with contextlib.suppress(zmq.Again):
+        dealer.send(message, zmq.DONTWAIT)
+
+
+def _resolve(asked: str, told: str) -> str:
+    """Where to subscribe: the port the publisher told, on the host that we reached it by."""
+    if told.startswith("tcp://") and asked.startswith("tcp://"):
+        return f"tcp://{urlsplit(asked).hostname}:{urlsplit(told).port}"
+    return told
+
+
+def _own_keys(keys: KeySource, server_key: str | None) -> ClientKeys:
+    if not isinstance(keys, tuple):
+        try:
+            return read_client(Path(keys), server_key)
+        except OSError as e:
+            raise ConfigError(f"can't read the keys {keys}: {e.strerror}") from None
+    if not server_key:
+        raise ConfigError("keys were given as a pair, without the plant's public key; give server_key")
+    return ClientKeys(keys[0].encode(), keys[1].encode(), server_key.encode())
