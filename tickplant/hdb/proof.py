@@ -8,7 +8,8 @@ For each table and feed four counts and four checksums (_core/rowsum.h), each fr
     postgres       the rows, read back with COPY
 
 and for each table the ordered sum of the last three, which also proves the order. A date is complete when all
-agree. Shared memory that is gone (a reboot) is said to be so and does not count against the date.
+agree. Shared memory that is gone (a reboot), or had no room for all rows, is said to be so and does not count
+against the date.
 """
 
 import json
@@ -166,6 +167,8 @@ def _in_memory(plant: str, trading_date: int, table: Table, names: Hashes) -> Ac
     try:
         shared = SharedTable(plant, trading_date, table.name)
     except (NotRunning, SegmentError):
+        return None
+    if not shared.sealed:  # there was no room for all of it
         return None
     account, there = Account(), len(shared)
     for first, count in _chunks(there):
