@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.fix_plant import check_claims, events, rows_of, until
 from tickplant import ingress, wire
 from tickplant._core import core
+from tickplant.clock import now_ns
 
 SAME_PLANT = settings(
     deadline=None,
@@ -480,3 +481,18 @@ def test_an_unknown_peer_on_the_repair_socket_is_refused(plant, raw):
     raw.send(raw.trades(1))
     raw.settle()
     assert plant.day.intake.session(raw.number) == (raw.session, raw.seq)
+
+
+def test_a_clock_that_is_set_back_keeps_no_feed_waiting_for_its_repair(plant, raw, monkeypatch):
+    raw.send(raw.trades(1))
+    raw.settle()
+    raw.mute = True
+    raw.trades(2)
+    raw.send(raw.trades(2))
+    raw.settle(lambda: raw.asked)
+    before = len(raw.asked)
+    monkeypatch.setattr("tickplant.tickerplant.now_ns", lambda: now_ns() - 3 * 86_400 * 1_000_000_000)
+    raw.settle(lambda: len(raw.asked) > before)
+    raw.mute = False
+    raw.settle()
+    assert plant.day.intake.session(1) == (raw.session, 5)

@@ -20,7 +20,7 @@ import zmq
 
 from tickplant import wire
 from tickplant._core import core
-from tickplant.clock import SECOND_NS
+from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.day import Day
 from tickplant.errors import FrameError, SchemaError
 from tickplant.sockets import is_keyed, key_name, readable
@@ -188,10 +188,11 @@ class Ingress:
 
     def _fetch(self, session: Session, now_ns: int) -> None:
         """Ask the outbox for what comes after what the plant has; again after a second of silence."""
-        if session.fetching and now_ns - session.asked_ns < RETRY_NS:
+        at = monotonic_ns()
+        if session.fetching and at - session.asked_ns < RETRY_NS:
             return
         have, seq = self.intake.session(session.number)
-        session.fetching, session.asked_ns = True, now_ns
+        session.fetching, session.asked_ns = True, at
         self._send(session, wire.pack("fetch", session=have, seq=seq, bytes=FETCH_BYTES))
 
     def _send(self, session: Session, message: bytes) -> bool:
@@ -215,7 +216,7 @@ class Ingress:
                 self.strangers += 1
                 log.warning("refused a message of %r: %s", parts[0][:64], e)
         for session in self.feeds.values():
-            if session.fetching and now_ns - session.asked_ns >= RETRY_NS:
+            if session.fetching and monotonic_ns() - session.asked_ns >= RETRY_NS:
                 self._fetch(session, now_ns)
 
     def _receive(self) -> list[bytes]:
