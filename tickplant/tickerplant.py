@@ -166,7 +166,7 @@ class TickerPlant:
         """One turn: what has come in, and now and then the rest. True if there was traffic."""
         messages = self._drain_keyed() if self._keyed else self._drain()
         if messages:
-            self.ingress.take(messages, now_ns(), self.commit)
+            self.ingress.take(messages, self._now(), self.commit)
             self.commit()
         at = monotonic_ns()
         self.control.heartbeat.store(at)
@@ -219,17 +219,12 @@ class TickerPlant:
     def _housekeep(self, at: int) -> None:
         if self._syncer.failed:
             raise self._syncer.failed
-        now = now_ns()
-        self.ingress.turn(now, self.commit)
+        self.ingress.turn(self._now(), self.commit)
         self.commit()
         self.day.look_ahead()
         self.day.bring_up()
         self.finished.turn()
         self._acknowledge()
-        if now >= self._next_roll_ns:
-            self._next_roll_ns = self.config.calendar.next_roll_ns(now)
-            if self.day.today(now) > self.day.trading_date:
-                self.roll(self.day.today(now))
         if readable(self.admin):
             self.admin.send(self._serve(self.admin.recv_multipart()[0]))
         if at >= self._tidy_ns:
@@ -237,6 +232,15 @@ class TickerPlant:
             self.guard.look()
             self.registry.catch_up()
             self.finished.tidy(self.day.trading_date)
+
+    def _now(self) -> int:
+        """The time to stamp rows with, once the trading date that it belongs to has begun."""
+        now = now_ns()
+        if now >= self._next_roll_ns:
+            self._next_roll_ns = self.config.calendar.next_roll_ns(now)
+            if self.day.today(now) > self.day.trading_date:
+                self.roll(self.day.today(now))
+        return now
 
     def _acknowledge(self) -> None:
         """What is durable now is acknowledged to the outboxes, and shown to the hdb."""
