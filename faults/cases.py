@@ -1,7 +1,9 @@
 """All cases of the fault bench, by name."""
 
-from faults import processes, readers
+from faults import clock, processes, readers, roll, room
 from faults.case import Case
 
-CASES: dict[str, Case] = {**processes.CASES, **readers.CASES}
-CASES["mixed"] = Case([fault for case in CASES.values() if case.mixed for fault in case.faults])
+CASES: dict[str, Case] = {**processes.CASES, **readers.CASES, **roll.CASES, **room.CASES, **clock.CASES}
+CASES["mixed"] = Case(
+    [fault for case in CASES.values() if case.mixed for fault in case.faults], settings=clock.own_clock()
+)

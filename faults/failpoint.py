@@ -32,6 +32,12 @@ POINTS: dict[str, tuple[str, str, str]] = {
     "before-seal": ("tickplant.day", "Day.seal", "before"),
     "after-seal": ("tickplant.day", "Day.seal", "after"),
     "after-open": ("tickplant.day", "Day.open", "after"),
+    "after-new-table": ("tickplant.table", "AppendTable.open", "after"),
+    "before-first-frame": ("tickplant.journal", "JournalWriter.append_frame", "before"),
+    "after-first-frame": ("tickplant.journal", "JournalWriter.append_frame", "after"),
+    "before-announcement": ("tickplant.tickerplant", "TickerPlant._announce", "before"),
+    "before-index": ("tickplant.hdb.store", "History.finish", "before"),
+    "after-index": ("tickplant.hdb.store", "History.finish", "after"),
     "before-proof": ("tickplant.hdb.loader", "prove", "before"),
     "after-proof": ("tickplant.hdb.loader", "prove", "after"),
 }
@@ -48,6 +54,16 @@ ROLES: dict[str, list[str]] = {
     "publisher": ["after-publish"],
 }  # fmt: skip
 """Points that are reached in the middle of a day, by the role of the process."""
+
+ROLL: dict[str, dict[str, tuple[int, int]]] = {
+    "tickerplant": {
+        "before-seal": (1, 1), "after-seal": (1, 1), "after-open": (1, 2), "after-new-table": (1, 19),
+        "before-first-frame": (1, 2), "after-first-frame": (1, 2), "before-announcement": (1, 2),
+    },
+    "hdb": {"before-index": (1, 1), "after-index": (1, 1), "before-proof": (1, 1), "after-proof": (1, 1)},
+}  # fmt: skip
+"""Points that are reached when a date ends and the next begins, and which of the first calls, counted from
+the start of the process, are worth dying at."""
 
 
 def arm(point: str, hit: int) -> None:

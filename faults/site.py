@@ -53,6 +53,10 @@ class Site:
     def __init__(self, seed: int, rate: float, settings: Settings = lambda content, site: None) -> None:
         """`settings` may change the configuration before it is written."""
         self.seed, self.rate, self.seconds = seed, rate, 0.0
+        self.environment: dict[str, str] = {}
+        """For every process of the site; `settings` may add to it."""
+        self.witness: list[Callable[[], list[str]]] = []
+        """What has been seen in the meantime: each says in the end what of it is not so."""
         self.folder = Path(tempfile.mkdtemp(prefix="tpf"))  # socket paths must be short
         self.folder.chmod(0o711)
         content = msgspec.toml.decode(config.shipped().read_bytes())
@@ -61,6 +65,7 @@ class Site:
         content["plant"] |= {"run_dir": f"{self.folder}/run"}
         content["tickerplant"] |= {"ingress": _endpoint(), "repair": _endpoint(), "extent_rows": 1 << 14}
         content["tickerplant"]["segment_bytes"] = 1 << 20  # so that segments end while faults go on
+        content["tickerplant"]["keep_days"] = 36_500  # the check reads every journal
         content["outbox"] |= {"segment_bytes": 1 << 18}
         content["publisher"] |= {"publish": _endpoint(), "request": _endpoint()}
         content["hdb"] |= {"dsn": "", "throwaway": True}
@@ -126,7 +131,7 @@ class Site:
             process.running = subprocess.Popen(
                 [sys.executable, *command], stdin=subprocess.DEVNULL, stdout=out, stderr=out, process_group=0,
                 cwd=ROOT, env={**os.environ, ENVIRONMENT: str(self.path), PARENT: str(os.getpid()),
-                               "PYTHONPATH": str(ROOT)},
+                               "PYTHONPATH": str(ROOT), **self.environment},
             )  # fmt: skip
 
     def turn(self) -> None:
@@ -171,8 +176,13 @@ class Site:
         process.start_at_ns = monotonic_ns() + int(down_s * SECOND_NS)
         process.running.kill()
 
-    def kill_at(self, name: str, point: str, hit: int, patience_s: float) -> bool:
-        """Have a process die at a step of its work (faults.failpoint); whether it came to that."""
+    def kill_at(
+        self, name: str, point: str, hit: int, patience_s: float, provoke: Callable[[], Any] = lambda: None
+    ) -> bool:
+        """Have a process die at a step of its work (faults.failpoint); whether it came to that.
+
+        `provoke`: called again and again until then, to have it come there.
+        """
         self.kill(name, 0.0)
         process = self.processes[name]
         assert process.running is not None
@@ -182,6 +192,7 @@ class Site:
         armed, end = process.running, monotonic_ns() + int(patience_s * SECOND_NS)
         process.expected, process.start_at_ns = True, 1
         while armed.poll() is None and monotonic_ns() < end:
+            provoke()
             self.turn()
             time.sleep(0.005)
         if armed.poll() is None:  # it never came there: end it here
