@@ -21,6 +21,7 @@ from typing import Any
 from faults import report
 from faults.cases import CASES
 from faults.check import Findings, check, journaled
+from faults.room import own_shm
 from faults.site import Site
 from faults.source import TABLES
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
@@ -76,7 +77,7 @@ class Outcome:
 def run(case: str, seed: int, seconds: float) -> Outcome:
     """One case, from start to verdict. Raises TickplantError if the plant does not come back."""
     choice = random.Random(f"{seed} {case}")
-    with Site(seed, RATE, CASES[case].settings) as site:
+    with own_shm(), Site(seed, RATE, CASES[case].settings) as site:
         site.seconds = seconds
         try:
             site.open()

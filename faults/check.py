@@ -60,6 +60,7 @@ def check(site: Site, dates: list[int]) -> Findings:
             _generated(found, site, table, np.concatenate(whole))
     finally:
         history.close()
+    found.wrong += [text for witness in site.witness for text in witness()]
     return found
 
 

@@ -38,6 +38,10 @@ POINTS: dict[str, tuple[str, str, str]] = {
     "before-proof-stored": ("tickplant.hdb.store", "History.store_proof", "before"),
     "between-proof-in-postgres-and-file": ("tickplant.hdb.proof", "_store", "before"),
     "after-proof": ("tickplant.hdb.proof", "_store", "after"),
+    "after-new-table": ("tickplant.table", "AppendTable.open", "after"),
+    "before-first-frame": ("tickplant.journal", "JournalWriter.append_frame", "before"),
+    "after-first-frame": ("tickplant.journal", "JournalWriter.append_frame", "after"),
+    "before-announcement": ("tickplant.tickerplant", "TickerPlant._announce", "before"),
 }
 """Name -> module, function in it, and when."""
 
@@ -59,6 +63,16 @@ AT_THE_ROLL: dict[str, list[str]] = {
     ],
 }  # fmt: skip
 """Points that are reached when a date ends."""
+
+ROLL: dict[str, dict[str, tuple[int, int]]] = {
+    "tickerplant": {
+        "before-seal": (1, 1), "after-seal": (1, 1), "after-open": (1, 2), "after-new-table": (1, 19),
+        "before-first-frame": (1, 2), "after-first-frame": (1, 2), "before-announcement": (1, 2),
+    },
+    "hdb": dict.fromkeys(AT_THE_ROLL["hdb"], (1, 1)),
+}  # fmt: skip
+"""Points that are reached when a date ends and the next begins, and which of the first calls, counted from
+the start of the process, are worth dying at."""
 
 
 def arm(point: str, hit: int) -> None:

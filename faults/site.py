@@ -62,6 +62,10 @@ class Site:
     def __init__(self, seed: int, rate: float, settings: Settings = lambda content, site: None) -> None:
         """`settings` may change the configuration before it is written."""
         self.seed, self.rate, self.seconds = seed, rate, 0.0
+        self.environment: dict[str, str] = {}
+        """For every process of the site; `settings` may add to it."""
+        self.witness: list[Callable[[], list[str]]] = []
+        """What has been seen in the meantime: each says in the end what of it is not so."""
         self.folder = Path(tempfile.mkdtemp(prefix="tpf"))  # socket paths must be short
         self.folder.chmod(0o711)
         content = msgspec.toml.decode(config.shipped().read_bytes())
@@ -169,7 +173,7 @@ class Site:
             process.running = subprocess.Popen(
                 [sys.executable, *command], stdin=subprocess.DEVNULL, stdout=out, stderr=out, process_group=0,
                 cwd=ROOT, env={**os.environ, ENVIRONMENT: str(process.settings), PARENT: str(os.getpid()),
-                               "PYTHONPATH": str(ROOT)},
+                               "PYTHONPATH": str(ROOT), **self.environment},
             )  # fmt: skip
 
     def turn(self) -> None:
@@ -215,11 +219,12 @@ class Site:
         process.running.kill()
 
     def kill_at(
-        self, name: str, point: str, hit: int, patience_s: float, cause: Callable[[], Any] | None = None
-    ) -> bool:
+        self, name: str, point: str, hit: int, patience_s: float, cause: Callable[[], Any] | None = None,
+        provoke: Callable[[], Any] = lambda: None,
+    ) -> bool:  # fmt: skip
         """Have a process die at a step of its work (faults.failpoint); whether it came to that.
 
-        `cause` is called when the process is armed.
+        `cause` is called when the process is armed, `provoke` again and again until then.
         """
         self.kill(name, 0.0)
         process = self.processes[name]
@@ -232,6 +237,7 @@ class Site:
         if cause:
             cause()
         while armed.poll() is None and monotonic_ns() < end:
+            provoke()
             self.turn()
             time.sleep(0.005)
         if armed.poll() is None:  # it never came there: end it here

@@ -192,9 +192,11 @@ def crashed(plant: TickerPlant) -> None:
 def _forget(plant: TickerPlant) -> None:
     for table in plant.day.tables:
         with table._extending:
-            table.segment.close()
+            if table.segment:
+                table.segment.close()
     for latest in plant.day.latest:
-        latest.segment.close()
+        if latest.segment:
+            latest.segment.close()
 
 
 class RawFeed:

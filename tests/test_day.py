@@ -2,6 +2,7 @@
 
 import os
 import threading
+from datetime import datetime
 
 import msgpack
 import pytest
@@ -387,3 +388,64 @@ def test_closing_a_journal_waits_for_the_sync_that_is_on(plant, raw, monkeypatch
 def test_a_seal_that_says_nothing_is_refused(wrong):
     with pytest.raises(FrameError):
         read_seal(msgpack.packb(wrong))
+
+
+@pytest.mark.parametrize(("zone", "roll", "instants"), [
+    ("Europe/Berlin", "02:30", {"2027-03-27T01:30Z": 20270327, "2027-03-28T01:30Z": 20270328}),  # left out
+    ("Europe/Berlin", "02:30", {"2027-10-31T00:30Z": 20271031, "2027-11-01T01:30Z": 20271101}),  # twice
+    ("America/New_York", "17:00", {"2027-03-13T22:00Z": 20270314, "2027-03-14T21:00Z": 20270315}),
+    ("America/New_York", "17:00", {"2027-11-06T21:00Z": 20271107, "2027-11-07T22:00Z": 20271108}),
+])  # fmt: skip
+def test_over_a_change_of_the_hour_each_date_begins_once_and_when_it_should(
+    site, monkeypatch, zone, roll, instants
+):
+    (_, first), (_, second) = begins = [
+        (int(datetime.fromisoformat(at).timestamp()) * 1_000_000_000, date) for at, date in instants.items()
+    ]
+    step, now = 600_000_000_000, [begins[0][0] - 3_600_000_000_000]
+    monkeypatch.setattr("tickplant.tickerplant.now_ns", lambda: now[0])
+    plant = site.ticker_plant(site.configured(plant={"timezone": zone, "roll": roll}))
+    raw = site.raw_feed(plant)
+    begun = {plant.day.trading_date: now[0]}
+    while now[0] < begins[1][0] + 3_600_000_000_000:
+        now[0] += step
+        plant._housekeep_ns = 0
+        raw.send(raw.trades(1))
+        raw.settle()
+        begun.setdefault(plant.day.trading_date, now[0])
+    assert [*begun][1:] == [first, second]
+    assert [(at, date) for date, at in begun.items()][1:] == begins
+    for date in begun:
+        stamped = rows_of(plant.config, date, "trade")["ts_plant"]
+        assert {as_int(plant.config.calendar.date_at(int(at))) for at in stamped} == {date}
+
+
+@pytest.mark.parametrize("hours", [-1, -25, -73])
+def test_a_clock_that_is_set_back_over_the_roll_opens_no_date_again(site, cfg, monkeypatch, hours):
+    plant = site.ticker_plant(cfg)
+    raw = site.raw_feed(plant)
+    first, midnight = plant.day.trading_date, cfg.calendar.next_roll_ns(now_ns())
+    now = [midnight + 1]
+    monkeypatch.setattr("tickplant.tickerplant.now_ns", lambda: now[0])
+    raw.send(raw.trades(2))
+    raw.settle(lambda: plant.day.trading_date == date_after(first))
+    raw.settle()
+    now[0] += hours * 3_600_000_000_000
+    raw.send(raw.trades(3))
+    raw.settle()
+    for _ in range(3):
+        plant._housekeep_ns = 0
+        plant.turn()
+    assert plant.day.trading_date == date_after(first)
+    plant.close()
+    again = raw.plant = site.ticker_plant(cfg)
+    assert again.day.trading_date == date_after(first)
+    now[0] = cfg.calendar.next_roll_ns(midnight)
+    again._housekeep_ns = 0
+    raw.send(raw.trades(1))
+    raw.settle(lambda: again.day.trading_date == date_after(date_after(first)))
+    raw.settle()
+    dates = sorted(int(p.name) for p in cfg.journal_dir.iterdir())
+    assert dates == [first, date_after(first), date_after(date_after(first))]
+    assert [n for d in dates for n in ids(cfg, d)] == list(range(6))
+    check_claims(again)

@@ -96,6 +96,13 @@ def test_a_bad_network_and_keys_that_come_and_go_cost_nothing_either():
     assert outcome.faults > 2
 
 
+def test_a_day_is_saved_once_by_an_hdb_that_postgresql_refuses_for_a_while():
+    outcome = bench.run("postgres-read-only", seed=1, seconds=0.1)
+    assert (outcome.found.lost, outcome.found.duplicated, outcome.found.out_of_order) == (0, 0, 0)
+    assert outcome.found.wrong == []
+    assert outcome.faults == 1
+
+
 def test_every_step_at_which_a_process_can_be_killed_exists():
     for points in (*ROLES.values(), *AT_THE_ROLL.values()):
         assert set(points) <= set(POINTS)

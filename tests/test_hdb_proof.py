@@ -181,11 +181,11 @@ def test_a_date_that_differs_keeps_its_tables_and_one_that_is_complete_does_not(
     assert not loading.prove(date).complete
     name = segment_name(loading.cfg.plant.name, date, "trade")
     for _ in range(3):
-        loading.plant._tidy()
+        loading.plant.finished.tidy(loading.plant.day.trading_date)
     assert (segment.SHM / name).exists()
     loading.loader.history.drop(date)
     (loading.cfg.plant.data_dir / "proofs" / f"{date}.json").unlink()
     loading.loader.verdict = None
     assert loading.prove(date).complete
-    loading.plant._tidy()
+    loading.plant.finished.tidy(loading.plant.day.trading_date)
     assert not (segment.SHM / name).exists()

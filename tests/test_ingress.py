@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.fix_plant import check_claims, events, rows_of, sealed, until
 from tickplant import ingress, wire
 from tickplant._core import core
+from tickplant.clock import now_ns
 
 SAME_PLANT = settings(
     deadline=None,
@@ -712,3 +713,18 @@ def test_every_reason_of_an_event_fits_its_row():
     texts = (ingress.GONE, ingress.DROPPED, ingress.REFUSED, ingress.LATE, ingress.OVER, ingress.LESS,
              ingress.BESIDE)  # fmt: skip
     assert max(len(t.encode()) for t in texts) <= 96
+
+
+def test_a_clock_that_is_set_back_keeps_no_feed_waiting_for_its_repair(plant, raw, monkeypatch):
+    raw.send(raw.trades(1))
+    raw.settle()
+    raw.mute = True
+    raw.trades(2)
+    raw.send(raw.trades(2))
+    raw.settle(lambda: raw.asked)
+    before = len(raw.asked)
+    monkeypatch.setattr("tickplant.tickerplant.now_ns", lambda: now_ns() - 3 * 86_400 * 1_000_000_000)
+    raw.settle(lambda: len(raw.asked) > before)
+    raw.mute = False
+    raw.settle()
+    assert plant.day.intake.session(1) == (raw.session, 5)

@@ -86,6 +86,22 @@ def test_get_and_snapshot_give_the_last_row_of_each_instrument(plant_name):
     assert [latest.get(code) for code in (-1, HEADS, 1 << 40)] == [None] * 3
 
 
+def test_rows_that_are_applied_again_never_take_a_value_back(plant_name):
+    _, intake = writer(plant_name)
+    latest = SharedLatest(plant_name, "copies")
+    put(intake, 3, 10)
+    put(intake, 5, 4, date=DATE + 1)
+    for code, number, date in [(3, 7, DATE), (3, 12, DATE - 1), (5, 9, DATE), (6, 8, DATE)]:
+        rows = COPIES.empty(1)
+        rows["instrument"] = code
+        intake.apply(frame(COPIES, rows, number, trading_date=date), again=True)
+    assert [latest.get(code)[:2] for code in (3, 5, 6)] == [(DATE, 10), (DATE + 1, 4), (DATE, 8)]
+    rows = COPIES.empty(1)
+    rows["instrument"] = 3
+    intake.apply(frame(COPIES, rows, 11), again=True)
+    assert latest.get(3)[:2] == (DATE, 11)
+
+
 def test_rows_of_instruments_without_a_slot_are_left_out(plant_name):
     _, intake = writer(plant_name, slots=4)
     put(intake, 4, 1)
@@ -145,6 +161,7 @@ def test_a_description_that_is_not_sound_is_refused(plant_name, change):
 def test_a_header_cut_short_is_refused(plant_name):
     for size in itertools.chain((1, 100), range(4096, segment.HEADER_SIZE, 4096)):
         made = segment.create(f"tp.{plant_name}.latest.copies", size)
+        made.map[0] = 0  # so that it has memory
         with pytest.raises(SegmentError, match="too short"):
             SharedLatest(plant_name, "copies")
         segment.remove(made.name)

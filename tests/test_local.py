@@ -227,7 +227,7 @@ def dropped(plant, date):
     proofs = plant.config.plant.data_dir / "proofs"
     proofs.mkdir(exist_ok=True)
     (proofs / f"{date}.json").write_text('{"complete": true}')
-    plant._tidy()
+    plant.finished.tidy(plant.day.trading_date)
     with pytest.raises(NotRunning):
         connect(plant.config).table("trade", date)
 

@@ -15,7 +15,6 @@ from tickplant.clock import date_after
 from tickplant.control import Control
 from tickplant.errors import AlreadyRunning, ConfigError, JournalError
 from tickplant.journal import durable_position, segments
-from tickplant.table import segment_name
 from tickplant.tickerplant import TickerPlant
 
 
@@ -151,31 +150,6 @@ def test_a_disk_that_fails_at_the_end_of_the_day_ends_the_plant(plant, monkeypat
     with pytest.raises(JournalError, match="full"):
         until(lambda: False, turning=plant.turn)
     socket.close(linger=0)
-
-
-def test_tidying_drops_what_is_proven_and_nothing_else(site):
-    cfg = site.configured(tickerplant={"keep_days": 2})
-    plant = site.ticker_plant(cfg)
-    dates = [plant.day.trading_date]
-    for _ in range(4):
-        plant.roll(date_after(dates[-1]))
-        dates.append(plant.day.trading_date)
-    proofs = cfg.plant.data_dir / "proofs"
-    proofs.mkdir()
-    for date, complete in zip(dates, (True, False, True, True, True), strict=True):
-        (proofs / f"{date}.json").write_text(json.dumps({"complete": complete}))
-    for name, text in (
-        ("notes.json", "{}"),
-        ("00000000.json", "{"),
-        ("20010101.json", "[]"),
-        ("20010102.json", "7"),
-    ):
-        (proofs / name).write_text(text)
-    plant._tidy()
-    there = [segment.names(segment_name(site.name, d, "trade")) != [] for d in dates]
-    assert there == [False, True, False, False, True]
-    kept = [(cfg.journal_dir / str(d)).is_dir() for d in dates]
-    assert kept == [False, True, True, True, True]
 
 
 def test_a_plant_that_stops_says_so_and_what_it_took_is_on_disk(cfg, plant, raw):

@@ -68,9 +68,8 @@ class Answers:
         self.router = context().socket(zmq.ROUTER)
         self.router.setsockopt(zmq.RCVHWM, self.settings.requests_max)
         self.router.setsockopt(zmq.SNDHWM, self.settings.answers_max)
-        self.router.setsockopt(zmq.MAXMSGSIZE, PART_MAX)
         self.router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # says so when it can't send, instead of dropping
-        self.endpoint = guard.bind(self.router, self.settings.request, pings=False)
+        self.endpoint = guard.bind(self.router, self.settings.request, PART_MAX, pings=False)
 
     def turn(self) -> None:
         """Answer some of the requests that are there: no more than live rows can wait for."""

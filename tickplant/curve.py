@@ -46,9 +46,14 @@ class Guard:
 
             zap.begin(self)
 
-    def bind(self, socket: zmq.Socket[bytes], endpoint: str, pings: bool = True) -> str:
+    def bind(
+        self, socket: zmq.Socket[bytes], endpoint: str, message_max: int = sockets.MESSAGE_MAX,
+        pings: bool = True,
+    ) -> str:  # fmt: skip
         """Bind; the endpoint really bound. Raises ConfigError, as sockets.bind does."""
-        bound = sockets.bind(socket, endpoint, plaintext=self.plaintext, keys=self.server, pings=pings)
+        bound = sockets.bind(
+            socket, endpoint, plaintext=self.plaintext, keys=self.server, message_max=message_max, pings=pings
+        )
         if self.server and sockets.is_tcp(bound):
             self._bound.append((socket, bound))
         return bound

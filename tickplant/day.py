@@ -7,23 +7,25 @@ published. Recovery reads the journal and applies it to the tables through the v
 live; a date that has just begun is recovered from an empty journal.
 """
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import Any
 
 import msgpack
 
-from tickplant import segment, wire
+from tickplant import wire
 from tickplant._core import core
+from tickplant.catchup import CatchUp
 from tickplant.clock import as_int
 from tickplant.config import Config
-from tickplant.errors import FrameError, JournalDamaged, SchemaError, TableFull
+from tickplant.errors import FrameError, JournalDamaged, JournalError, SchemaError, TableFull
 from tickplant.instruments import Name, named
 from tickplant.journal import JournalReader, JournalWriter
 from tickplant.latest import LatestTable
 from tickplant.registry import RegistryWriter
 from tickplant.schema import Rows, Schema
-from tickplant.table import AppendTable, Grower, segment_name
+from tickplant.table import AppendTable, Grower, retire, segment_name
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +57,7 @@ class Day:
             if t.latest
         ]
         self._columns = {t.table.number: t.columns for t in self.tables}
-        self.refused: TableFull | None = None
-        self.trading_date = 0
+        self.trading_date = self._at = 0
         self.sealed = self._begun = False
         self.grower = Grower()
         self.grower.start()
@@ -72,16 +73,6 @@ class Day:
         It has to be begun from the newest: by itself it does not know what the feeds have given.
         """
         return min((d for d in self._dates() if d > newest), default=0)
-
-    def declared(self, trading_date: int) -> Schema:
-        """The tables with which a trading date began, as its journal says."""
-        reader = JournalReader(self.config.journal_dir / str(trading_date))
-        try:
-            frames = reader.read()
-        finally:
-            reader.close()
-        size = wire.HEADER_SIZE + wire.header(frames).size
-        return Schema.read(wire.small_map(wire.payload(frames[:size]))["schema"])
 
     def _dates(self) -> list[int]:
         folder = self.config.journal_dir
@@ -102,16 +93,20 @@ class Day:
                 self.config.plant.name, self.registry.identity, trading_date, t.instruments_max,
                 t.extent_rows,
             )  # fmt: skip
+        folder = self.config.journal_dir / str(trading_date)
+        self.catch_up, self._at = CatchUp(folder, self.tables, self.intake, self.latest), 0
         self.grow_latest()
+        if any(table.segment is None for table in self.tables):
+            self.catch_up.behind(0)
         about = {
             "plant": self.config.plant.name,
             "what": "journal",
             "trading_date": trading_date,
             "schema": self.schema.describe(),
         }
-        folder = self.config.journal_dir / str(trading_date)
         self.journal = JournalWriter(folder, about, t.segment_bytes)
-        for _, chunk in self.journal.recover():
+        for at, chunk in self.journal.recover():
+            self._at = at
             self._recover(chunk)
         if not self._begun:
             self.journal.append_frame(
@@ -124,7 +119,7 @@ class Day:
             self.journal.close()
             log.warning("shared memory has rows of %s that the journal lacks: made anew", ahead)
             for table in self.tables:
-                segment.remove(segment_name(self.config.plant.name, trading_date, table.table.name))
+                retire(segment_name(self.config.plant.name, trading_date, table.table.name))
             self.open(trading_date)
 
     def _recover(self, chunk: bytes) -> None:
@@ -139,7 +134,9 @@ class Day:
         self.make_room()
         self.look_ahead()
         self.grow_latest()
+        refused = self.intake.refused
         self.intake.apply(chunk)
+        self._look_behind(refused)
 
     def _recover_state(self, frame: memoryview) -> None:
         head = wire.header(frame)
@@ -209,18 +206,15 @@ class Day:
         try:
             for latest in self.latest:
                 latest.ensure(len(self.registry.instruments), self._columns[latest.table.number])
-        except TableFull as e:
-            self.refused = e
+        except TableFull:
+            self.catch_up.behind(self._at)
 
     def make_room(self) -> None:
         """Have memory for all rows taken. A table that can't get it stays behind; the journal does not."""
         for table in self.tables:
-            columns = table.columns
-            if columns.taken > columns.room and not table.full:
-                try:
-                    table.ensure(columns.taken)
-                except TableFull as e:
-                    self.refused = e
+            if table.columns.taken > table.columns.room and table.may_ask:
+                with contextlib.suppress(TableFull):  # remembered in the table
+                    table.ensure(table.columns.taken)
 
     def look_ahead(self) -> None:
         """Have memory allocated for rows to come, beside: not between a row and its reader."""
@@ -231,6 +225,7 @@ class Day:
         staged = self.intake.staged()
         if not len(staged):
             return False
+        self._at, refused = self.journal.position, self.intake.refused
         self.journal.append(staged, self.intake.last_crc)
         if sync:
             self.journal.sync()
@@ -238,7 +233,32 @@ class Day:
             self.make_room()
         self.intake.apply_staged()
         self.intake.clear()
+        self._look_behind(refused)
         return True
+
+    def _look_behind(self, refused: int) -> None:
+        """Were frames refused since there were so many? Their rows come later."""
+        if self.intake.refused != refused:
+            self.catch_up.behind(self._at)
+
+    def bring_up(self) -> None:
+        """Give tables that had no room what they lack, a slice at a time, if they have room now."""
+        if self.catch_up.pending:
+            for table in self.tables:
+                table.tell_behind()
+            self.catch_up.turn(len(self.registry.instruments), self.journal.position)
+
+    @property
+    def degraded(self) -> str | None:
+        """What readers of shared memory do not see, why, and what to do; None if they see all."""
+        behind = [f"{t.table.name} ({t.behind:,} rows)" for t in self.tables if t.behind]
+        late = [f"latest {t.table.name}" for t in self.latest if t.full]
+        why = [t.lacks for t in self.tables if t.lacks] + [t.full for t in self.latest if t.full]
+        if not why and not behind:
+            return None
+        what = ", ".join([*behind, *late])
+        what = f"behind the journal: {what}; they wait, all else goes on" if what else "no room ahead"
+        return f"readers of shared memory: {what}; {why[0] if why else 'catching up'}"
 
     def seal(self) -> None:
         """Finish the date: no row comes after the seal. Repeating it changes nothing."""
@@ -281,6 +301,19 @@ class Day:
     def today(self, now_ns: int) -> int:
         """The trading date of an instant."""
         return as_int(self.config.calendar.date_at(now_ns))
+
+
+def declared(folder: Path) -> Schema:
+    """The tables with which a trading date began, as its journal says."""
+    reader = JournalReader(folder)
+    try:
+        frames = reader.read()
+    finally:
+        reader.close()
+    if len(frames) < wire.HEADER_SIZE:
+        raise JournalError(f"the journal in {folder} is empty")
+    size = wire.HEADER_SIZE + wire.header(frames).size
+    return Schema.read(wire.small_map(wire.payload(frames[:size]))["schema"])
 
 
 def read_seal(payload: bytes | memoryview) -> dict[str, Any]:

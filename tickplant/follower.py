@@ -2,9 +2,11 @@
 
 Rows come from shared memory. The tables of a date that is proven are dropped from there; who comes back
 to one of them, or slept over it, reads its rows from the journal, and from that the dates that came after.
-What is in neither any more is an error that says where it is, never a hole.
+The same goes for rows of a date that is over, for which shared memory had no room; rows of the open date are
+waited for. What is in neither any more is an error that says where it is, never a hole.
 """
 
+import time
 from collections import deque
 from collections.abc import Iterator
 
@@ -17,9 +19,10 @@ from tickplant.dates import trading_dates, where_gone
 from tickplant.errors import NotRunning, RowsGone
 from tickplant.journal import JournalReader
 from tickplant.schema import Schema, Table
-from tickplant.table import SharedTable
+from tickplant.table import SharedTable, segment_name, waits
 
 FOLLOW_ROWS = 65_536
+_PAUSE_S = 0.02
 
 
 class Follower:
@@ -40,6 +43,8 @@ class Follower:
             self._shared = SharedTable(self.control.plant, trading_date, self.table)
         except NotRunning:
             if trading_date >= self.control.date.load():
+                if waits(segment_name(self.control.plant, trading_date, self.table)):
+                    return
                 raise
             self._journal = _JournalTable(self.control, self.table, trading_date, row)
 
@@ -54,23 +59,37 @@ class Follower:
         end = monotonic_ns() + int(timeout * SECOND_NS)
         while True:
             left = max(0, end - monotonic_ns())
-            batch = self._from_journal() if self._journal else self._from_memory(min(left, SECOND_NS))
+            if self._journal:
+                batch = self._from_journal()
+            elif self._shared:
+                batch = self._from_memory(self._shared, min(left, SECOND_NS))
+            else:
+                self._wait_for_room()
+                batch = None
             if batch is not None:
                 self.row += len(batch)
                 return batch
             if left <= 0:
                 return None
 
-    def _from_memory(self, patience_ns: int) -> Batch | None:
-        assert self._shared is not None
-        shared = self._shared
-        sealed = shared.sealed  # before the count: a seal that comes after it changes nothing
+    def _wait_for_room(self) -> None:
+        """The open date's table has no room at all yet."""
+        time.sleep(_PAUSE_S)
+        self._begin(self.trading_date, self.row)
+
+    def _from_memory(self, shared: SharedTable, patience_ns: int) -> Batch | None:
+        # Before the count: a seal that comes after it changes nothing.
+        sealed, short = shared.sealed, shared.short
         there = self.control.bell.wait_above(shared.committed, self.row, patience_ns)
         if there > self.row:
             rows = shared.rows(self.row, min(there - self.row, self.max_rows))
             return Batch.of(rows, self.table, self.trading_date, self.row)
         if sealed and self.control.date.load() > self.trading_date:
             self._begin(self._after(), 0)
+        elif short:
+            self._journal = _JournalTable(self.control, self.table, self.trading_date, self.row)
+        elif shared.replaced:
+            self._begin(self.trading_date, self.row)
         return None
 
     def _from_journal(self) -> Batch | None:

@@ -20,7 +20,7 @@ import zmq
 
 from tickplant import wire
 from tickplant._core import core
-from tickplant.clock import MILLISECOND_NS, SECOND_NS
+from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
 from tickplant.config import Limits
 from tickplant.day import Day
 from tickplant.definitions import Definitions
@@ -154,16 +154,16 @@ class Ingress:
             self.refusals.frame(core.UNKNOWN_FEED, message)
         elif reason == core.CONTROL:
             if head.session == have[0]:
-                session.seen_ns = now_ns
+                session.seen_ns = monotonic_ns()
             if (head.session, head.seq) > have:
-                self._fetch(session, now_ns)
+                self._fetch(session)
         elif reason == core.NEW_SESSION and head.session < have[0]:
             # An old session's last words; its outbox has told already, unless it is not over for its feed.
             if head.seq + head.count > session.ended.get(head.session, 0):
                 self._rival(session, head.session, LATE, now_and_then(session.rivals + 1))
         elif reason in (core.NEW_SESSION, core.GAP):
             self._hold(session, message)
-            self._fetch(session, now_ns)
+            self._fetch(session)
         else:
             self.definitions.take(reason, message, now_ns, commit)
 
@@ -182,12 +182,13 @@ class Ingress:
             session.held.append(message)
             session.held_bytes += len(message)
 
-    def _fetch(self, session: Session, now_ns: int) -> None:
+    def _fetch(self, session: Session) -> None:
         """Ask the outbox for what comes after what the plant has; again after a second of silence."""
-        if session.fetching and now_ns - session.asked_ns < RETRY_NS:
+        at = monotonic_ns()
+        if session.fetching and at - session.asked_ns < RETRY_NS:
             return
         have, seq = self.intake.session(session.number)
-        session.fetching, session.asked_ns, session.asked = True, now_ns, (have, seq)
+        session.fetching, session.asked_ns, session.asked = True, at, (have, seq)
         self._send(session, wire.pack("fetch", session=have, seq=seq, bytes=session.asked_bytes))
 
     def _send(self, session: Session, message: bytes) -> bool:
@@ -211,19 +212,20 @@ class Ingress:
                     self._hear(parts, now_ns, commit)
             except FrameError as e:
                 self.refusals.peer(parts[0], str(e))
-        if now_ns - self._look_ns >= LOOK_NS or now_ns < self._look_ns:
-            self._look_ns = now_ns
-            self._look(now_ns)
+        at = monotonic_ns()
+        if at - self._look_ns >= LOOK_NS:
+            self._look_ns = at
+            self._look(at)
         for session in self.feeds.values():
-            if session.fetching and now_ns - session.asked_ns >= RETRY_NS:
+            if session.fetching and at - session.asked_ns >= RETRY_NS:
                 session.asked_bytes = max(FETCH_BYTES_MIN, session.asked_bytes // 2)
-                self._fetch(session, now_ns)
+                self._fetch(session)
 
-    def _look(self, now_ns: int) -> None:
+    def _look(self, at: int) -> None:
         """Note which feeds are alive: their rows come without a word to us."""
         for session in self.feeds.values():
             if (place := self.intake.session(session.number)) != session.seen:
-                session.seen, session.seen_ns = place, now_ns
+                session.seen, session.seen_ns = place, at
 
     def _receive(self) -> list[bytes]:
         """A message from the outboxes; nothing if its sender is not who it says."""
@@ -246,10 +248,10 @@ class Ingress:
         session.connected = True
         op = message.get("op")
         if op == "hello":
-            self._hello(session, message, now_ns)
+            self._hello(session, message)
         elif op == "place":
             have = self.intake.session(session.number)
-            alive = self._is_alive(session, now_ns)
+            alive = self._is_alive(session)
             self._send(session, wire.pack("place", session=have[0], seq=have[1], alive=alive))
         elif op == "frames" and len(parts) == 3:
             # Damaged on its way is asked for again; damaged where it lies, which each frame tells, is gone.
@@ -259,7 +261,7 @@ class Ingress:
         else:
             raise FrameError(f"an outbox may not say {op!r}")
 
-    def _hello(self, session: Session, message: dict[str, Any], now_ns: int) -> None:
+    def _hello(self, session: Session, message: dict[str, Any]) -> None:
         theirs = (wire.field(message, "session", "int"), wire.field(message, "seq", "int"))
         have = self.intake.session(session.number)
         session.acknowledged = (0, 0)
@@ -269,9 +271,9 @@ class Ingress:
             self._rival(session, theirs[0], LESS)
         elif theirs > have:
             session.asked_ns = 0
-            self._fetch(session, now_ns)
+            self._fetch(session)
         if theirs[0] == have[0]:
-            session.promised, session.seen_ns = have, now_ns
+            session.promised, session.seen_ns = have, monotonic_ns()
 
     def _over(self, session: Session, theirs: Place) -> None:
         """A process lives whose session is over for us: what it published since is declared."""
@@ -290,8 +292,8 @@ class Ingress:
         if len(session.ended) > ENDED_KEPT:
             del session.ended[next(iter(session.ended))]
 
-    def _is_alive(self, session: Session, now_ns: int) -> bool:
-        return 0 <= now_ns - session.seen_ns < ALIVE_NS
+    def _is_alive(self, session: Session) -> bool:
+        return monotonic_ns() - session.seen_ns < ALIVE_NS
 
     def _fetched(
         self, session: Session, message: dict[str, Any], blob: bytes, now_ns: int,
@@ -303,7 +305,7 @@ class Ingress:
             return  # not what was asked
         session.asked_bytes = min(FETCH_BYTES, session.asked_bytes * 2)
         frames = [blob[at : at + size] for at, size in core.index(blob)[:, :2].tolist()]
-        if before[0] and message.get("knows") is False and self._is_alive(session, now_ns):
+        if before[0] and message.get("knows") is False and self._is_alive(session):
             self._refuse_rival(session, wire.field(message, "mine", "int"))
             return
         for frame in frames:
@@ -312,7 +314,7 @@ class Ingress:
             return  # it has been asked again since; were both to be gone on from, the rest would come twice
         if message.get("more"):
             session.asked_ns = 0
-            self._fetch(session, now_ns)
+            self._fetch(session)
             return
         session.fetching = False
         held, session.held, session.held_bytes = session.held, deque(), 0

@@ -6,6 +6,7 @@ the row as packed in the journal, padded to 8 bytes. A read is whole per instrum
 is not one cut through time.
 """
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ import numpy.typing as npt
 
 from tickplant import segment
 from tickplant._core import core
-from tickplant.errors import NotRunning, SegmentError
+from tickplant.errors import NotRunning, SegmentError, TableFull
 from tickplant.schema import Rows, Schema, Table
 
 MAGIC = b"tpLATST1"
+SLOTS = 128
+"""Word of the header: slots that have memory. Readers touch no other, which might have none to be had."""
 _PREFIX = 16
 _EXTENT_SLOTS = 4096
 
@@ -49,7 +52,7 @@ class LatestTable:
 
     def __init__(self, plant: str, identity: str, table: Table, slots_max: int) -> None:
         cell, slot = _sizes(table)
-        about = {
+        self._about = {
             "plant": plant,
             "identity": identity,
             "schema": Schema([table]).describe(),
@@ -57,27 +60,54 @@ class LatestTable:
             "slot_size": slot,
             "slots_max": slots_max,
         }
-        name = segment_name(plant, table.name)
-        found = _reopen(name, about)
-        self.reopened = found is not None
-        self._cell, self._slot, self._slots_max, self.slots = cell, slot, slots_max, 0
-        if found is None:
-            segment.remove(name)
-            found = segment.create(name, segment.HEADER_SIZE + slot * slots_max)
-            found.allocate(0, segment.HEADER_SIZE)
-            segment.describe(found, MAGIC, about)
-        self.segment = found
-        self.table = table
+        self.table, self.slots = table, 0
+        self._name = segment_name(plant, table.name)
+        self._cell, self._slot, self._slots_max, self._shown = cell, slot, slots_max, 0
+        self.full: TableFull | None = None
+        """Why there is no memory for more slots, as long as there is none."""
+        self.segment = _reopen(self._name, self._about)
+        self.reopened = self.segment is not None
+        if self.segment:
+            self.slots = min(core.Word(self.segment.map, SLOTS).load(), slots_max)
+        else:
+            with contextlib.suppress(TableFull):  # `ensure` tries again, and tells
+                self.segment = self._create()
 
     def ensure(self, slots: int, columns: core.Columns) -> None:
-        """Have memory for so many slots, at least, and let `columns` write to them."""
+        """Have memory for so many slots, at least, and let `columns` write to them.
+
+        Raises TableFull, and remembers it, if there is not so much; the slots that there are are written to.
+        """
         upto = min(-(-slots // _EXTENT_SLOTS) * _EXTENT_SLOTS, self._slots_max)
-        if upto <= self.slots:
+        if upto <= self._shown:
             return
-        start = segment.HEADER_SIZE + self._slot * self.slots
-        self.segment.allocate(start, self._slot * (upto - self.slots))
-        self.slots = upto
-        columns.attach_latest(self.segment.map, segment.HEADER_SIZE, self._slot, self._cell, upto)
+        try:
+            self._extend(upto)
+            self.full = None
+        except TableFull as e:
+            self.full = e
+            raise
+        finally:
+            if self.segment and self._shown < self.slots:
+                self._shown = self.slots
+                columns.attach_latest(
+                    self.segment.map, segment.HEADER_SIZE, self._slot, self._cell, self.slots
+                )
+
+    def _create(self) -> segment.Segment:
+        segment.remove(self._name)
+        made = segment.create(self._name, segment.HEADER_SIZE + self._slot * self._slots_max)
+        made.allocate(0, segment.HEADER_SIZE)
+        segment.describe(made, MAGIC, self._about)
+        return made
+
+    def _extend(self, upto: int) -> None:
+        self.segment = self.segment or self._create()
+        if upto > self.slots:
+            start = segment.HEADER_SIZE + self._slot * self.slots
+            self.segment.allocate(start, self._slot * (upto - self.slots))
+            self.slots = upto
+            core.Word(self.segment.map, SLOTS, True).store(upto)
 
 
 def _reopen(name: str, about: dict[str, Any]) -> segment.Segment | None:
@@ -107,10 +137,15 @@ class SharedLatest:
         if (self._cell, self._slot) != _sizes(self.table) or self._slots_max > room:
             raise SegmentError(f"{self.segment.name} has sizes that do not fit its schema")
         self._dtype = cell_dtype(self.table)
+        self._allocated = core.Word(self.segment.map, SLOTS)
+
+    @property
+    def _slots(self) -> int:
+        return min(int(self._allocated.load()), self._slots_max)
 
     def get(self, instrument: int) -> tuple[int, int, np.void] | None:
         """(trading date, row number, row) of the instrument's last row, or None."""
-        if not 0 <= instrument < self._slots_max:
+        if not 0 <= instrument < self._slots:
             return None
         at = segment.HEADER_SIZE + self._slot * instrument
         cell = core.latch_get(self.segment.map, at, self._cell)
@@ -121,7 +156,7 @@ class SharedLatest:
 
     def cells(self, first: int, upto: int) -> npt.NDArray[np.void]:
         """Cells (`cell_dtype`) of the instruments from `first` on, below `upto`, that have a row: a copy."""
-        slots = max(0, min(upto, self._slots_max) - first)
+        slots = max(0, min(upto, self._slots) - first)
         out = np.empty(slots * self._cell, np.uint8)
         start = segment.HEADER_SIZE + self._slot * first
         count = (

@@ -124,6 +124,21 @@ class Table:
         """Is the trading date over, so that no more rows come?"""
         return self._shared.sealed
 
+    @property
+    def behind(self) -> int:
+        """Rows that the journal has and shared memory has no room for; they come when there is some."""
+        return self._shared.behind
+
+    @property
+    def short(self) -> bool:
+        """Is the trading date over, and rows beyond `max_rows` are only elsewhere?"""
+        return self._shared.short
+
+    @property
+    def replaced(self) -> bool:
+        """Was the table made anew? Take it from the plant again: the same rows, and those to come."""
+        return self._shared.replaced
+
     def packed(self, first_row: int, count: int) -> Rows:
         """A copy of rows as a structured array. Raises IndexError beyond the rows there are."""
         if first_row < 0 or count < 0 or first_row + count > len(self):

@@ -1,5 +1,6 @@
 """At most one of a kind: a lock file that the kernel frees when its holder dies, however it dies."""
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -20,9 +21,9 @@ class Lock:
         except OSError:
             self._file.close()
             raise AlreadyRunning(f"another {holder} holds {path}") from None
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
+        with contextlib.suppress(OSError):  # for people only, and there may be no room for it
+            os.ftruncate(self._file.fileno(), 0)
+            os.write(self._file.fileno(), f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
         """Let another have it."""

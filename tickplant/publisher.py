@@ -55,8 +55,7 @@ class Publisher:
         self.guard = Guard(self.config, READERS)
         self.pub = sockets.context().socket(zmq.XPUB)  # a PUB that tells what is subscribed to
         self.pub.setsockopt(zmq.SNDHWM, max(2, self.settings.queue_bytes_max // wire.LIVE_MAX))
-        self.pub.setsockopt(zmq.MAXMSGSIZE, TOPIC_MAX)
-        self.endpoint = self.guard.bind(self.pub, self.settings.publish, pings=False)
+        self.endpoint = self.guard.bind(self.pub, self.settings.publish, TOPIC_MAX, pings=False)
         self.answers = Answers(self.config, self.dates, self.endpoint)
         self.answers.open(self.guard)
         self.request_endpoint = self.answers.endpoint

@@ -5,6 +5,7 @@ Its frames hold rows of the table `registry` (this module's, not the configurati
 shared memory as the table of trading date 0; others follow the journal.
 """
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from tickplant import wire
 from tickplant._core import core
-from tickplant.errors import JournalDamaged, SchemaError
+from tickplant.errors import JournalDamaged, SchemaError, TableFull
 from tickplant.instruments import Instruments, Name, full_name
 from tickplant.journal import JournalReader, JournalWriter
 from tickplant.schema import Rows, declare
@@ -66,8 +67,25 @@ class RegistryWriter:
             self._show(chunk)
 
     def _show(self, frames: bytes) -> None:
-        self._table.ensure(len(self.instruments) - 1)
+        self._table.columns.taken = len(self.instruments) - 1
+        with contextlib.suppress(
+            TableFull
+        ):  # remembered in the table: names stay behind, and are brought later
+            self._table.ensure(len(self.instruments) - 1)
         self._intake.apply(frames)
+
+    @property
+    def full(self) -> TableFull | None:
+        """Why readers don't see the newest names, if they do not."""
+        return self._table.full if self._table.behind else None
+
+    def catch_up(self) -> None:
+        """Show the names that there was no room for, if there is now."""
+        if self._table.behind and self._table.may_ask:
+            reader = JournalReader(self._journal.folder)
+            for chunk in iter(reader.read, b""):
+                self._show(chunk)
+            reader.close()
 
     def add(self, names: Sequence[Name], now_ns: int) -> list[int]:
         """Numbers of instruments, new ones where they have none.

@@ -82,11 +82,13 @@ def attach(name: str, *, writable: bool = False) -> Segment:
         raise NotRunning(f"there is no shared memory {path}; is the ticker plant running?") from None
     except OSError as e:
         raise SegmentError(f"can't open shared memory {path}: {e.strerror}") from None
-    size = os.fstat(fd).st_size
-    if size == 0:
+    found = os.fstat(fd)
+    if found.st_blocks == 0:  # not to be touched: its first page may be the one that there is no room for
         os.close(fd)
-        raise NotRunning(f"shared memory {path} is just being made")
-    return Segment(name, fd, size, writable)
+        raise NotRunning(
+            f"shared memory {path} is just being made, or has no room yet; see: tickplant status"
+        )
+    return Segment(name, fd, found.st_size, writable)
 
 
 def remove(name: str) -> None:

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 _NUMBERS = itertools.count()
 
 PORT_PATIENCE_MS = 1000
+MESSAGE_MAX = wire.MESSAGE_MAX + wire.HEADER_SIZE
 KEEP_ALIVE = (
     (zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, 2), (zmq.TCP_KEEPALIVE_INTVL, 1),
     (zmq.TCP_KEEPALIVE_CNT, 3),
@@ -39,15 +40,16 @@ def context() -> zmq.Context[zmq.Socket[bytes]]:
 
 def bind(
     socket: zmq.Socket[bytes], endpoint: str, *, plaintext: bool = False, keys: ServerKeys | None = None,
-    pings: bool = True,
+    message_max: int = MESSAGE_MAX, pings: bool = True,
 ) -> str:  # fmt: skip
     """Bind with our limits; the endpoint really bound (a port may be `*`).
 
-    With `keys` a TCP endpoint is a CURVE server; `pings`: see `configure`. Raises ConfigError if it can't
-    be had, or is a TCP address that is not loopback and has neither keys nor leave to be `plaintext`.
+    With `keys` a TCP endpoint is a CURVE server. Who sends a part longer than `message_max` bytes is cut off.
+    Raises ConfigError if it can't be had, or is a TCP address
+    that is not loopback and has neither keys nor leave to be `plaintext`.
     """
     check_exposure(endpoint, plaintext or keys is not None)
-    configure(socket, pings)
+    configure(socket, message_max, pings)
     if keys and is_tcp(endpoint):
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
@@ -74,7 +76,7 @@ def connect(
     socket: zmq.Socket[bytes], endpoint: str, keys: ClientKeys | None = None, pings: bool = True
 ) -> None:
     """Connect with our limits; over TCP with `keys`, if any. Raises ConfigError for nonsense."""
-    configure(socket, pings)
+    configure(socket, pings=pings)
     try:
         if keys and is_tcp(endpoint):
             socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server)
@@ -208,7 +210,7 @@ def address(frame: zmq.Frame) -> str:
         return "unknown"
 
 
-def configure(socket: zmq.Socket[bytes], pings: bool = True) -> None:
+def configure(socket: zmq.Socket[bytes], message_max: int = MESSAGE_MAX, pings: bool = True) -> None:
     """Limits and keep-alive of every socket.
 
     Without `pings` only the system's keep-alive notices a peer that is gone. Sockets whose high-water mark
@@ -216,7 +218,7 @@ def configure(socket: zmq.Socket[bytes], pings: bool = True) -> None:
     next ping of libzmq 4.3.5 finds it ended and aborts the process (stream_engine_base.cpp, !_io_error).
     """
     if int(socket.getsockopt(zmq.MAXMSGSIZE)) < 0:  # whoever made it did not say
-        socket.setsockopt(zmq.MAXMSGSIZE, wire.MESSAGE_MAX + wire.HEADER_SIZE)
+        socket.setsockopt(zmq.MAXMSGSIZE, message_max)
     socket.setsockopt(zmq.LINGER, 0)
     if pings:
         socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)

@@ -2,15 +2,20 @@
 
 One sparse object per table and date, `tp.<plant>.<yyyymmdd>.<table>`:
 
-    header, 16 KiB         as in `segment.describe`; words: committed rows at 128, state at 256
+    header, 16 KiB         as in `segment.describe`; words: committed rows at 128, state at 256, rows that
+                           have memory at 384, rows of the journal when the table was last behind it at 512
     head, u32 each         by instrument: its last row + 1
     prev, u32 each         by row: the row before of the same instrument, + 1
     columns                each contiguous, from a page boundary, reserved for max_rows
 
 Reserved is not allocated: memory is taken in extents, ahead of the rows, by a thread of the writer. How
 rows become visible, and how readers may rely on it, is told in _core/table.h.
+
+Without room a table stays behind the journal, its rows in order and without a hole as ever, until `CatchUp`
+brings it up. Not even its first page may have room: then there is an empty object of the name.
 """
 
+import contextlib
 import threading
 from typing import Any
 
@@ -19,12 +24,17 @@ import numpy.typing as npt
 
 from tickplant import segment
 from tickplant._core import core
+from tickplant.clock import MILLISECOND_NS, monotonic_ns
 from tickplant.errors import NotRunning, SegmentError, TableFull
 from tickplant.schema import Column, Rows, Schema, Table
 
 MAGIC = b"tpTABLE1"
-COMMITTED, STATE = 128, 256
-LIVE, SEALED = 1, 2
+COMMITTED, STATE, ALLOCATED, JOURNALED = 128, 256, 384, 512
+LIVE, SEALED, SHORT, REPLACED = 1, 2, 3, 4
+"""States: rows may come; all rows are here; no more will come although the journal has more (max_rows);
+another object has taken the name, and goes on from the same rows."""
+RETRY_NS = 250 * MILLISECOND_NS
+"""After a refusal memory is not asked for again before this."""
 _PAGE = 4096
 _FIRST_EXTENT = 4096
 
@@ -57,7 +67,10 @@ class AppendTable:
             table.number, table.fingerprint, [(c.offset, c.size) for c in table.columns]
         )
         self.full: TableFull | None = None
-        self._allocated = 0
+        """Why there is no memory for more rows, as long as there is none."""
+        self.segment: segment.Segment | None = None
+        """None as long as there is no room for the object itself."""
+        self._allocated = self._retry_ns = 0
         self._extending = threading.Lock()
 
     def open(
@@ -65,40 +78,55 @@ class AppendTable:
     ) -> bool:
         """Go on with this date's object if a writer of this identity left a sound one, else make it anew.
 
-        Returns True if it was there. Rows committed in it stay; the journal brings the others.
+        Returns True if it was there. Rows committed in it stay; the journal brings the others. Where there is
+        no room for it (`full`), `ensure` tries again.
         """
-        name = segment_name(plant, trading_date, self.table.name)
-        layout = _layout(self.table, instruments_max)
-        about = {
+        self._name = segment_name(plant, trading_date, self.table.name)
+        self._layout = _layout(self.table, instruments_max)
+        self._about = {
             "plant": plant,
             "identity": identity,
             "trading_date": trading_date,
             "schema": Schema([self.table]).describe(),
             "max_rows": self.table.max_rows,
             "instruments_max": instruments_max,
-            **layout,
+            **self._layout,
         }
-        found = _reopen(name, about)
+        self.columns.detach()
         with self._extending:  # the grower may still be busy with the date before
-            self.segment = found or self._create(name, about)
-            self.extent_rows, self._layout = extent_rows, layout
-            self._allocated, self.full = 0, None
-        self.columns.room = 0
+            self.segment, self.full, self._allocated = None, None, 0
+            self.extent_rows = extent_rows
+        try:
+            return self._begin()
+        except TableFull:
+            return False
+
+    def _begin(self) -> bool:
+        found = _reopen(self._name, self._about)
+        made = found or self._create()
+        self.committed = core.Word(made.map, COMMITTED, True)
+        self._memory = core.Word(made.map, ALLOCATED, True)
+        committed, allocated = self.committed.load(), self._memory.load()
+        with self._extending:
+            self.segment, self.full = made, None
+            self._allocated = allocated if committed <= allocated <= self.table.max_rows else committed
         self.columns.attach(
-            self.segment.map, layout["offsets"], self.table.max_rows, COMMITTED, layout["prev"],
-            layout["head"], instruments_max, True,
+            made.map, self._layout["offsets"], self.table.max_rows, COMMITTED, self._layout["prev"],
+            self._layout["head"], self._about["instruments_max"], True,
         )  # fmt: skip
-        self.committed = core.Word(self.segment.map, COMMITTED, True)
-        committed = self.committed.load() if found else 0
-        self.ensure(committed)
+        self.columns.room = self._allocated
         self.columns.rewind(committed)
         return found is not None
 
-    def _create(self, name: str, about: dict[str, Any]) -> segment.Segment:
-        segment.remove(name)
-        made = segment.create(name, about["size"])
-        made.allocate(0, about["prev"])
-        segment.describe(made, MAGIC, about)
+    def _create(self) -> segment.Segment:
+        retire(self._name)
+        made = segment.create(self._name, self._about["size"])
+        try:
+            made.allocate(0, self._about["prev"])
+        except TableFull as e:  # the empty object stays: it tells readers that there is to be one
+            made.close()
+            raise self._refuse(e) from None
+        segment.describe(made, MAGIC, self._about)
         core.Word(made.map, STATE, True).store(LIVE)
         return made
 
@@ -106,55 +134,91 @@ class AppendTable:
         """Have memory for so many rows, at least. Raises TableFull, and remembers it, if not."""
         if rows <= self.columns.room:
             return
-        if rows > self._allocated:
+        if self.segment is None:
+            self._begin()
+        try:
             self.extend(rows)
-        self.columns.room = self._allocated
+        finally:
+            self.columns.room = self._allocated
 
     def extend(self, rows: int) -> None:
         """Allocate so that at least `rows` rows have memory (not yet used before `ensure`)."""
         with self._extending:
-            if rows > self._allocated and not self.segment.closed:
-                self._allocated = self._extended(rows, self._allocated)
+            if rows > self._allocated and self.segment and not self.segment.closed:
+                self._extend(self.segment, rows)
 
     def extend_ahead(self) -> None:
         """Allocate one extent more than there is. May run in another thread; raises TableFull."""
         self.extend(self._allocated + 1)
 
-    def _extended(self, rows: int, have: int) -> int:
-        if rows > self.table.max_rows:
-            raise self._refuse(
-                TableFull(
-                    f"table {self.table.name} has room for max_rows = {self.table.max_rows:,} rows; "
-                    f"raise tables.{self.table.name}.max_rows before the next trading date"
-                )
-            )
+    def _extend(self, to: segment.Segment, rows: int) -> None:
+        have, most = self._allocated, self.table.max_rows
         extent = min(max(_FIRST_EXTENT, have), self.extent_rows)
-        upto = min(max(rows, have + extent), self.table.max_rows)
+        upto = min(max(rows, have + extent), most)
         sizes = [(self._layout["prev"], 4)]
         sizes += zip(self._layout["offsets"], (c.size for c in self.table.columns), strict=True)
         try:
-            for offset, size in sizes:
-                self.segment.allocate(offset + size * have, size * (upto - have))
+            for offset, size in sizes if upto > have else ():
+                to.allocate(offset + size * have, size * (upto - have))
         except TableFull as e:
             raise self._refuse(e) from None
-        return upto
+        self._allocated, self.full = upto, None
+        self._memory.store(upto)
+        if rows > most:
+            raise self._refuse(
+                TableFull(
+                    f"table {self.table.name} has room for max_rows = {most:,} rows; raise "
+                    f"tables.{self.table.name}.max_rows and restart the ticker plant, which makes the table "
+                    "anew from the journal"
+                )
+            )
 
     def _refuse(self, why: TableFull) -> TableFull:
-        self.full = why
+        self.full, self._retry_ns = why, monotonic_ns() + RETRY_NS
         return why
 
     @property
+    def may_ask(self) -> bool:
+        """Is it worth asking for memory: was there some the last time, or is that long enough ago?"""
+        return self.full is None or monotonic_ns() >= self._retry_ns
+
+    @property
+    def behind(self) -> int:
+        """Rows that have a number, and no room."""
+        return max(0, self.columns.taken - self.columns.rows)
+
+    @property
+    def lacks(self) -> TableFull | None:
+        """Why there is no memory where some is wanted."""
+        return self.full if self.segment is None or self.behind or self._wants_more() else None
+
+    @property
     def wants_more(self) -> bool:
-        """Is less than half an extent allocated ahead of the rows?"""
+        """Is less than half an extent allocated ahead of the rows, and may there be more?"""
+        return self._wants_more() and self.may_ask
+
+    def _wants_more(self) -> bool:
         extent = min(max(_FIRST_EXTENT, self._allocated), self.extent_rows)
         ahead = self._allocated - self.columns.taken
-        return ahead < extent // 2 and self._allocated < self.table.max_rows and not self.full
+        return self.segment is not None and ahead < extent // 2 and self._allocated < self.table.max_rows
 
-    def seal(self) -> None:
-        """No more rows will come; readers see it and can go on to the next date."""
-        core.Word(self.segment.map, STATE, True).store(SEALED)
+    def tell_behind(self) -> None:
+        """Let readers see how many rows the journal has."""
+        if self.segment is not None and self.behind:
+            core.Word(self.segment.map, JOURNALED, True).store(self.columns.taken)
+
+    def seal(self) -> bool:
+        """No more rows will be taken. Readers see it and can go on to the next date, unless rows that were
+        taken are not here: False then. They stay until `CatchUp` brings them, or are told if nobody can."""
+        if self.segment is None:
+            return not self.behind
+        self.tell_behind()
+        if not self.behind or self.columns.taken > self.table.max_rows:
+            state = SHORT if self.behind else SEALED
+            core.Word(self.segment.map, STATE, True).store(state)
         with self._extending:
             self.segment.close()
+        return not self.behind
 
 
 class Grower(threading.Thread):
@@ -187,8 +251,8 @@ class Grower(threading.Thread):
             if self._wanted is not None:
                 try:
                     self._wanted.extend_ahead()
-                except TableFull:
-                    pass  # remembered in the table; the plant reports it
+                except (TableFull, SegmentError):
+                    pass  # remembered in the table, or met again by `ensure`; the plant reports it
                 finally:
                     self._wanted = None
 
@@ -203,6 +267,27 @@ def _reopen(name: str, about: dict[str, Any]) -> segment.Segment | None:
         return None
     core.Word(found.map, STATE, True).store(LIVE)
     return found
+
+
+def retire(name: str) -> None:
+    """Remove a table that is to be made anew, and tell those who have it mapped."""
+    with contextlib.suppress(NotRunning, SegmentError):
+        old = segment.attach(name, writable=True)
+        segment.description(old, MAGIC)
+        core.Word(old.map, STATE, True).store(REPLACED)
+    segment.remove(name)
+
+
+def waits(name: str) -> bool:
+    """Is this a table of which rows are still to come, or to be made at all?"""
+    try:
+        found = segment.attach(name)
+        segment.description(found, MAGIC)
+        return bool(core.Word(found.map, STATE).load() == LIVE)
+    except NotRunning:
+        return (segment.SHM / name).exists()
+    except SegmentError:
+        return False
 
 
 class SharedTable:
@@ -231,7 +316,7 @@ class SharedTable:
             raise SegmentError(
                 f"{self.segment.name} counts {self.committed.load()} rows, more than it can have"
             )
-        self._state = core.Word(self.segment.map, STATE)
+        self._state, self._journaled = (core.Word(self.segment.map, at) for at in (STATE, JOURNALED))
         self._whole = {
             c.name: self._column(c, offset)
             for c, offset in zip(self.table.columns, about["offsets"], strict=True)
@@ -246,8 +331,23 @@ class SharedTable:
 
     @property
     def sealed(self) -> bool:
-        """Will no more rows come?"""
+        """Will no more rows come, because these are all?"""
         return bool(self._state.load() == SEALED)
+
+    @property
+    def short(self) -> bool:
+        """Will no more rows come, although the journal has more than there was room for (max_rows)?"""
+        return bool(self._state.load() == SHORT)
+
+    @property
+    def replaced(self) -> bool:
+        """Has another object taken the name, with the same rows and those to come?"""
+        return bool(self._state.load() == REPLACED)
+
+    @property
+    def behind(self) -> int:
+        """Rows that the journal has and shared memory had no room for, yet."""
+        return max(0, int(self._journaled.load()) - len(self))
 
     def column(self, name: str, rows: int) -> npt.NDArray[Any]:
         """The first `rows` cells of a column; the caller has seen them committed."""

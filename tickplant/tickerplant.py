@@ -7,7 +7,6 @@ shared memory ahead. It answers no query and knows no reader.
 
 import contextlib
 import ctypes
-import json
 import logging
 import os
 import signal
@@ -20,19 +19,13 @@ import zmq
 
 from tickplant import segment, wire
 from tickplant._core import core
-from tickplant.clock import (
-    MILLISECOND_NS,
-    SECOND_NS,
-    as_date,
-    date_after,
-    monotonic_ns,
-    now_ns,
-)
+from tickplant.clock import MILLISECOND_NS, SECOND_NS, date_after, monotonic_ns, now_ns
 from tickplant.config import Config
 from tickplant.control import Control
 from tickplant.curve import Guard
-from tickplant.day import Day
+from tickplant.day import Day, declared
 from tickplant.errors import AlreadyRunning, FrameError
+from tickplant.finished import FinishedDates
 from tickplant.ingress import Ingress
 from tickplant.ingress import sockets as ingress_sockets
 from tickplant.keys import FEEDS
@@ -41,7 +34,6 @@ from tickplant.registry import RegistryWriter
 from tickplant.schema import Schema
 from tickplant.sockets import bind, context, is_keyed, key_name, readable
 from tickplant.syncer import Syncer
-from tickplant.table import segment_name
 
 log = logging.getLogger(__name__)
 
@@ -84,14 +76,6 @@ def _keep_memory() -> None:
         libc.mallopt(_M_MMAP_THRESHOLD, KEPT_BYTES)
 
 
-def _complete(proof: Path) -> bool:
-    """Does a proof say that all is in place? One that can't be read does not."""
-    try:
-        return bool(json.loads(proof.read_text())["complete"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
 class TickerPlant:
     """One plant's writer. `open`, then `turn` again and again, then `close`."""
 
@@ -109,12 +93,14 @@ class TickerPlant:
         """Recover, take the endpoints, be ready to turn."""
         _keep_memory()
         plant = self.config.plant
+        # First, for it is the one thing in shared memory that nothing goes on without.
+        self.control = Control.create(plant.name, self.config.schema, plant.data_dir)
         self.registry = RegistryWriter(
             self.config.registry_dir, plant.name, _identity(plant.data_dir / "identity")
         )
         self.registry.open(self.settings.instruments_max)
         self.day = Day(self.config, self.registry)
-        self.control = Control.create(plant.name, self.config.schema, plant.data_dir)
+        self.finished = FinishedDates(self.config, self.registry.identity)
         self.session = now_ns()
         self._take_up(self.day.newest(), self.day.today(self.session))
         self._own_counts: dict[int, tuple[int, int]] = {}
@@ -131,9 +117,9 @@ class TickerPlant:
 
     def _take_up(self, newest: int, today: int) -> None:
         """Recover the newest date, and begin the next if that one is over."""
-        declared = self.day.declared(newest) if newest else self.config.schema
-        if declared.describe() != self.config.schema.describe():
-            self._change_tables(declared, newest, today)
+        before = declared(self.config.journal_dir / str(newest)) if newest else self.config.schema
+        if before.describe() != self.config.schema.describe():
+            self._change_tables(before, newest, today)
             return
         unbegun = self.day.cut_short(newest)
         self.day.open(newest or unbegun or today)
@@ -143,9 +129,9 @@ class TickerPlant:
         if date < today or self.day.sealed:
             self._close_day(max(today, self._after(date)) if self.day.sealed else today)
 
-    def _change_tables(self, declared: Schema, newest: int, today: int) -> None:
+    def _change_tables(self, tables: Schema, newest: int, today: int) -> None:
         """Begin a date with other tables than the one before, which has to be sealed."""
-        before = Day(self.config, self.registry, declared)
+        before = Day(self.config, self.registry, tables)
         before.open(newest)
         if not before.sealed:
             before.journal.close()
@@ -176,7 +162,7 @@ class TickerPlant:
         """One turn: what has come in, and now and then the rest. True if there was traffic."""
         messages = self._drain_keyed() if self._keyed else self._drain()
         if messages:
-            self.ingress.take(messages, now_ns(), self.commit)
+            self.ingress.take(messages, self._now(), self.commit)
             self.commit()
         at = monotonic_ns()
         self.control.heartbeat.store(at)
@@ -229,21 +215,28 @@ class TickerPlant:
     def _housekeep(self, at: int) -> None:
         if self._syncer.failed:
             raise self._syncer.failed
-        now = now_ns()
-        self.ingress.turn(now, self.commit)
+        self.ingress.turn(self._now(), self.commit)
         self.commit()
         self.day.look_ahead()
+        self.day.bring_up()
+        self.finished.turn()
         self._acknowledge()
-        if now >= self._next_roll_ns:
-            self._next_roll_ns = self.config.calendar.next_roll_ns(now)
-            if self.day.today(now) > self.day.trading_date:
-                self.roll(self.day.today(now))
         if readable(self.admin):
             self.admin.send(self._serve(self.admin.recv_multipart()[0]))
         if at >= self._tidy_ns:
             self._tidy_ns = at + TIDY_NS
             self.guard.look()
-            self._tidy()
+            self.registry.catch_up()
+            self.finished.tidy(self.day.trading_date)
+
+    def _now(self) -> int:
+        """The time to stamp rows with, once the trading date that it belongs to has begun."""
+        now = now_ns()
+        if now >= self._next_roll_ns:
+            self._next_roll_ns = self.config.calendar.next_roll_ns(now)
+            if self.day.today(now) > self.day.trading_date:
+                self.roll(self.day.today(now))
+        return now
 
     def _acknowledge(self) -> None:
         """What is durable now is acknowledged to the outboxes, and shown to the hdb."""
@@ -280,6 +273,7 @@ class TickerPlant:
 
     def _announce(self) -> None:
         """Tell readers which date is open and how far its journal is."""
+        self.finished.look(self.day.trading_date)
         self.control.announce(self.day.trading_date)
         self.control.written.store(self.day.journal.position)
         self.control.durable.store(self.day.journal.durable)
@@ -331,22 +325,17 @@ class TickerPlant:
         except FrameError as e:
             return wire.pack("error", text=str(e))
 
-    def _tidy(self) -> None:
-        """Drop what is proven: the tables of finished dates at once, their journals after keep_days."""
-        proofs = self.config.plant.data_dir / "proofs"
-        for path in proofs.glob("[0-9]" * 8 + ".json"):
-            date = int(path.stem)
-            if date >= self.day.trading_date or not _complete(path):
-                continue
-            for table in self.config.schema:
-                segment.remove(segment_name(self.config.plant.name, date, table.name))
-            old = as_date(self.day.trading_date) - as_date(date)
-            if old.days > self.settings.keep_days:
-                folder = self.config.journal_dir / str(date)
-                for file in [*folder.glob("*")] if folder.is_dir() else []:
-                    file.unlink()
-                if folder.is_dir():
-                    folder.rmdir()
+    def _degraded(self) -> str | None:
+        """What readers of shared memory lack for want of room, and what to do about it."""
+        if said := self.day.degraded:
+            return said
+        if full := self.registry.full:
+            return f"readers of shared memory do not see the newest instruments; {full}"
+        return (
+            f"readers of shared memory: an earlier date lacks rows; {full}"
+            if (full := self.finished.full)
+            else None
+        )
 
     def status(self) -> dict[str, Any]:
         """How the plant is, for the status file."""
@@ -371,7 +360,7 @@ class TickerPlant:
             "frames": intake.frames,
             "duplicates": intake.duplicates,
             "refused_messages": self.ingress.strangers,
-            "degraded": str(self.day.refused) if self.day.refused else None,
+            "degraded": self._degraded(),
             "feeds": feeds,
         }
 

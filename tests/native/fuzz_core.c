@@ -187,7 +187,7 @@ static void messages(int rounds) {
         enum tp_taken verdict = tp_take(&p->in, m, n, i, (int)below(2));
         must((verdict == TP_TAKEN) == (p->in.used > before), "what is taken is staged");
         if (verdict == TP_STAGE_FULL || below(10) == 0) {
-            tp_apply(&p->in, p->in.stage, p->in.used);
+            tp_apply(&p->in, p->in.stage, p->in.used, 0);
             p->in.used = 0;
         }
         free(m);
@@ -217,7 +217,7 @@ static void journal(int rounds) {
         memcpy(exact, all, used);
         p->table.room = below(MAX_ROWS + 1);
         tp_restore(&p->in, exact, used);
-        tp_apply(&p->in, exact, used);
+        tp_apply(&p->in, exact, used, used & 1);
         plant_sound(p);
         free(all), free(exact), plant_free(p);
     }

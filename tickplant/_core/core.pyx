@@ -79,7 +79,7 @@ cdef extern from "intake.h" nogil:
     void tp_feed_begin(tp_feed *f, uint64_t session, uint64_t next_seq)
     void tp_feed_roll(tp_feed *f)
     void tp_restore(tp_intake *intake, const uint8_t *p, size_t n)
-    void tp_apply(tp_intake *intake, const uint8_t *p, size_t n)
+    void tp_apply(tp_intake *intake, const uint8_t *p, size_t n, int again)
 
 tp_crc32c_start(0)
 
@@ -338,6 +338,14 @@ cdef class Columns:
         self.held, self.max_rows = b, max_rows
         self.t.prev, self.t.head, self.t.n_heads = <uint32_t *>&b[prev], <atomic32 *>&b[head], n_heads
         self.t.committed = <atomic64 *>&b[committed] if writable else NULL
+
+    def detach(self):
+        """Let go of the mapping: rows get their numbers, and are refused."""
+        self.held, self.max_rows = None, 0
+        for i in range(self.t.n_columns):
+            self.t.columns[i].data = NULL
+        self.t.prev, self.t.head, self.t.committed = NULL, NULL, NULL
+        self.t.n_heads = self.t.rows = self.t.room = 0
 
     def attach_latest(self, buffer, Py_ssize_t offset, uint32_t slot_size, uint32_t cell_size, uint64_t n_slots):
         """Bind to the slots of the latest-value table of the same rows, for writing."""
@@ -603,16 +611,19 @@ cdef class Intake:
         if frames.shape[0]:
             tp_restore(&self.i, &frames[0], frames.shape[0])
 
-    def apply(self, const uint8_t[::1] frames):
-        """Write journaled frames into the attached tables and make them visible."""
+    def apply(self, const uint8_t[::1] frames, bint again=False):
+        """Write journaled frames into the attached tables and make them visible.
+
+        `again`: frames that were applied before, without room for all of their rows; rows that are there stay.
+        """
         if frames.shape[0]:
             with nogil:
-                tp_apply(&self.i, &frames[0], frames.shape[0])
+                tp_apply(&self.i, &frames[0], frames.shape[0], again)
 
     def apply_staged(self):
         """`apply` what is staged."""
         if self.i.used:
-            tp_apply(&self.i, self.i.stage, self.i.used)
+            tp_apply(&self.i, self.i.stage, self.i.used, 0)
 
     @property
     def last_crc(self): return self.i.last_crc

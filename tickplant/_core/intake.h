@@ -155,22 +155,23 @@ static inline tp_table *tp_table_of(const tp_intake *in, const tp_frame *h) {
     return t && (uint64_t)h->count * t->row_size == h->size ? t : NULL;
 }
 
-/* Write the rows of journaled frames [p, p + n) into the tables, make them visible, then put the latest values. */
-static inline void tp_apply(tp_intake *in, const uint8_t *p, size_t n) {
+/* Write the rows of journaled frames [p, p + n) into the tables, make them visible, then put the latest values.
+ * `again`: these frames were applied before, when there was no room for all of their rows. */
+static inline void tp_apply(tp_intake *in, const uint8_t *p, size_t n, int again) {
     tp_frame h;
     const uint8_t *rows;
     uint8_t touched[TP_TABLES] = {0};
     for (size_t at = 0; (rows = tp_frame_next(p, n, &at, &h));) {
         tp_table *t = tp_table_of(in, &h);
-        if (!t || !t->committed) continue;
-        if (tp_table_write(t, &h, rows)) in->refused++;
-        touched[h.table] = 1;
+        if (!t) continue;
+        if (!t->committed || tp_table_write(t, &h, rows)) in->refused++;
+        touched[h.table] = t->committed != NULL;
     }
     for (int i = 0; i < TP_TABLES; i++)
         if (touched[i]) tp_table_commit(in->tables[i]);
     for (size_t at = 0; (rows = tp_frame_next(p, n, &at, &h));) {
         tp_table *t = tp_table_of(in, &h);
-        if (t && t->latest) tp_put_latest(t, &h, rows);
+        if (t && t->latest) tp_put_latest(t, &h, rows, again);
     }
 }
 #endif

@@ -66,9 +66,18 @@ static inline void tp_link(tp_table *t, const uint8_t *rows, uint64_t count) {
     }
 }
 
+/* Is the latest value in a slot that of this row, or of a later one? */
+static inline int tp_latest_is_newer(const uint8_t *slot, uint32_t cell_size, uint32_t trading_date, uint64_t number) {
+    const uint64_t version = atomic_load_explicit((const _Atomic uint64_t *)slot, memory_order_relaxed);
+    uint64_t there[2]; /* number and date: nobody else writes them */
+    memcpy(there, slot + 8 + (version & 1) * cell_size, sizeof there);
+    return version && (there[1] > trading_date || (there[1] == trading_date && there[0] >= number));
+}
+
 /* Put the latest values of a frame's rows. All rows of the turn are written and linked by now, so a row that is not its
- * instrument's head has a later one behind it, and need not be put. (Rows there was no room for are in no chain.) */
-static inline void tp_put_latest(tp_table *t, const tp_frame *h, const uint8_t *rows) {
+ * instrument's head has a later one behind it, and need not be put. (Rows there was no room for are in no chain.)
+ * `again`: the frame has been through here before; later ones may have put their values since. */
+static inline void tp_put_latest(tp_table *t, const tp_frame *h, const uint8_t *rows, int again) {
     uint64_t cell[TP_CELL_MAX / 8];
     uint32_t code;
     memset(cell + t->cell_size / 8 - 1, 0, 8);
@@ -80,10 +89,12 @@ static inline void tp_put_latest(tp_table *t, const tp_frame *h, const uint8_t *
         if (number < t->rows && code < t->n_heads &&
             atomic_load_explicit(&t->head[code], memory_order_relaxed) != (uint32_t)(number + 1))
             continue;
+        uint8_t *slot = t->latest + (uint64_t)code * t->slot_size;
+        if (again && tp_latest_is_newer(slot, t->cell_size, h->trading_date, number)) continue;
         cell[0] = number;
         cell[1] = h->trading_date;
         memcpy((uint8_t *)cell + TP_LATEST_PREFIX, row, t->row_size);
-        tp_latch_put(t->latest + (uint64_t)code * t->slot_size, t->cell_size, cell);
+        tp_latch_put(slot, t->cell_size, cell);
     }
 }
 

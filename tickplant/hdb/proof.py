@@ -9,7 +9,8 @@ For each table and feed four counts and four checksums (_core/rowsum.h), each fr
 
 and for each table the ordered sum of the last three, which also proves the order. A date is complete when all
 agree, but for what is published and declared to be lost (claims.py): then it is complete with so many
-declared gaps. Shared memory that is gone (a reboot) is said to be so and does not count against the date.
+declared gaps. Shared memory that is gone (a reboot), or had no room for all rows, is said to be so and does
+not count against the date.
 """
 
 import json
@@ -133,6 +134,8 @@ def _in_memory(
     try:
         shared = SharedTable(plant, trading_date, table.name)
     except (NotRunning, SegmentError):
+        return None
+    if not shared.sealed:  # there was no room for all of it
         return None
     account, there = Account(), len(shared)
     for first, count in _chunks(there):

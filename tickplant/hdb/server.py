@@ -228,6 +228,8 @@ class PostgresServer:
         who.give(self.socket_dir)
         options = {"unix_socket_directories": str(self.socket_dir), "listen_addresses": ""}
         options |= {"unix_socket_permissions": "0700", "port": "5432", "logging_collector": "off"}
+        # Not in /dev/shm: PostgreSQL has to go on when the plant's tables have filled it up.
+        options |= {"dynamic_shared_memory_type": "mmap"}
         if self.throwaway:
             # Commits stay synchronous: without fsync that costs little, and what was committed then
             # survives a kill of any process.

@@ -1,0 +1,113 @@
+"""Seconds from the start of a ticker plant to the first new row that a reader sees, with its day in memory.
+
+What kill -9 leaves: the journal, and shared memory with all of its rows. Then a ticker plant as production
+runs it is started, and a feed's next rows are published to it. `limit` is the same with a day of no rows.
+`cpu_seconds` counts the processors' time of the ticker plant alone, which tells more on a busy machine.
+
+    python benchmarks/bench_reattach.py [--rounds 3] [--rows 50000000]
+"""
+
+import argparse
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import harness
+
+from tickplant import local
+from tickplant._core import core
+from tickplant.clock import as_int, now_ns
+from tickplant.control import Control
+from tickplant.day import Day
+from tickplant.registry import RegistryWriter
+
+GOAL = 1.0
+"""Seconds, whatever the size of the day."""
+ROWS_EACH, BATCH, FEED = 500, 200, 1
+IDENTITY = "benchmark"
+
+
+def write(site: harness.Site, frames: harness.Frames, rows: int) -> None:
+    """Journal and tables of today with so many trades, as a killed writer leaves them."""
+    (site.config.plant.data_dir).mkdir(parents=True)
+    (site.config.plant.data_dir / "identity").write_text(IDENTITY)
+    registry = RegistryWriter(site.config.registry_dir, site.name, IDENTITY)
+    registry.open(site.config.tickerplant.instruments_max)
+    day = Day(site.config, registry)
+    day.open(as_int(site.config.calendar.date_at(now_ns())))
+    day.intake.begin(FEED, frames.session, 0)
+    day.define(FEED, site.config.schema["instrument"].rows(frames.definitions[core.HEADER :]), now_ns())
+    messages = [frames.definitions]
+    for _ in range(rows // (ROWS_EACH * BATCH) + 1):
+        taken = day.intake.take(messages, 0, now_ns(), True)
+        assert taken == len(messages), day.intake.reason
+        day.commit(sync=False)
+        messages = frames.trades(BATCH, ROWS_EACH)
+    day.intake.take(messages, 0, now_ns())
+    day.commit(sync=False)
+    day.journal.sync()
+    day.grower.stop()
+    day.journal.close()
+    for table in day.tables:
+        assert table.segment
+        table.segment.close()
+
+
+def used(pid: int) -> float:
+    """Seconds of processors that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def reattach(site: harness.Site, frames: harness.Frames) -> tuple[float, float]:
+    """Seconds, and seconds of processors, to the first new row; the ticker plant is killed again then."""
+    with (site.folder / "tickerplant.log").open("ab") as said:
+        began = time.perf_counter()
+        plant = subprocess.Popen(
+            [sys.executable, "-m", "tickplant", "-c", str(site.path), "run", "tickerplant"],
+            stdin=subprocess.DEVNULL, stdout=said, stderr=said, env={**os.environ},
+        )  # fmt: skip
+    try:
+        pub = harness.publisher(site.config.tickerplant.ingress)
+        while Control.attach(site.name).pid.load() != plant.pid:
+            time.sleep(0.001)
+        trades = local.connect(site.name).table("trade")
+        before = len(trades)
+        pub.send(frames.trades(1, ROWS_EACH)[0])
+        while trades.wait(before, 1.0) == before:
+            pass
+        return time.perf_counter() - began, used(plant.pid)
+    finally:
+        plant.send_signal(signal.SIGKILL)
+        plant.wait()
+        pub.close(linger=0)
+
+
+def measured(rows: int, rounds: int) -> tuple[list[float], list[float]]:
+    """Rounds with a day of so many rows: seconds, and seconds of processors."""
+    with harness.Site() as site:
+        frames = harness.Frames(site.config.schema)
+        write(site, frames, rows)
+        seconds, processors = zip(*(reattach(site, frames) for _ in range(rounds)), strict=True)
+        return list(seconds), list(processors)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=50_000_000)
+    arguments = parser.parse_args()
+    ours, cpu = measured(arguments.rows, arguments.rounds)
+    limit, cpu_limit = measured(0, arguments.rounds)
+    harness.tell(
+        "reattach", ours, limit, "s", GOAL, at_most=True, absolute=True, digits=3, rows=arguments.rows,
+        cpu_seconds=statistics.median(cpu), limit_cpu_seconds=statistics.median(cpu_limit),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
