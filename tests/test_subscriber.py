@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import socket
 import threading
 
 import pytest
@@ -528,6 +529,17 @@ def test_gaps_are_told_without_subscribing_to_events(running, reading):
     assert connect(running.cfg).gaps() == [expected]
 
 
+def is_free(endpoint):
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", int(endpoint.rpartition(":")[2])))
+            s.listen()
+        except OSError:
+            return False
+        return True
+
+
 def test_a_publisher_that_came_back_elsewhere_is_found(site, reading):
     request = f"tcp://127.0.0.1:{free_port()}"
     running = Running(site, publisher={"publish": "tcp://127.0.0.1:*", "request": request})
@@ -541,6 +553,7 @@ def test_a_publisher_that_came_back_elsewhere_is_found(site, reading):
         running.publisher.close()
         running.threads[0].join()
         running.stop.clear()
+        until(lambda: is_free(request))  # libzmq gives it back in a thread of its own
         running.publisher.open()
         assert running.publisher.endpoint != before
         running.threads = [
