@@ -297,6 +297,8 @@ def test_a_publisher_killed_again_and_again_leaves_no_gap(site, reading, tcp):
     cfg = site.configured(**changes)
     site.run_ticker_plant()
     publisher = site.run("run", "publisher")
+    said = cfg.status_dir / "publisher.json"
+    until(lambda: said.exists() and '"running"' in said.read_text())
     feed = site.feed(cfg)
     code = feed.instrument("XTST", "A")
     subscription = reading(cfg.publisher.request, ["trade"])
