@@ -97,6 +97,7 @@ def no_room(meanwhile: str) -> Fault:
         seconds = choice.uniform(0.0, 2.0)
         with _filled(choice.choice((0, choice.randrange(_LEAVE_MAX)))):
             if meanwhile == "roll":
+                site.until(lambda: "behind the journal" in (_degraded(site) or ""), "a table to be behind")
                 with Request(site) as request:
                     request.ask()
                     site.until(request.done, "the trading date to end without room")

@@ -117,12 +117,21 @@ def test_every_value_of_the_shipped_configuration_is_the_default():
     least = {"tables": content["tables"]}
     defaults = config.Config(least, pathlib.Path("defaults"))
     shipped = config.load(config.shipped())
-    for section in ("plant", "tickerplant", "publisher", "hdb", "outbox", "security"):
+    for section in ("plant", "tickerplant", "publisher", "hdb", "outbox", "security", "limits"):
         assert getattr(shipped, section) == getattr(defaults, section), section
         keys = set(msgspec.structs.asdict(getattr(defaults, section))) - {"throwaway"}
         assert set(content[section]) == keys, section
     assert shipped.feeds == {}
-    assert set(content) == {"plant", "tickerplant", "publisher", "hdb", "outbox", "security", "tables"}
+    assert set(content) == {
+        "plant",
+        "tickerplant",
+        "publisher",
+        "hdb",
+        "outbox",
+        "security",
+        "limits",
+        "tables",
+    }
 
 
 def test_the_files_that_readme_points_to_are_there():

@@ -182,10 +182,10 @@ class Ingress:
             session.held.append(message)
             session.held_bytes += len(message)
 
-    def _fetch(self, session: Session) -> None:
+    def _fetch(self, session: Session, *, at_once: bool = False) -> None:
         """Ask the outbox for what comes after what the plant has; again after a second of silence."""
         at = monotonic_ns()
-        if session.fetching and at - session.asked_ns < RETRY_NS:
+        if session.fetching and not at_once and at - session.asked_ns < RETRY_NS:
             return
         have, seq = self.intake.session(session.number)
         session.fetching, session.asked_ns, session.asked = True, at, (have, seq)
@@ -270,8 +270,7 @@ class Ingress:
         elif theirs[0] == session.promised[0] and theirs < session.promised:
             self._rival(session, theirs[0], LESS)
         elif theirs > have:
-            session.asked_ns = 0
-            self._fetch(session)
+            self._fetch(session, at_once=True)
         if theirs[0] == have[0]:
             session.promised, session.seen_ns = have, monotonic_ns()
 
@@ -313,8 +312,7 @@ class Ingress:
         if asked != session.asked:
             return  # it has been asked again since; were both to be gone on from, the rest would come twice
         if message.get("more"):
-            session.asked_ns = 0
-            self._fetch(session)
+            self._fetch(session, at_once=True)
             return
         session.fetching = False
         held, session.held, session.held_bytes = session.held, deque(), 0
