@@ -148,8 +148,8 @@ class TickerPlant:
         self.sub.setsockopt(zmq.RCVTIMEO, TURN_MS)
         self.admin = context().socket(zmq.REP)
         self.guard = Guard(self.config, FEEDS)
-        self.guard.bind(self.sub, self.settings.ingress)
-        self.guard.bind(self.router, self.settings.repair)
+        self.guard.bind(self.sub, self.settings.ingress, pings=False)
+        self.guard.bind(self.router, self.settings.repair, pings=False)
         bind(self.admin, f"ipc://{self.config.plant.run_dir}/tickerplant.sock")
 
         self._keyed = is_keyed(self.sub)
