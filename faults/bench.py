@@ -69,6 +69,7 @@ class Outcome:
         return {
             "case": self.case, "faults": self.faults, "published": f.published, "lost": f.lost,
             "duplicated": f.duplicated, "out_of_order": f.out_of_order, "declared_gaps": self.declared_gaps,
+            "declared_rows": f.declared,
             "outage_ms": self.outage_ms, "recovered_ms": self.recovered_ms, "verdict": self.verdict,
             "wrong": f.wrong,
         }  # fmt: skip

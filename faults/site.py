@@ -265,8 +265,9 @@ class Site:
         """The trading dates that have begun, oldest first."""
         return sorted(int(p.name) for p in self.config.journal_dir.glob("[0-9]" * 8))
 
-    def _publishes(self, process: Process) -> bool:
+    def publishes(self, name: str) -> bool:
         """Does this process itself say that it runs?"""
+        process = self.processes[name]
         try:
             said = json.loads((self.config.status_dir / f"{process.name}.json").read_text())
         except (OSError, ValueError):
@@ -279,7 +280,7 @@ class Site:
         for name in self.config.feeds:
             process = self.processes[f"feed-{name}"]
             # One that has just begun knows no good order yet; and it defines its instruments first.
-            self.until(partial(self._publishes, process), f"feed {name} to run")
+            self.until(partial(self.publishes, process.name), f"feed {name} to run")
             process.expected, process.start_at_ns = True, 1 << 62
             assert process.running is not None
             process.running.terminate()

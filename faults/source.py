@@ -6,9 +6,15 @@ of the process: the count is raised when the call has returned, so a store holds
 at most one batch more.
 
     file    i64 runs begun, then per run i64 rows of trade, i64 rows of quote
+
+Beside it a log says which seqs of which session each call's rows have, so that what the plant declares as
+lost can be told apart from what is.
+
+    log     i64 session, seq, run, table, index, count of each call that has returned
 """
 
 import mmap
+import os
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +30,7 @@ BATCH_MAX = 400
 RUN_SHIFT = 40
 """A row's `venue_seq` is run << RUN_SHIFT | index."""
 _PAUSE_S = 0.004
+BURST = 10
 
 
 def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -96,19 +103,37 @@ class Counts:
         return 1 + (run - 1) * len(TABLES) + TABLES.index(table)
 
 
+def calls(path: Path) -> npt.NDArray[np.int64]:
+    """What the log of a feed with its counts at this path says, a row each: as told above."""
+    log = _log(path)
+    data = log.read_bytes() if log.exists() else b""
+    return np.frombuffer(data[: len(data) // 48 * 48], np.int64).reshape(-1, 6)
+
+
+def _log(path: Path) -> Path:
+    return path.with_suffix(".log-of-calls")
+
+
 def run(feed: Feed, path: str, seed: int, rate: float) -> None:
-    """The feed handler: batches of trades and quotes in turn, until told to stop. `rate`: rows a second."""
-    counts = Counts(Path(path))
+    """The feed handler: batches of trades and quotes in turn, until told to stop. `rate`: rows a second.
+
+    As long as a file `burst` is there, BURST times as many.
+    """
+    counts, burst = Counts(Path(path)), Path(path).with_name("burst")
+    log = os.open(_log(Path(path)), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     mine, random = counts.begin(), np.random.default_rng(seed)
     for code in range(1, INSTRUMENTS + 1):
         venue, name = symbol(feed.name, code).split(":")
         feed.instrument(venue, name)
     owed = 0.0
     while not feed.wait(_PAUSE_S):
-        owed += rate * _PAUSE_S
+        owed += rate * _PAUSE_S * (BURST if burst.exists() else 1)
         while owed > 0 and not feed.stopping.is_set():
             for name in TABLES:
                 first, count = counts.of(mine, name), int(random.integers(1, BATCH_MAX))
-                feed.append(name, rows(feed.config.schema[name], seed, feed.number, mine, first, count))
+                made = rows(feed.config.schema[name], seed, feed.number, mine, first, count)
+                seq = feed.append(name, made)
+                call = [feed.session, seq, mine, TABLES.index(name), first, count]
+                os.write(log, np.array(call, np.int64).tobytes())
                 counts.add(mine, name, count)
                 owed -= count

@@ -19,7 +19,7 @@ LAYERS = (
     ("control", "latest", "link", "sequencer", "syncer", "table", "zap"),
     ("catchup", "conflation", "curve", "follower", "registry"),
     ("day", "refusals"),
-    ("definitions",),
+    ("claimants", "definitions"),
     ("engine", "feed", "finished", "hdb", "ingress", "local", "replay", "subscriber"),
     ("answers", "tickerplant"),
     ("publisher",),

@@ -4,6 +4,7 @@ import pytest
 
 from tests.fix_plant import closed, until
 from tests.hdb_plant import Loading, drop, quote_rows
+from tickplant import wire
 from tickplant.hdb import claims
 from tickplant.hdb.records import Outcome
 
@@ -162,3 +163,61 @@ def test_a_gap_declared_again_is_one(loading):
     assert verdict.complete
     assert verdict.missing == {"one": 7}
     assert verdict.gaps == 1
+
+
+def lying(feed, **fields):
+    """The next frame of trades, but for what it claims of itself."""
+    made = feed.trades(3, 1)
+    feed.kept.pop()
+    head, rows = wire.header(made), feed.schema["trade"].rows(bytearray(made[wire.HEADER_SIZE :]))
+    usual = {"seq": head.seq, "feed_row": head.feed_row, "feed_sum": head.feed_sum}
+    false = feed.frame(feed.schema["trade"], rows, **(usual | fields))
+    feed.kept.append(false)
+    feed.send(false)
+    feed.settle()
+
+
+@pytest.mark.parametrize(
+    "fields", [{"feed_row": 5}, {"feed_row": 10**12}, {"feed_sum": 4711}, {"feed_row": 0}]
+)
+def test_a_feed_whose_counters_lie_is_named_and_nothing_is_called_lost(loading, fields):
+    lying(loading.feeds[0], **fields)
+    verdict = loading.prove(loading.roll())
+    assert not verdict.complete
+    assert verdict.false_claims == {"one": ["trade"]}
+    assert verdict.wrong == ["trade"]
+    assert (
+        "the counters of a feed are wrong, its rows are the same everywhere: one in trade"
+        in verdict.summary()
+    )
+    assert record(verdict).journaled == record(verdict).postgres == 53
+    assert (record(verdict).missing, verdict.gaps) == (0, 0)
+    assert all(r.complete for r in verdict.records if (r.feed, r.table) != (1, "trade"))
+
+
+def test_counters_that_lied_for_a_while_change_nothing(loading):
+    feed = loading.feeds[0]
+    total = feed.sums["trade"]
+    lying(feed, feed_row=7, feed_sum=total + 1)
+    loading.publish(4, 4)
+    verdict = loading.prove(loading.roll())
+    assert (verdict.complete, verdict.false_claims) == (True, {})
+
+
+def test_rows_missing_by_seq_and_not_declared_are_a_loss_whatever_the_feed_claims(loading, monkeypatch):
+    feed = loading.feeds[0]
+    lose(feed, ("trade", 7))
+    monkeypatch.setattr(loading.plant.ingress, "report", lambda *_, **__: None)
+    loading.publish(3, 3)
+    verdict = loading.prove(loading.roll())
+    assert not verdict.complete
+    assert verdict.false_claims == {}
+    assert "counters" not in verdict.summary()
+
+
+def test_a_value_changed_in_postgresql_is_no_false_claim(loading, pg_admin):
+    loading.until_loaded()
+    pg_admin.execute(f"UPDATE {loading.cfg.plant.name}.trade SET size = size + 1 WHERE row = 3".encode())
+    verdict = loading.prove(loading.roll())
+    assert not verdict.complete
+    assert verdict.false_claims == {}

@@ -1,5 +1,6 @@
 """The outbox: what the plant has not acknowledged can be had again, from any place, across sessions."""
 
+import shutil
 from contextlib import closing
 
 import pytest
@@ -200,3 +201,68 @@ def test_an_outbox_that_can_not_be_trusted_is_not_held(tmp_path):
     for _ in range(2):
         with pytest.raises(module.JournalError, match="verify"):
             opened(tmp_path)
+
+
+def test_an_outbox_knows_its_last_sessions_though_their_segments_are_deleted(tmp_path):
+    sessions = []
+    for _ in range(3):
+        with closing(opened(tmp_path)) as box:
+            sessions.append(box.begin())
+            for n in range(100):
+                put(box, sessions[-1], n, 1)
+            box.acknowledge((sessions[-1], 100))
+            assert len(segments(tmp_path)) == 1
+    with closing(opened(tmp_path)) as box:
+        assert box.knows(sessions[-1])
+        assert not box.knows(sessions[-1] + 1)
+        later = box.begin()
+    with closing(opened(tmp_path)) as box:
+        assert box.knows(sessions[-1])
+        assert box.knows(later)
+
+
+def test_a_session_begins_above_the_one_that_the_plant_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "now_ns", lambda: 1000)
+    with closing(opened(tmp_path)) as box:
+        assert box.begin(5000) > 5000
+    with closing(opened(tmp_path)) as box:
+        assert box.begin() > 5000
+
+
+def test_two_copies_of_an_outbox_do_not_begin_the_same_session_when_the_clock_has_gone_back(
+    tmp_path, monkeypatch
+):
+    with closing(opened(tmp_path / "one")) as box:
+        box.begin()
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    monkeypatch.setattr(module, "now_ns", lambda: 1000)
+    with closing(opened(tmp_path / "one")) as one, closing(opened(tmp_path / "two")) as two:
+        assert one.begin() != two.begin()
+
+
+def test_what_was_dropped_is_told_in_its_place_and_after_a_restart(tmp_path):
+    with closing(opened(tmp_path)) as box:
+        session = box.begin()
+        put(box, session, 0, 5)
+        box.drop((session, 9))
+        box.drop((session, 12))
+        assert everything(box, (0, 0)) == [(session, 0, 5), (session, 12, 0)]
+        put(box, session, 12, 1)
+        assert not box.settled
+        box.acknowledge((session, 13))
+        assert box.settled
+        box.drop((session, 20))
+        assert not box.settled
+    with closing(opened(tmp_path)) as box:
+        later = box.begin()
+        put(box, later, 0, 1)
+        assert everything(box, (session, 13)) == [(session, 20, 0), (later, 0, 1)]
+        assert everything(box, (session, 20)) == [(later, 0, 1)]
+
+
+def test_a_note_of_dropped_rows_that_is_damaged_is_none(tmp_path):
+    with closing(opened(tmp_path)) as box:
+        put(box, 1, 0, 5)
+    (tmp_path / "dropped").write_bytes(b"x" * 20)
+    with closing(opened(tmp_path)) as box:
+        assert everything(box, (0, 0)) == [(1, 0, 5)]

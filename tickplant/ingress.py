@@ -13,75 +13,32 @@ which becomes an `event` row. Held frames are bounded; what does not fit is in t
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import zmq
 
 from tickplant import wire
 from tickplant._core import core
+from tickplant.claimants import FETCH_BYTES, Claimants, Session
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
 from tickplant.config import Limits
 from tickplant.day import Day
 from tickplant.definitions import Definitions
 from tickplant.errors import FrameError, MessageDamaged
-from tickplant.refusals import Refusals, Report, now_and_then
+from tickplant.refusals import Refusals, Report
 from tickplant.sockets import context, is_keyed, key_name, readable
 
 log = logging.getLogger(__name__)
 
-FETCH_BYTES = 1 << 22
 FETCH_BYTES_MIN = 1 << 16
 RETRY_NS = SECOND_NS
 LOOK_NS = 250 * MILLISECOND_NS
-ALIVE_NS = 3 * SECOND_NS
 VAIN_MAX = 2
 ANSWERS_QUEUED = 16
-ENDED_KEPT = 16
 GONE = "rows that the feed's outbox does not have any more"
 DROPPED = "rows that the feed dropped, for its outbox was full (outbox.when_full)"
 REFUSED = "rows that do not fit the tables declared here, or its limits"
 _SEQ_MAX = 1 << 62
-LATE = "rows after the end of their session: its process was killed, or another claims this feed"
-OVER = "rows of a session that was over: another process claims this feed, they are in its outbox"
-LESS = "another process says that it has published less in this session"
-BESIDE = "a session that another process would begin, beside one that is alive"
-
-Place = tuple[int, int]
-"""(session, seq)"""
-
-
-@dataclass
-class Session:
-    """What the plant does about one feed at the moment."""
-
-    name: str
-    number: int
-    held: deque[bytes] = field(default_factory=deque)
-    held_bytes: int = 0
-    fetching: bool = False
-    asked_ns: int = 0
-    asked: Place = (0, 0)
-    """What it was last asked to tell the rows after."""
-    asked_bytes: int = FETCH_BYTES
-    """How much it is asked for at once: less and less where answers do not come in time. An answer that takes
-    longer than ZeroMQ waits for a sign of life would never come through."""
-    acknowledged: Place = (0, 0)
-    connected: bool = False
-    route: bytes = b""
-    """Routing id of its connection: its name, but where its key names it one that nobody else can claim."""
-    vain: int = 0
-    """Complete answers in a row that brought nothing although frames were held."""
-    gaps: int = 0
-    seen: Place = (0, 0)
-    seen_ns: int = 0
-    """When its session was last heard of."""
-    promised: Place = (0, 0)
-    """What its next hello says at least, if the same process says it."""
-    ended: dict[int, int] = field(default_factory=dict)
-    """Sessions before this one, and the seqs at which they were over."""
-    rivals: int = 0
-    """Messages of processes that claim this feed beside the one that has it."""
 
 
 def sockets(limits: Limits) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
@@ -111,6 +68,7 @@ class Ingress:
         self.intake.limit(self.limits.frame_bytes, self.limits.frame_rows)
         self.held_max = day.config.tickerplant.held_bytes_max
         self.refusals, self.definitions = Refusals(report), Definitions(day, report)
+        self.claimants = Claimants(self.intake, report, self._send)
         self.feeds = {f.id: Session(name, f.id, route=name.encode()) for name, f in day.config.feeds.items()}
         self._by_name = {s.name.encode(): s for s in self.feeds.values()}
         self._numbers = {s.name: wire.number(s.number) for s in self.feeds.values()}
@@ -160,22 +118,14 @@ class Ingress:
         elif reason == core.NEW_SESSION and head.session < have[0]:
             # An old session's last words; its outbox has told already, unless it is not over for its feed.
             if head.seq + head.count > session.ended.get(head.session, 0):
-                self._rival(session, head.session, LATE, now_and_then(session.rivals + 1))
+                self.claimants.late(session, head.session)
+        elif reason == core.NEW_SESSION and self.claimants.is_rival(session, head.session):
+            self.claimants.beside(session, head.session, answer=False)
         elif reason in (core.NEW_SESSION, core.GAP):
             self._hold(session, message)
             self._fetch(session)
         else:
             self.definitions.take(reason, message, now_ns, commit)
-
-    def _rival(self, session: Session, claimed: int, what: str, answer: bool = True) -> None:
-        """Another process claims a feed: it is told to end."""
-        session.rivals += 1
-        have = self.intake.session(session.number)[0]
-        if now_and_then(session.rivals):
-            self.report("rival", about=session.number, session=claimed, text=what)
-            log.error("feed %s: session %d beside %d: %s", session.name, claimed, have, what)
-        if answer:
-            self._send(session, wire.pack("refuse", session=claimed, have=have))
 
     def _hold(self, session: Session, message: bytes) -> None:
         if session.held_bytes + len(message) <= self.held_max:
@@ -215,17 +165,12 @@ class Ingress:
         at = monotonic_ns()
         if at - self._look_ns >= LOOK_NS:
             self._look_ns = at
-            self._look(at)
+            for session in self.feeds.values():
+                self.claimants.look(session)
         for session in self.feeds.values():
             if session.fetching and at - session.asked_ns >= RETRY_NS:
                 session.asked_bytes = max(FETCH_BYTES_MIN, session.asked_bytes // 2)
                 self._fetch(session)
-
-    def _look(self, at: int) -> None:
-        """Note which feeds are alive: their rows come without a word to us."""
-        for session in self.feeds.values():
-            if (place := self.intake.session(session.number)) != session.seen:
-                session.seen, session.seen_ns = place, at
 
     def _receive(self) -> list[bytes]:
         """A message from the outboxes; nothing if its sender is not who it says."""
@@ -251,7 +196,7 @@ class Ingress:
             self._hello(session, message)
         elif op == "place":
             have = self.intake.session(session.number)
-            alive = self._is_alive(session)
+            alive = self.claimants.is_alive(session)
             self._send(session, wire.pack("place", session=have[0], seq=have[1], alive=alive))
         elif op == "frames" and len(parts) == 3:
             # Damaged on its way is asked for again; damaged where it lies, which each frame tells, is gone.
@@ -265,34 +210,10 @@ class Ingress:
         theirs = (wire.field(message, "session", "int"), wire.field(message, "seq", "int"))
         have = self.intake.session(session.number)
         session.acknowledged = (0, 0)
-        if 0 < theirs[0] < have[0]:
-            self._over(session, theirs)
-        elif theirs[0] == session.promised[0] and theirs < session.promised:
-            self._rival(session, theirs[0], LESS)
-        elif theirs > have:
+        if not self.claimants.hello(session, theirs, have):
+            return
+        if theirs > have:
             self._fetch(session, at_once=True)
-        if theirs[0] == have[0]:
-            session.promised, session.seen_ns = have, monotonic_ns()
-
-    def _over(self, session: Session, theirs: Place) -> None:
-        """A process lives whose session is over for us: what it published since is declared."""
-        over = session.ended.get(theirs[0], 0)
-        if theirs[1] > over:
-            self._end(session, theirs)
-            if over or now_and_then(session.rivals + 1):
-                session.gaps += 1
-                last = theirs[1] - 1
-                self.report("gap", about=session.number, session=theirs[0], first=over, last=last, text=OVER)
-        self._rival(session, theirs[0], OVER)
-
-    def _end(self, session: Session, place: Place) -> None:
-        """Note where a session was over."""
-        session.ended[place[0]] = place[1]
-        if len(session.ended) > ENDED_KEPT:
-            del session.ended[next(iter(session.ended))]
-
-    def _is_alive(self, session: Session) -> bool:
-        return monotonic_ns() - session.seen_ns < ALIVE_NS
 
     def _fetched(
         self, session: Session, message: dict[str, Any], blob: bytes, now_ns: int,
@@ -304,8 +225,9 @@ class Ingress:
             return  # not what was asked
         session.asked_bytes = min(FETCH_BYTES, session.asked_bytes * 2)
         frames = [blob[at : at + size] for at, size in core.index(blob)[:, :2].tolist()]
-        if before[0] and message.get("knows") is False and self._is_alive(session):
-            self._refuse_rival(session, wire.field(message, "mine", "int"))
+        if before[0] and message.get("knows") is False and self.claimants.is_alive(session):
+            self._release(session)
+            self.claimants.beside(session, wire.field(message, "mine", "int"))
             return
         for frame in frames:
             self._take_fetched(session, frame, now_ns, commit)
@@ -314,23 +236,20 @@ class Ingress:
         if message.get("more"):
             self._fetch(session, at_once=True)
             return
-        session.fetching = False
-        held, session.held, session.held_bytes = session.held, deque(), 0
+        held = self._release(session)
         session.vain = session.vain + 1 if held and self.intake.session(session.number) == before else 0
         if session.vain > VAIN_MAX:
             self.refusals.frame(core.GAP, held[-1])
+            claimed = wire.header(held[-1]).session
+            session.rival = claimed if claimed > before[0] else 0
         else:
             self.take(list(held), now_ns, commit)
 
-    def _refuse_rival(self, session: Session, claimed: int) -> None:
-        """An outbox that has not had this session, whose process is alive: another host, or an old folder."""
+    def _release(self, session: Session) -> deque[bytes]:
+        """There is no more to be fetched now; what was held meanwhile."""
+        held, session.held, session.held_bytes = session.held, deque(), 0
         session.fetching = False
-        session.held.clear()
-        session.held_bytes = 0
-        if claimed > self.intake.session(session.number)[0]:
-            self._rival(
-                session, claimed, "a session that another process would begin, beside one that is alive"
-            )
+        return held
 
     def _take_fetched(self, session: Session, frame: bytes, now_ns: int, commit: Callable[[], None]) -> None:
         """A frame from the outbox: what is missing before it can't be had any more."""
@@ -365,7 +284,7 @@ class Ingress:
                 return
 
     def _begin(self, session: Session, head: wire.Header, why: str) -> None:
-        self._end(session, self.intake.session(session.number))
+        session.end(self.intake.session(session.number))
         self.intake.begin(session.number, head.session, 0)
         self.report("session", about=session.number, session=head.session, first=head.seq,
                     last=head.seq, text=f"feed {session.name} began a session")  # fmt: skip

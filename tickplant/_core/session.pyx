@@ -168,10 +168,6 @@ cdef class Session:
             self.names, self.n_names = grown, room
         self.names[code] = tp_hash(0, <const uint8_t *>PyBytes_AS_STRING(name), len(name))
 
-    def skip(self, uint64_t count):
-        """Rows that are not published: the seq goes on without them, the claims do not have them."""
-        self.seq += count
-
     def frame(self, uint8_t table, const uint8_t[::1] rows, int64_t now_ns, uint32_t prev_crc):
         """The next frame: packed rows of a table, numbered and summed. It counts as published from here on."""
         cdef Claim *claim = &self.claims[table]

@@ -108,9 +108,10 @@ class Outbox:
                     self._end = (head.session, head.seq + head.count)
                 elif kind == wire.HEARTBEAT:
                     before = chunk[offset + wire.HEADER_SIZE : offset + length]
-                    self._sessions = [*(msgpack.unpackb(before) if before else []), head.session]
-                if kind in (wire.ROWS, wire.HEARTBEAT):
-                    self._session = head.session
+                    self._sessions = msgpack.unpackb(before) if before else []
+                if kind in (wire.ROWS, wire.HEARTBEAT) and not self.knows(head.session):
+                    self._session = head.session  # its beginning may have been deleted
+                    self._sessions = [*self._sessions, head.session][-_SESSIONS_KEPT:]
         self.acknowledged = self._positions[0] if self._positions else self._journal.position
 
     def _open_dropped(self) -> None:

@@ -66,7 +66,9 @@ class Sender:
             if not (self.written() and self.outbox.admit(size, beyond=beyond)):
                 self._say_full()
                 if self.drops:
-                    self._drop(count)
+                    # Counted and summed with the rest: what is missing can be told from what is claimed.
+                    self.session.frame(table.number, rows, now_ns(), 0)
+                    self._note(count)
                 return self.drops
             frame = self.session.frame(table.number, rows, now_ns(), self.outbox.last_crc)
             # Further behind than the window: the plant fetches it from the outbox, this memory stays bounded.
@@ -100,12 +102,8 @@ class Sender:
             self._say_room()
         return True
 
-    def _drop(self, count: int) -> None:
-        """Do not publish rows, and have the plant know that they were there."""
-        self.session.skip(count)
-        self._note(count)
-
     def _note(self, count: int) -> None:
+        """Do not publish rows, and have the plant know that they were there."""
         self.outbox.drop((self.session.number, self.seq + count))
         self.seq += count
         self.dropped += count

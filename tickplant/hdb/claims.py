@@ -56,6 +56,8 @@ class Claims:
         self._tables: dict[tuple[int, int], _Counted] = defaultdict(_Counted)
         self._unfound: dict[int, int] = defaultdict(int)
         self._missing: dict[tuple[int, int], tuple[int, int]] = {}
+        self.undeclared: set[int] = set()
+        """Feeds of which rows are missing, by seq, without a word: whatever they claim, that is our loss."""
 
     @property
     def gaps(self) -> int:
@@ -141,6 +143,8 @@ class Claims:
         ranges = self._ranges.get((int(head["feed"]), int(head["session"])), [])
         declared = sum(max(0, min(high, upto) - max(low, expected)) for low, high in ranges)
         self._unfound[int(head["feed"])] += declared
+        if declared < upto - expected:
+            self.undeclared.add(int(head["feed"]))
 
     def _miss(self, head: Any, expected: int, total: int, payload: memoryview) -> None:
         """Rows of a table are missing before this frame: count them if so many are declared."""

@@ -65,6 +65,8 @@ class Evidence:
     gaps: int = 0
     missing_rows: dict[int, int] = field(default_factory=dict)
     """Rows in declared gaps, by feed."""
+    undeclared: set[int] = field(default_factory=set)
+    """Feeds of which rows are missing, by seq, that are not declared."""
 
 
 def gather(config: Config, names: Hashes, trading_date: int, found: list[Evidence]) -> Iterator[str]:
@@ -106,6 +108,7 @@ def _from_journal(config: Config, names: Hashes, folder: Path, found: list[Evide
             evidence.published[name, int(feed)] = count, total
             evidence.missing[name, int(feed)] = claims.missing(int(feed), evidence.schema[name].number)
     evidence.gaps, evidence.missing_rows = claims.gaps, claims.missing_rows
+    evidence.undeclared = claims.undeclared
     found.append(evidence)
 
 

@@ -11,6 +11,9 @@ and for each table the ordered sum of the last three, which also proves the orde
 agree, but for what is published and declared to be lost (claims.py): then it is complete with so many
 declared gaps. Shared memory that is gone (a reboot), or had no room for all rows, is said to be so and does
 not count against the date.
+
+A feed whose own counters are wrong makes a date differ, too, but it is told apart from a loss: its rows are the
+same in all three places, and none is missing by seq, which the plant holds every feed to.
 """
 
 import json
@@ -47,6 +50,8 @@ class Verdict:
     """Declared gaps: rows that feeds published and nobody has any more."""
     missing: Mapping[str, int] = field(default_factory=dict)
     """Rows in them, by the name of the feed."""
+    false_claims: Mapping[str, list[str]] = field(default_factory=dict)
+    """By the name of a feed: tables of which it claims something else than all places hold."""
 
     @property
     def complete(self) -> bool:
@@ -65,6 +70,10 @@ class Verdict:
         lost = ", ".join(f"{name} {count:,}" for name, count in self.missing.items())
         if not self.complete:
             more = f"; {gaps}, rows missing: {lost}" if self.gaps else ""
+            liars = [f"{name} in {', '.join(tables)}" for name, tables in self.false_claims.items()]
+            if liars:
+                more += "; the counters of a feed are wrong, its rows are the same everywhere: "
+                more += "; ".join(liars)
             return f"DIFFERS in {', '.join(self.wrong)} ({rows:,} rows journaled{more})"
         if self.gaps:
             return f"complete with {gaps}: {rows:,} rows; rows missing: {lost}"
@@ -120,7 +129,8 @@ def proving(
         records += _compare(trading_date, table, evidence, in_memory, in_postgres)
     feeds = {f.id: name for name, f in config.feeds.items()}
     missing = {feeds.get(feed, str(feed)): rows for feed, rows in evidence.missing_rows.items()}
-    verdict = Verdict(trading_date, records, disorder, evidence.gaps, missing)
+    false = _false_claims(records, evidence, feeds)
+    verdict = Verdict(trading_date, records, disorder, evidence.gaps, missing, false)
     history.store_proof(
         records, Outcome(trading_date, verdict.complete, evidence.gaps, evidence.missing_rows, disorder)
     )
@@ -171,6 +181,16 @@ def _compare(
     return records
 
 
+def _false_claims(records: list[Proof], evidence: Evidence, feeds: Mapping[int, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for r in records:
+        near = (r.shared_memory, r.shared_memory_checksum)
+        places = {(r.journaled, r.journaled_checksum), near, (r.postgres, r.postgres_checksum)}
+        if not r.complete and len(places - {(None, None)}) == 1 and r.feed not in evidence.undeclared:
+            found.setdefault(feeds.get(r.feed, str(r.feed)), []).append(r.table)
+    return found
+
+
 def _plain(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
     """As kept in proofs/<date>.json."""
     return {
@@ -180,6 +200,7 @@ def _plain(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
         "declared_gaps": verdict.gaps,
         "missing": dict(verdict.missing),
         "wrong": verdict.wrong,
+        "false_claims": dict(verdict.false_claims),
         "out_of_order": verdict.out_of_order,
         "records": [vars(r) for r in verdict.records],
         "missing_rows": evidence.missing_rows,
