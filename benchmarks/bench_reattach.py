@@ -72,19 +72,21 @@ def reattach(site: harness.Site, frames: harness.Frames) -> tuple[float, float]:
             stdin=subprocess.DEVNULL, stdout=said, stderr=said, env={**os.environ},
         )  # fmt: skip
     try:
-        pub = harness.publisher(site.config.tickerplant.ingress)
-        while Control.attach(site.name).pid.load() != plant.pid:
+        while Control.wait(site.name).pid.load() != plant.pid:
+            if plant.poll() is not None:
+                raise SystemExit((site.folder / "tickerplant.log").read_text())
             time.sleep(0.001)
+        pub = harness.publisher(site.config.tickerplant.ingress)
         trades = local.connect(site.name).table("trade")
         before = len(trades)
         pub.send(frames.trades(1, ROWS_EACH)[0])
         while trades.wait(before, 1.0) == before:
             pass
+        pub.close(linger=0)
         return time.perf_counter() - began, used(plant.pid)
     finally:
         plant.send_signal(signal.SIGKILL)
         plant.wait()
-        pub.close(linger=0)
 
 
 def measured(rows: int, rounds: int) -> tuple[list[float], list[float]]:
