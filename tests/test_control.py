@@ -120,12 +120,12 @@ def test_another_process_that_was_given_the_number_of_a_dead_plant_is_not_taken_
         own.pid.store(later.pid)  # as if the number of the plant's process had come round
         own.heartbeat.store(turned - 10**9)
         assert Control.attach(plant_name).state() == "dead"
-        own.heartbeat.store(monotonic_ns() + 10**9)
+        own.heartbeat.store(monotonic_ns() + 60 * 10**9)
         assert Control.attach(plant_name).state() == "running"
     finally:
         later.kill()
         assert later.poll() is None or later.returncode < 0
-        own.heartbeat.store(monotonic_ns() + 10**9)
+        own.heartbeat.store(monotonic_ns() + 60 * 10**9)
         os.waitid(os.P_PID, later.pid, os.WEXITED | os.WNOWAIT)
         assert Control.attach(plant_name).state() == "dead"  # nobody has buried it yet
         later.wait()
