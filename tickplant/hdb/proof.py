@@ -12,8 +12,8 @@ agree, but for what is published and declared to be lost (claims.py): then it is
 declared gaps. Shared memory that is gone (a reboot), or had no room for all rows, is said to be so and does
 not count against the date.
 
-A feed whose own counters are wrong makes a date differ, too, but it is told apart from a loss: its rows are the
-same in all three places, and none is missing by seq, which the plant holds every feed to.
+A feed whose own counters are wrong makes a date differ, too, but it is told apart from a loss: its rows are
+the same in all three places, and none is missing by seq, which the plant holds every feed to.
 """
 
 import json
