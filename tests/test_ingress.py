@@ -6,10 +6,13 @@ import zmq
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.fix_plant import check_claims, events, rows_of, sealed, until
+from tests.fix_plant import check_claims, crashed, events, rows_of, sealed, until
 from tickplant import claimants, ingress, wire
 from tickplant._core import core
 from tickplant.clock import now_ns
+from tickplant.day import Day
+from tickplant.journal import JournalWriter
+from tickplant.registry import RegistryWriter
 
 SAME_PLANT = settings(
     deadline=None,
@@ -727,3 +730,61 @@ def test_a_clock_that_is_set_back_keeps_no_feed_waiting_for_its_repair(plant, ra
     raw.mute = False
     raw.settle()
     assert plant.day.intake.session(1) == (raw.session, 5)
+
+
+class Died(BaseException):
+    """As kill -9 would."""
+
+
+STEPS = [
+    (JournalWriter, "append", "before"),
+    (JournalWriter, "append", "after"),
+    (JournalWriter, "sync", "before"),
+    (JournalWriter, "sync", "after"),
+    (Day, "commit", "after"),
+    (RegistryWriter, "add", "before"),
+    (RegistryWriter, "add", "after"),
+    (ingress.Ingress, "acknowledge", "before"),
+]
+
+
+@pytest.mark.parametrize(("owner", "name", "when"), STEPS, ids=[f"{w}-{n}" for _, n, w in STEPS])
+@pytest.mark.parametrize("hit", [1, 2])
+def test_a_feed_that_sends_everything_again_after_a_crash_at_any_step_has_no_row_twice(
+    site, monkeypatch, owner, name, when, hit
+):
+    cfg = site.configured(tickerplant={"durability": "always"})
+    plant = site.ticker_plant(cfg)
+    raw = site.raw_feed(plant)
+    raw.send(raw.define(1, "A"), raw.trades(3, 1))
+    raw.settle()
+    real, left = getattr(owner, name), [hit]
+
+    def dies(*arguments, **options):
+        left[0] -= 1
+        if left[0] == 0 and when == "before":
+            raise Died
+        result = real(*arguments, **options)
+        if left[0] == 0:
+            raise Died
+        return result
+
+    with monkeypatch.context() as patches:
+        patches.setattr(owner, name, dies)
+        raw.send(raw.define(2, "B"), raw.trades(3, 2), raw.define(3, "C"), raw.trades(3, 3))
+        with pytest.raises(Died):
+            until(lambda: False, turning=plant.turn)
+    crashed(plant)
+    again = raw.plant = site.ticker_plant(cfg)
+
+    def sent_until_taken():
+        raw.send(*raw.kept, *raw.kept)
+        return again.day.intake.session(1) == (raw.session, raw.seq)
+
+    raw.settle(sent_until_taken)
+    raw.send(raw.trades(2, 3))
+    raw.settle()
+    assert ids(again) == list(range(11))
+    assert list(again.registry.instruments) == ["XTST:A", "XTST:B", "XTST:C"]
+    assert told(again, "gap") == []
+    check_claims(again)
