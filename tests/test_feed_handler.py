@@ -668,3 +668,21 @@ def test_a_feed_whose_folder_was_copied_and_started_is_fenced_and_its_rows_are_t
     assert [i for i in ids(plant) if 5000 <= i < 6000] == list(range(5000, 5100))
     assert len(ids(plant)) == len(set(ids(plant)))
     check_claims(plant)
+
+
+def test_what_another_process_is_told_to_be_durable_is_kept(site, cfg):
+    with sockets.context().socket(zmq.ROUTER) as router:
+        sockets.bind(router, cfg.tickerplant.repair)
+        feed = site.feed(cfg)
+        feed.append("trade", trades(cfg.schema["trade"], 0, 100))
+        route, _ = router.recv_multipart()
+        for session in (feed.session + 1, feed.session - 1, 1 << 63):
+            router.send_multipart([route, wire.pack("ack", session=session, seq=1 << 40)])
+        ask = wire.pack("fetch", session=0, seq=0, bytes=1 << 20)
+        router.send_multipart([route, ask])
+        while wire.unpack((answer := router.recv_multipart())[1])["op"] != "frames":
+            pass
+        assert wire.header(answer[2]).count == 100
+        assert feed._outbox.waiting_bytes > 7000
+        router.send_multipart([route, wire.pack("ack", session=feed.session, seq=100)])
+        assert until(lambda: feed.drained(0.0))

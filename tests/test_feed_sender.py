@@ -7,6 +7,7 @@ import pytest
 
 from tests.fix_plant import check_claims, events, journaled, killed, rows_of, until
 from tickplant import wire
+from tickplant.feed.outbox import Outbox
 from tickplant.journal import segments
 
 FEED = """
@@ -79,6 +80,14 @@ def there_and_gone(plant, session):
     return there, [n for a, b in gaps for n in range(a, b + 1)]
 
 
+def whole(cfg):
+    """The outbox has no byte that is not of a frame."""
+    box = Outbox(cfg.outbox_dir("one"), "one", 1 << 16, 1 << 40)
+    box.open()
+    box.close()
+    assert box._journal.torn is None
+
+
 @pytest.mark.parametrize("fault", ["write", "short", "open"])
 def test_a_disk_that_is_full_for_a_while_makes_a_feed_wait_and_nothing_is_lost(
     site, shim, monkeypatch, fault
@@ -104,6 +113,7 @@ def test_a_disk_that_is_full_for_a_while_makes_a_feed_wait_and_nothing_is_lost(
     assert len(events(cfg, plant.day.trading_date, "blocked")) >= 1
     assert status["waiting"] is None
     check_claims(plant)
+    whole(cfg)
 
 
 @pytest.mark.parametrize("fault", ["write", "short", "open"])
@@ -123,6 +133,7 @@ def test_while_the_disk_is_full_rows_are_dropped_and_declared_exactly(site, shim
     # What had left before the disk refused it may have been heard: it is not lost then.
     assert 1000 < len(gone) <= status["rows_dropped"]
     assert rows_of(cfg, plant.day.trading_date, "trade")["trade_id"].tolist() == there
+    whole(cfg)
 
 
 def test_a_feed_killed_while_its_disk_is_full_loses_no_row_that_it_had_published(site, shim, monkeypatch):

@@ -593,15 +593,25 @@ def test_a_flood_at_the_repair_socket_does_not_hold_up_rows(site):
     for n in range(1000):
         peer.send(b"x" * (n % 9))
     peer.send(wire.pack("hello", session=1, seq=1))
-    until(lambda: plant.ingress.strangers, turning=plant.turn)
-    seen = plant.ingress.strangers
-    plant.ingress.turn(1 << 60, plant.commit)
-    assert plant.ingress.strangers - seen <= 5
     raw.send(raw.trades(5))
     raw.settle()
     until(lambda: plant.ingress.strangers == 1001, turning=plant.turn)
     assert len(told(plant, "refused")) == 10
     peer.close(linger=0)
+
+
+def test_so_many_messages_of_outboxes_are_heard_in_one_turn_and_no_more(plant, monkeypatch):
+    heard = []
+
+    def garbage():
+        heard.append(1)
+        assert len(heard) < 1000
+        return [b"nobody", b"nothing"]
+
+    monkeypatch.setattr(ingress, "readable", lambda socket: True)
+    monkeypatch.setattr(plant.ingress, "_receive", garbage)
+    plant.ingress.turn(0, plant.commit)
+    assert len(heard) == plant.config.limits.repair_messages
 
 
 def test_many_who_say_hello_under_other_names_are_a_handful_of_rows(plant, raw):
