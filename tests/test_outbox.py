@@ -1,5 +1,7 @@
 """The outbox: what the plant has not acknowledged can be had again, from any place, across sessions."""
 
+import errno
+import os
 import shutil
 from contextlib import closing
 
@@ -266,3 +268,36 @@ def test_a_note_of_dropped_rows_that_is_damaged_is_none(tmp_path):
     (tmp_path / "dropped").write_bytes(b"x" * 20)
     with closing(opened(tmp_path)) as box:
         assert everything(box, (0, 0)) == [(1, 0, 5)]
+
+
+@pytest.mark.parametrize("before", [3000, 67_000])  # in its segment, and with a new one
+@pytest.mark.parametrize("room", [0, 1, 40, 200, 2000])
+def test_a_frame_for_which_the_disk_had_some_room_is_whole_or_not_there(tmp_path, monkeypatch, before, room):
+    real, left = os.write, [1 << 40]
+
+    def write(fd, data):
+        written = real(fd, data[: left[0]]) if left[0] else 0
+        left[0] -= written
+        if not written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return written
+
+    monkeypatch.setattr(os, "write", write)
+    with closing(opened(tmp_path)) as box:
+        put(box, 1, 0, 1, before)
+        left[0] = room
+        frame = core.seal(bytes(3000), wire.ROWS, table=1, session=1, seq=1, count=1, prev_crc=box.last_crc)
+        for _ in range(3):
+            with pytest.raises(JournalFull, match="full; free space"):
+                box.append(frame, (1, 1), 1)
+        assert not box.admit(100)
+        assert everything(box, (0, 0)) == [(1, 0, 1)]
+        left[0] = 1 << 40
+        box.append(frame, (1, 1), 1)
+        monkeypatch.setattr(module, "monotonic_ns", lambda: 1 << 62)  # when it may be tried again
+        put(box, 1, 2, 1)
+        assert everything(box, (0, 0)) == [(1, 0, 1), (1, 1, 1), (1, 2, 1)]
+    with closing(opened(tmp_path)) as box:
+        assert box._journal.torn is None
+        assert everything(box, (0, 0)) == [(1, 0, 1), (1, 1, 1), (1, 2, 1)]
+    assert len(segments(tmp_path)) == (2 if before > SEGMENT // 2 else 1)
