@@ -206,7 +206,7 @@ def test_a_date_with_earlier_tables_is_rebuilt_and_proven_with_them(loading, dat
 
 
 def test_a_date_whose_journal_is_deleted_is_proven_by_its_proof(loading, date, pg_admin):
-    loading.plant._tidy()  # the date's tables are not there any more either
+    loading.plant.finished.tidy(loading.plant.day.trading_date)  # its tables go, too
     shutil.rmtree(loading.cfg.journal_dir / str(date))
     registry = RegistryReader(loading.cfg.registry_dir)
     with connect(loading.cfg)[0] as history:
