@@ -201,7 +201,7 @@ def introduce(settings: Config, frames: Frames, keys: ClientKeys | None = None) 
         if keys is None:
             dealer.setsockopt(zmq.IDENTITY, FEED.encode())
         sockets.connect(dealer, settings.tickerplant.repair, keys)
-        dealer.send(wire.pack("hello", session=frames.session, seq=frames.seq))
+        dealer.send(wire.pack("hello", session=frames.session, seq=frames.seq, process=1))
         while dealer.poll(int(PATIENCE_S * 1000)):
             asked = wire.unpack(dealer.recv())
             place = (asked["session"], asked["seq"])

@@ -141,7 +141,8 @@ def strangers(site: Site, choice: random.Random) -> bool:
         peer = sockets.context().socket(zmq.DEALER)
         peer.setsockopt(zmq.IDENTITY, f"stranger-{choice.random()}-{n}".encode())
         sockets.connect(peer, site.config.tickerplant.repair)
-        peer.send(wire.pack("hello", session=choice.getrandbits(63), seq=choice.getrandbits(60)))
+        session, seq = choice.getrandbits(63), choice.getrandbits(60)
+        peer.send(wire.pack("hello", session=session, seq=seq, process=choice.getrandbits(60)))
         for _ in range(5):
             peer.send_multipart(
                 [choice.randbytes(choice.randint(0, 200)) for _ in range(choice.randint(1, 4))]

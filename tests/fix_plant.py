@@ -294,6 +294,8 @@ class RawFeed:
             self.pub.send(message)
 
     def say(self, op: str, **fields: Any) -> None:
+        if op == "hello":
+            fields.setdefault("process", 1)
         self.dealer.send(wire.pack(op, **fields))
 
     def serve(self) -> None:

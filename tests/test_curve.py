@@ -191,7 +191,7 @@ def test_a_feed_that_answers_in_anothers_name_is_refused_and_told(plant, raw, ot
     raw.settle()
     liar = strange(plant.config.tickerplant.repair, keys.client("two", FEEDS), zmq.DEALER, identity="one")
     lie = raw.frame(raw.schema["trade"], raw.schema["trade"].empty(5), seq=raw.seq)
-    liar.socket.send(wire.pack("hello", session=raw.session, seq=raw.seq + 5))
+    liar.socket.send(wire.pack("hello", session=raw.session, seq=raw.seq + 5, process=2))
     head = wire.pack("frames", session=raw.session, seq=raw.seq, more=False, crc=core.crc32c(lie))
     liar.socket.send_multipart([head, lie])
     until(lambda: plant.ingress.strangers >= 2, turning=plant.turn)

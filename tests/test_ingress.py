@@ -680,15 +680,27 @@ def test_another_outbox_takes_over_once_the_incumbent_is_silent(plant, raw, monk
     assert told(plant, "rival") == []
 
 
-def test_a_process_that_says_it_has_published_less_in_its_session_is_another(plant, raw):
+def test_another_process_in_the_very_same_session_is_refused(plant, raw):
     raw.send(raw.trades(5))
     raw.settle()
     raw.say("hello", session=raw.session, seq=5)
-    until(lambda: plant.ingress.feeds[1].promised == (raw.session, 5), turning=plant.turn)
-    raw.say("hello", session=raw.session, seq=2)
+    until(lambda: plant.ingress.feeds[1].speaker == (raw.session, 1), turning=plant.turn)
+    raw.say("hello", session=raw.session, seq=5, process=8)
     raw.settle(lambda: raw.refused)
     assert [s for _, s, _, _ in told(plant, "rival")] == [raw.session]
     assert ids(plant) == list(range(5))
+
+
+def test_what_a_process_said_earlier_and_comes_late_does_not_make_it_another(plant, raw):
+    raw.send(raw.trades(5))
+    raw.settle()
+    for seq in (5, 2, 0):
+        raw.say("hello", session=raw.session, seq=seq)
+    raw.send(raw.trades(1))
+    raw.settle()
+    assert raw.refused == []
+    assert told(plant, "rival") == []
+    assert ids(plant) == list(range(6))
 
 
 def test_what_a_process_publishes_in_a_session_that_is_over_is_declared_exactly(plant, raw):
@@ -722,7 +734,7 @@ def test_what_was_dropped_is_declared_in_its_place(plant, raw):
 
 
 def test_every_reason_of_an_event_fits_its_row():
-    texts = (ingress.GONE, ingress.DROPPED, ingress.REFUSED, claimants.LATE, claimants.OVER, claimants.LESS,
+    texts = (ingress.GONE, ingress.DROPPED, ingress.REFUSED, claimants.LATE, claimants.OVER, claimants.TWICE,
              claimants.BESIDE)  # fmt: skip
     assert max(len(t.encode()) for t in texts) <= 96
 

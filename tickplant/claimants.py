@@ -25,7 +25,7 @@ FETCH_BYTES = 1 << 22
 _ENDED_KEPT = 16
 LATE = "rows after the end of their session: its process was killed, or another claims this feed"
 OVER = "rows of a session that was over: another process claims this feed, they are in its outbox"
-LESS = "another process says that it has published less in this session"
+TWICE = "another process is in this very session"
 BESIDE = "a session that another process would begin, beside one that is alive"
 
 Place = tuple[int, int]
@@ -57,8 +57,8 @@ class Session:
     seen: Place = (0, 0)
     seen_ns: int = 0
     """When its session was last heard of."""
-    promised: Place = (0, 0)
-    """What its next hello says at least, if the same process says it."""
+    speaker: Place = (0, 0)
+    """Session, and the number that its process has given itself: who else says hello in it is another."""
     ended: dict[int, int] = field(default_factory=dict)
     """Sessions before this one, and the seqs at which they were over."""
     rivals: int = 0
@@ -94,19 +94,22 @@ class Claimants:
         """Is it a session that was refused, and would be again?"""
         return claimed == session.rival and self.is_alive(session)
 
-    def hello(self, session: Session, theirs: Place, have: Place) -> bool:
-        """Somebody says up to where the feed has published; is it the process that has it, or may have?"""
+    def hello(self, session: Session, theirs: Place, have: Place, process: int) -> bool:
+        """Somebody says up to where the feed has published; is it the process that has it, or may have?
+
+        What is said can come late, and after what was said later: a seq that goes back proves nothing.
+        """
         if 0 < theirs[0] < have[0]:
             self._over(session, theirs)
             return False
-        if theirs[0] == session.promised[0] and theirs < session.promised:
-            self._refuse(session, theirs[0], LESS)
+        if 0 < theirs[0] == session.speaker[0] and process != session.speaker[1]:
+            self._refuse(session, theirs[0], TWICE)
             return False
         if self.is_rival(session, theirs[0]):
             self._refuse(session, theirs[0], BESIDE)
             return False
         if theirs[0] == have[0]:
-            session.promised, session.seen_ns = have, monotonic_ns()
+            session.speaker, session.seen_ns = (have[0], process), monotonic_ns()
         return True
 
     def late(self, session: Session, claimed: int) -> None:

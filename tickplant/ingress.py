@@ -210,7 +210,7 @@ class Ingress:
         theirs = (wire.field(message, "session", "int"), wire.field(message, "seq", "int"))
         have = self.intake.session(session.number)
         session.acknowledged = (0, 0)
-        if not self.claimants.hello(session, theirs, have):
+        if not self.claimants.hello(session, theirs, have, wire.field(message, "process", "int")):
             return
         if theirs > have:
             self._fetch(session, at_once=True)

@@ -1,12 +1,14 @@
 """A feed's side of the repair socket: it gives the plant what it missed, and hears what is durable there.
 
-to the plant     hello {session, seq}; place {}; frames {session, seq, more, knows, mine, crc} + frames:
-                 what follows the place asked for, whether the outbox has had its session, and our own
+to the plant     hello {session, seq, process}; place {};
+                 frames {session, seq, more, knows, mine, crc} + frames: what follows the place asked for,
+                 whether the outbox has had its session, and our own
 from the plant   fetch {session, seq, bytes}; ack {session, seq}; place {session, seq, alive};
                  refuse {session, have}: another process has this feed, this session is to end
 """
 
 import contextlib
+import secrets
 import threading
 
 import zmq
@@ -40,6 +42,8 @@ class Repair:
         self.dealer.setsockopt(zmq.SNDHWM, ANSWERS_MAX)
         self._connection = sockets.Connection(self.dealer, endpoint, keys)
         self._heard_ns = self._mend_ns = 0
+        self.process = secrets.randbits(62)
+        """Tells this process from another that is in the very same session."""
 
     def ask(self, seconds: float) -> int:
         """The session that the plant has of this feed; 0 if it does not say within some seconds.
@@ -76,7 +80,8 @@ class Repair:
                 self._answer(self.dealer.recv_multipart(), sender, room)
         at = monotonic_ns()
         if at - self._heard_ns >= SILENCE_NS:
-            hello = wire.pack("hello", session=sender.session.number, seq=sender.session.seq)
+            said = {"session": sender.session.number, "seq": sender.session.seq, "process": self.process}
+            hello = wire.pack("hello", **said)
             with contextlib.suppress(zmq.Again):  # there is no connection
                 self.dealer.send(hello, zmq.DONTWAIT)
                 self._heard_ns = at
