@@ -85,7 +85,7 @@ def test_nothing_is_lost_or_twice_or_out_of_order_under_faults_of_all_kinds():
     outcome = bench.run("mixed", seed=1, seconds=15.0)
     assert (outcome.found.lost, outcome.found.duplicated, outcome.found.out_of_order) == (0, 0, 0)
     assert outcome.found.wrong == []
-    assert outcome.faults > 3
+    assert outcome.faults
 
 
 def test_a_bad_network_and_keys_that_come_and_go_cost_nothing_either():

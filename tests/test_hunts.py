@@ -351,7 +351,7 @@ PYTHON_VARIANTS = {
         check_simulation,
     ),
     "the feed's heartbeat does not carry the next row": (
-        "feed.handler", ("seq=self._seq, time_ns=now_ns())", "time_ns=now_ns())"),
+        "feed.handler", ("seq=self._sender.seq, time_ns=now_ns())", "time_ns=now_ns())"),
         check_feed_heartbeat,
     ),
     "a torn tail stays in the journal": (

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from tickplant import status
-from tickplant.clock import now_ns
+from tickplant.clock import SECOND_NS, monotonic_ns, now_ns
 
 DEAD = 4_194_303
 """A pid that nobody has."""
@@ -65,7 +65,8 @@ def test_a_plant_that_was_never_started_says_how_to_start_it(cfg):
 
 
 def test_a_plant_that_stopped_died_or_stalls_is_told_apart(said, plant):
-    plant.control.heartbeat.store(1)
+    plant.control.pid.store(1)  # it has been there longer than any plant
+    plant.control.heartbeat.store(monotonic_ns() - 3 * SECOND_NS)
     assert said.problems() == [
         "the ticker plant has not turned for 2 s; see its log, or restart tickplant-tickerplant"
     ]

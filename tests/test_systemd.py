@@ -21,7 +21,7 @@ from tests.systemd_machine import CHECKOUT, Machine, Unavailable
 from tickplant import config
 from tickplant.cli.main import cli
 from tickplant.errors import NotRunning
-from tickplant.feed import handler
+from tickplant.feed import sender
 
 UNITS = CHECKOUT / "systemd"
 SERVICES = sorted(UNITS.glob("*.service"))
@@ -126,7 +126,7 @@ def test_a_paced_feed_that_waits_for_the_plant_still_feeds_its_watchdog(
 ) -> None:
     feed = site.feed(site.configured(), paced=True)
     rows = feed.config.schema["trade"].empty(1)
-    monkeypatch.setattr(handler, "WINDOW_BYTES", 0)
+    monkeypatch.setattr(sender, "WINDOW_BYTES", 0)
     feed.append("trade", rows)
     beats: list[int] = []
     feed.beat = lambda: beats.append(0)
