@@ -24,6 +24,7 @@ from tickplant.keys import ClientKeys
 
 SILENCE_NS = SECOND_NS
 MEND_NS = 100 * MILLISECOND_NS
+ASK_MS = 500
 ANSWERS_MAX = 4
 """That wait for a slow network; more are not made."""
 
@@ -51,21 +52,28 @@ class Repair:
         Raises AlreadyRunning if it is another outbox's, and its process is alive.
         """
         end = monotonic_ns() + int(seconds * SECOND_NS)
-        asked = False
         while (left := (end - monotonic_ns()) // MILLISECOND_NS) > 0:
-            if not asked:
-                if self.dealer.poll(left, zmq.POLLOUT):
-                    self.dealer.send(wire.pack("place"), zmq.DONTWAIT)
-                    asked = True
-            elif self.dealer.poll(left):
-                with contextlib.suppress(FrameError):
-                    message = wire.unpack(self.dealer.recv_multipart()[0])
-                    if message.get("op") == "place":
-                        session: int = wire.field(message, "session", "int")
-                        if message.get("alive") and not self.outbox.knows(session):
-                            raise AlreadyRunning(self._taken(session))
-                        return session
+            if not self.dealer.poll(left, zmq.POLLOUT):
+                break
+            # Again after a while: an answer is lost if another of this name takes over the plant's route.
+            with contextlib.suppress(zmq.Again):
+                self.dealer.send(wire.pack("place"), zmq.DONTWAIT)
+            if self.dealer.poll(min(left, ASK_MS)) and (session := self._place()) is not None:
+                return session
         return 0
+
+    def _place(self) -> int | None:
+        """The session of an answer to `ask`; None if it is none."""
+        try:
+            message = wire.unpack(self.dealer.recv_multipart()[0])
+            if message.get("op") != "place":
+                return None
+            session: int = wire.field(message, "session", "int")
+        except FrameError:
+            return None
+        if message.get("alive") and not self.outbox.knows(session):
+            raise AlreadyRunning(self._taken(session))
+        return session
 
     def _taken(self, session: int) -> str:
         return (
