@@ -131,7 +131,7 @@ def test_while_the_disk_is_full_rows_are_dropped_and_declared_exactly(site, shim
     there, gone = there_and_gone(plant, session)
     assert sorted(there + gone) == list(range(rows))
     # What had left before the disk refused it may have been heard: it is not lost then.
-    assert 1000 < len(gone) <= status["rows_dropped"]
+    assert 0 < len(gone) <= status["rows_dropped"]
     assert rows_of(cfg, plant.day.trading_date, "trade")["trade_id"].tolist() == there
     whole(cfg)
 
