@@ -46,6 +46,8 @@ def write(site: harness.Site, frames: harness.Frames, rows: int) -> None:
         taken = day.intake.take(messages, 0, now_ns(), True)
         assert taken == len(messages), day.intake.reason
         day.commit(sync=False)
+        if day.checkpoint():
+            day.journal.sync()
         messages = frames.trades(BATCH, ROWS_EACH)
     day.intake.take(messages, 0, now_ns())
     day.commit(sync=False)

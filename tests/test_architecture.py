@@ -17,7 +17,7 @@ LAYERS = (
     ("keys", "wire"),
     ("analytics", "batch", "dates", "journal", "lock", "segment", "sockets"),
     ("control", "latest", "link", "sequencer", "syncer", "table", "zap"),
-    ("catchup", "conflation", "curve", "follower", "registry"),
+    ("catchup", "checkpoint", "conflation", "curve", "follower", "registry"),
     ("day", "refusals"),
     ("claimants", "definitions"),
     ("engine", "feed", "finished", "hdb", "ingress", "local", "replay", "subscriber"),

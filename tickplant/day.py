@@ -4,7 +4,8 @@ The journal of a date is `journal/<yyyymmdd>`; after the segment frame comes a f
 where each feed's session stood when the date began, so that the journal alone brings everything back;
 the last frame of a finished date is of kind `seal`: rows per table, and what each feed claims to have
 published. Recovery reads the journal and applies it to the tables through the very code that runs
-live; a date that has just begun is recovered from an empty journal.
+live; a date that has just begun is recovered from an empty journal. Where the tables are there, it begins at
+the last checkpoint.
 """
 
 import contextlib
@@ -14,9 +15,10 @@ from typing import Any
 
 import msgpack
 
-from tickplant import wire
+from tickplant import checkpoint, wire
 from tickplant._core import core
 from tickplant.catchup import CatchUp
+from tickplant.checkpoint import Checkpoint
 from tickplant.clock import as_int
 from tickplant.config import Config
 from tickplant.errors import FrameError, JournalDamaged, JournalError, SchemaError, TableFull
@@ -59,6 +61,9 @@ class Day:
         self._columns = {t.table.number: t.columns for t in self.tables}
         self.trading_date = self._at = 0
         self.sealed = self._begun = False
+        self._checkpoint: Checkpoint | None = None
+        """Noted, and to be written down once the journal is durable up to there."""
+        self._checkpoint_at = 0
         self.grower = Grower()
         self.grower.start()
 
@@ -88,11 +93,13 @@ class Day:
             state = self.state()
         self.intake.roll(trading_date)
         self.trading_date, self.sealed, self._begun = trading_date, False, False
-        for table in self.tables:
+        there = [
             table.open(
                 self.config.plant.name, self.registry.identity, trading_date, t.instruments_max,
                 t.extent_rows,
-            )  # fmt: skip
+            )
+            for table in self.tables
+        ]  # fmt: skip
         folder = self.config.journal_dir / str(trading_date)
         self.catch_up, self._at = CatchUp(folder, self.tables, self.intake, self.latest), 0
         self.grow_latest()
@@ -105,7 +112,8 @@ class Day:
             "schema": self.schema.describe(),
         }
         self.journal = JournalWriter(folder, about, t.segment_bytes)
-        for at, chunk in self.journal.recover():
+        position, last_crc = self._resume(folder) if all(there) else self._start_over(folder)
+        for at, chunk in self.journal.recover(position, last_crc):
             self._at = at
             self._recover(chunk)
         if not self._begun:
@@ -121,6 +129,57 @@ class Day:
             for table in self.tables:
                 retire(segment_name(self.config.plant.name, trading_date, table.table.name))
             self.open(trading_date)
+
+    def _resume(self, folder: Path) -> tuple[int | None, int | None]:
+        """Be where the last checkpoint was, if shared memory has all that the journal has up to there.
+
+        Its position and the crc of the frame before it, from where to recover; (None, None) from the start.
+        """
+        found = checkpoint.read(folder)
+        if (
+            found is None
+            or found.schema != self.schema.describe()
+            or not all(latest.reopened for latest in self.latest)
+            or any(t.columns.rows < found.taken[t.table.number] for t in self.tables)
+            or not found.feeds.keys() >= set(self.feed_numbers)
+        ):
+            return self._start_over(folder)
+        for table in self.tables:
+            table.columns.taken = found.taken[table.table.number]
+        for feed in self.feed_numbers:
+            self.intake.resume(feed, **found.feeds[feed])
+        self._begun, self._checkpoint_at = True, found.position
+        return found.position, found.last_crc
+
+    def _start_over(self, folder: Path) -> tuple[None, None]:
+        self._checkpoint_at = 0
+        checkpoint.remove(folder)
+        return None, None
+
+    def checkpoint(self) -> bool:
+        """Now and then, with nothing staged: note where all stands; once that is durable, write it down.
+
+        True if the journal has to be synced for it.
+        """
+        noted, journal = self._checkpoint, self.journal
+        if noted:
+            if journal.durable >= noted.position:
+                noted.write(journal.folder)
+                self._checkpoint = None
+            return False
+        if self.catch_up.pending or journal.position - self._checkpoint_at < checkpoint.EVERY_BYTES:
+            return False
+        self._checkpoint, self._checkpoint_at = self._note(), journal.position
+        return True
+
+    def _note(self) -> Checkpoint:
+        feeds = {}
+        for feed in self.feed_numbers:
+            session, next_seq = self.intake.session(feed)
+            codes, accounts = bytes(self.intake.codes(feed)), self.intake.accounts(feed)
+            feeds[feed] = {"session": session, "next_seq": next_seq, "codes": codes, "accounts": accounts}
+        taken = {t.table.number: t.columns.taken for t in self.tables}
+        return Checkpoint(self.journal.position, self.journal.last_crc, self.schema.describe(), taken, feeds)
 
     def _recover(self, chunk: bytes) -> None:
         frames = core.index(chunk)

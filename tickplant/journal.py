@@ -176,22 +176,24 @@ class JournalWriter:
         self._lock = threading.Lock()
         self._syncing = threading.Lock()
 
-    def recover(self) -> Iterator[tuple[int, bytes]]:
+    def recover(
+        self, position: int | None = None, last_crc: int | None = None
+    ) -> Iterator[tuple[int, bytes]]:
         """Read what is there, as (position, whole frames), then be ready to append after it.
 
-        Exhaust it before the first append. A torn tail is copied aside and cut off; `torn` tells.
-        Raises JournalDamaged on any other damage.
+        Exhaust it before the first append. A torn tail is copied aside and cut off; `torn` tells. Raises
+        JournalDamaged on any other damage. What is before `position`, durable, is not read.
         """
         try:
-            yield from self._recover()
+            yield from self._recover(position, last_crc)
         except OSError as e:
             raise self._fail("can't be recovered", e) from None
         self.sync()
 
-    def _recover(self) -> Iterator[tuple[int, bytes]]:
+    def _recover(self, position: int | None, last_crc: int | None) -> Iterator[tuple[int, bytes]]:
         self._make_folder()
         self._forget_cached()
-        reader = JournalReader(self.folder, None, None)
+        reader = JournalReader(self.folder, position, last_crc)
         damage: JournalDamaged | None = None
         try:
             while chunk := reader.read():

@@ -219,6 +219,8 @@ class TickerPlant:
         self.commit()
         self.day.look_ahead()
         self.day.bring_up()
+        if self.day.checkpoint():
+            self._syncer.want(self.day.journal)
         self.finished.turn()
         self._acknowledge()
         if readable(self.admin):

@@ -5,7 +5,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.buffer cimport PyBUF_READ
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
@@ -553,6 +553,34 @@ cdef class Intake:
         """{table number: (rows, sum)} of the feed's session as a whole; with `carry` the state for the next date."""
         cdef tp_feed *f = self.feed(number)
         return {n: (f.claims[n].rows, f.claims[n].sum) for n in range(TP_TABLES) if f.claims[n].rows}
+
+    def accounts(self, uint32_t number):
+        """{table number: all that its claims are reckoned from}; with `resume` the state for the same date."""
+        cdef tp_feed *f = self.feed(number)
+        out = {}
+        for n in range(TP_TABLES):
+            c = f.claims[n]
+            account = (c.rows, c.sum, c.base_rows, c.base_sum, c.done_rows, c.done_sum)
+            if any(account):
+                out[n] = account
+        return out
+
+    def resume(self, uint32_t number, uint64_t session, uint64_t next_seq, const uint8_t[::1] codes, dict accounts):
+        """Put a feed where it was in the course of the trading date: what `session`, `codes`, `accounts` told."""
+        cdef tp_feed *f = self.feed(number)
+        cdef tp_claim *c
+        cdef uint32_t n_codes = codes.shape[0] // 4
+        if n_codes:
+            self.define(number, n_codes - 1, 0)
+        tp_feed_begin(f, session, next_seq)
+        if n_codes:
+            memcpy(f.codes, &codes[0], <size_t>n_codes * 4)
+        memset(f.claims, 0, sizeof(f.claims))
+        for table, account in accounts.items():
+            if not 0 < table < TP_TABLES:
+                raise ValueError(f"table number {table}")
+            c = &f.claims[<int>table]
+            c.rows, c.sum, c.base_rows, c.base_sum, c.done_rows, c.done_sum = account
 
     def carry(self, uint32_t number, uint64_t session, uint64_t next_seq, dict counters):
         """Put a feed where it was when the trading date began."""
