@@ -21,6 +21,8 @@ POINTS: dict[str, tuple[str, str, str]] = {
     "before-sync": ("tickplant.journal", "JournalWriter.sync", "before"),
     "after-sync": ("tickplant.journal", "JournalWriter.sync", "after"),
     "mid-extent": ("tickplant.segment", "Segment.allocate", "after"),
+    "before-checkpoint": ("tickplant.checkpoint", "Checkpoint.write", "before"),
+    "after-checkpoint": ("tickplant.checkpoint", "Checkpoint.write", "after"),
     "before-registry": ("tickplant.registry", "RegistryWriter.add", "before"),
     "after-registry": ("tickplant.registry", "RegistryWriter.add", "after"),
     "before-acknowledge": ("tickplant.ingress", "Ingress.acknowledge", "before"),
@@ -49,7 +51,7 @@ ROLES: dict[str, list[str]] = {
     "tickerplant": [
         "before-journal-write", "between-journal-and-tables", "between-tables-and-wakeup",
         "new-journal-segment", "before-sync", "after-sync", "mid-extent", "before-registry",
-        "after-registry", "before-acknowledge",
+        "after-registry", "before-acknowledge", "before-checkpoint", "after-checkpoint",
     ],
     "feed": ["before-outbox-write", "after-outbox-write"],
     "hdb": ["before-load", "after-load"],

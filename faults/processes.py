@@ -14,7 +14,7 @@ from tickplant.errors import AlreadyRunning, TickplantError
 
 HITS_MAX = {
     "mid-extent": 20, "new-journal-segment": 1, "after-registry": 2, "before-registry": 2,
-    "before-load": 3, "after-load": 3,
+    "before-load": 3, "after-load": 3, "before-checkpoint": 4, "after-checkpoint": 4,
 }  # fmt: skip
 _STEP_PATIENCE_S = 6.0
 

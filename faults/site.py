@@ -77,6 +77,7 @@ class Site:
         content["tickerplant"] |= {"ingress": _endpoint(), "repair": _endpoint(), "extent_rows": 1 << 14}
         content["tickerplant"]["keep_days"] = 36_500  # a case may end many dates, which are then compared
         content["tickerplant"]["segment_bytes"] = 1 << 20  # so that segments end while faults go on
+        content["tickerplant"]["checkpoint_bytes"] = 1 << 18  # and restarts begin at checkpoints
         content["outbox"] |= {"segment_bytes": 1 << 18}
         content["publisher"] |= {"publish": _endpoint(), "request": _endpoint()}
         content["hdb"] |= {"dsn": "", "throwaway": True}

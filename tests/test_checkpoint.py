@@ -30,9 +30,9 @@ checkpoints = st.builds(
 
 
 @pytest.fixture
-def often(monkeypatch):
+def cfg(site):
     """A checkpoint after every few frames."""
-    monkeypatch.setattr(checkpoint, "EVERY_BYTES", 2000)
+    return site.configured(tickerplant={"checkpoint_bytes": 2048})
 
 
 def file_of(plant):
@@ -109,7 +109,7 @@ def test_one_beyond_the_journal_or_its_durable_position_is_none(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_recovery_from_a_checkpoint_comes_to_the_same_as_from_the_start(site, plant, raw, often, seed):
+def test_recovery_from_a_checkpoint_comes_to_the_same_as_from_the_start(site, plant, raw, seed):
     rng = random.Random(seed)
     cfg, defined = plant.config, 0
     for _ in range(rng.randint(8, 25)):
@@ -138,7 +138,7 @@ def test_recovery_from_a_checkpoint_comes_to_the_same_as_from_the_start(site, pl
     check_claims(whole)
 
 
-def test_what_is_below_a_checkpoint_is_not_read_again(site, plant, raw, often):
+def test_what_is_below_a_checkpoint_is_not_read_again(site, plant, raw):
     cfg = plant.config
     raw.send(raw.define(1, "A"), *[raw.trades(20, 1) for _ in range(10)])
     raw.settle()
@@ -161,7 +161,7 @@ def test_what_is_below_a_checkpoint_is_not_read_again(site, plant, raw, often):
 
 
 @pytest.mark.parametrize("lacking", ["trade", "event", "latest.trade"])
-def test_without_all_of_shared_memory_the_journal_is_read_from_its_start(site, plant, raw, often, lacking):
+def test_without_all_of_shared_memory_the_journal_is_read_from_its_start(site, plant, raw, lacking):
     cfg = plant.config
     raw.send(raw.define(1, "A"), *[raw.trades(20, 1) for _ in range(10)])
     raw.settle()
@@ -177,7 +177,7 @@ def test_without_all_of_shared_memory_the_journal_is_read_from_its_start(site, p
     assert wait_for(cfg.plant.name, 10).latest("trade")["XTST:A"]["trade_id"] == 199
 
 
-def test_a_feed_that_the_checkpoint_does_not_know_has_the_journal_read(site, plant, raw, often):
+def test_a_feed_that_the_checkpoint_does_not_know_has_the_journal_read(site, plant, raw):
     cfg = plant.config
     raw.send(*[raw.trades(20) for _ in range(10)])
     raw.settle()
@@ -191,7 +191,9 @@ def test_a_feed_that_the_checkpoint_does_not_know_has_the_journal_read(site, pla
     check_claims(again)
 
 
-def test_none_is_written_before_the_journal_is_durable_up_to_it(plant, raw, often, monkeypatch):
+def test_none_is_written_before_the_journal_is_durable_up_to_it(plant, raw, monkeypatch):
+    written(plant, raw)
+    file_of(plant).unlink()
     monkeypatch.setattr(plant._syncer, "want", lambda journal: None)
     before = plant.day.journal.durable
     raw.send(*[raw.trades(20) for _ in range(10)])
@@ -206,17 +208,19 @@ def test_none_is_written_before_the_journal_is_durable_up_to_it(plant, raw, ofte
     assert checkpoint.read(file_of(plant).parent).position <= plant.day.journal.durable
 
 
-def test_a_disk_that_has_no_room_for_it_costs_nothing_else(plant, raw, often):
+def test_a_disk_that_has_no_room_for_it_costs_nothing_else(plant, raw):
+    written(plant, raw)
+    before = checkpoint.read(file_of(plant).parent)
     (plant.day.journal.folder / "checkpoint.draft").mkdir()  # as good as a full disk
     raw.send(*[raw.trades(20) for _ in range(10)])
     raw.settle()
     raw.settle(lambda: plant.day._checkpoint)
     raw.settle(lambda: plant.day._checkpoint is None)
-    assert not file_of(plant).exists()
+    assert checkpoint.read(file_of(plant).parent) == before
     check_claims(plant)
 
 
-def test_a_roll_leaves_the_checkpoint_with_its_date(site, plant, raw, often):
+def test_a_roll_leaves_the_checkpoint_with_its_date(site, plant, raw):
     cfg, first = plant.config, plant.day.trading_date
     raw.send(*[raw.trades(20) for _ in range(10)])
     raw.settle()
@@ -233,7 +237,7 @@ def test_a_roll_leaves_the_checkpoint_with_its_date(site, plant, raw, often):
     check_claims(again)
 
 
-def test_a_sealed_date_that_is_resumed_stays_sealed(site, plant, raw, often):
+def test_a_sealed_date_that_is_resumed_stays_sealed(site, plant, raw):
     cfg, first = plant.config, plant.day.trading_date
     raw.send(*[raw.trades(20) for _ in range(10)])
     raw.settle()
@@ -245,7 +249,8 @@ def test_a_sealed_date_that_is_resumed_stays_sealed(site, plant, raw, often):
     assert [h.kind for h, _ in journaled(cfg, first)].count(wire.SEAL) == 1
 
 
-def test_a_real_ticker_plant_killed_after_its_checkpoints_goes_on(site, cfg):
+def test_a_real_ticker_plant_killed_after_its_checkpoints_goes_on(site):
+    cfg = site.configured(tickerplant={"checkpoint_bytes": 1 << 20})
     process = site.run_ticker_plant()
     feed = site.feed(cfg)
     code = feed.instrument("XTST", "A")

@@ -20,8 +20,6 @@ import msgpack
 from tickplant._core import core
 from tickplant.journal import begins, durable_position, segments
 
-EVERY_BYTES = 1 << 26
-"""How much journal may follow the last checkpoint: about a tenth of a second of recovery."""
 _CRC = struct.Struct("<I")
 
 

@@ -30,6 +30,7 @@ _NEEDED = {
 _RANGES = (
     ("tickerplant.sync_interval_ms", 0, 60_000),
     ("tickerplant.segment_bytes", 1 << 16, 1 << 40),
+    ("tickerplant.checkpoint_bytes", 1 << 11, 1 << 40),
     ("tickerplant.instruments_max", 2, 1 << 24),
     ("tickerplant.extent_rows", 4096, 1 << 32),
     ("tickerplant.held_bytes_max", 1 << 16, 1 << 40),
@@ -77,6 +78,7 @@ class TickerPlant(_Section, frozen=True):
     durability: Literal["none", "group", "always"] = "group"
     sync_interval_ms: int = 10
     segment_bytes: int = 1 << 28
+    checkpoint_bytes: int = 1 << 26
     instruments_max: int = 1 << 18
     extent_rows: int = 1 << 18
     held_bytes_max: int = 1 << 25

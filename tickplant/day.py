@@ -167,7 +167,8 @@ class Day:
                 noted.write(journal.folder)
                 self._checkpoint = None
             return False
-        if self.catch_up.pending or journal.position - self._checkpoint_at < checkpoint.EVERY_BYTES:
+        every = self.config.tickerplant.checkpoint_bytes
+        if self.catch_up.pending or journal.position - self._checkpoint_at < every:
             return False
         self._checkpoint, self._checkpoint_at = self._note(), journal.position
         return True
