@@ -10,7 +10,6 @@ import json
 import multiprocessing
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -45,9 +44,7 @@ Child = Callable[..., None]
 
 def free_endpoint() -> str:
     """An endpoint of the kind that the shipped configuration has: TCP over the loopback."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{s.getsockname()[1]}"
+    return f"tcp://127.0.0.1:{sockets.free_port()}"
 
 
 class Site:

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from tickplant.errors import TickplantError
 from tickplant.hdb.server import PostgresServer
 from tickplant.keys import READERS
 from tickplant.service import PARENT
+from tickplant.sockets import free_port
 
 Settings = Callable[[dict[str, Any], "Site"], None]
 
@@ -51,9 +51,7 @@ class Process:
 
 
 def _endpoint() -> str:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{s.getsockname()[1]}"
+    return f"tcp://127.0.0.1:{free_port()}"
 
 
 class Site:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from tickplant.keys import ClientKeys
 from tickplant.local import wait_for
 from tickplant.publisher import Publisher
 from tickplant.schema import Rows, Table
+from tickplant.sockets import free_port
 from tickplant.tickerplant import TickerPlant
 
 PATIENCE_S = 30.0
@@ -44,13 +44,6 @@ def until(condition: Callable[[], Any], *, turning: Callable[[], Any] | None = N
         else:
             turning()
     return found
-
-
-def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 class Site:
@@ -445,4 +438,4 @@ def raw(site: Site, plant: TickerPlant) -> RawFeed:
     return site.raw_feed(plant)
 
 
-__all__ = ["wait_for"]
+__all__ = ["free_port", "wait_for"]

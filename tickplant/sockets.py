@@ -7,6 +7,8 @@ import contextlib
 import ipaddress
 import itertools
 import logging
+import random
+import socket as tcp
 import stat
 import time
 from pathlib import Path
@@ -182,6 +184,16 @@ def cut(socket: zmq.Socket[bytes], endpoint: str) -> None:
             why = e.strerror
             time.sleep(0.001)  # the port is given back by a thread of libzmq
     raise ConfigError(f"can't listen on {endpoint} any more: {why}")
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that nobody listens on, and that the system gives to no other connection."""
+    system = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]
+    while True:
+        port = random.randrange(10_000, max(20_000, int(system)))
+        with tcp.socket() as tried, contextlib.suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            return port
 
 
 def is_tcp(endpoint: str) -> bool:

@@ -7,12 +7,10 @@ When the feeds are done the day is rolled, the hdb proves it, the readers are co
 janitor removes everything once this process has ended, in whatever way.
 """
 
-import contextlib
 import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -34,6 +32,7 @@ from tickplant.demo import screen
 from tickplant.eod import end_of_day
 from tickplant.errors import NotRunning, TickplantError
 from tickplant.service import PARENT
+from tickplant.sockets import free_port
 from tickplant.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -84,11 +83,10 @@ def settings(folder: Path, captures: Sequence[Path], seconds: float | None) -> d
 
 def _endpoints(*names: str) -> dict[str, str]:
     """An endpoint with a free port for each name: its own, so that who is restarted is found again."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in names]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return {n: f"tcp://127.0.0.1:{s.getsockname()[1]}" for n, s in zip(names, sockets, strict=True)}
+    ports: set[int] = set()
+    while len(ports) < len(names):
+        ports.add(free_port())
+    return {name: f"tcp://127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)}
 
 
 def demo(captures: Sequence[Path], seconds: float | None, as_json: bool) -> int:
