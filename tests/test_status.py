@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from tickplant import status
-from tickplant.clock import SECOND_NS, monotonic_ns, now_ns
+from tickplant.clock import SECOND_NS, monotonic_ns
 
 DEAD = 4_194_303
 """A pid that nobody has."""
@@ -23,7 +23,7 @@ class Said:
 
     def say(self, name, **said):
         usual = {
-            "name": name, "state": "running", "pid": os.getpid(), "written_ns": now_ns(),
+            "name": name, "state": "running", "pid": os.getpid(), "written_monotonic_ns": monotonic_ns(),
             "memory_bytes": 12_000_000,
         }  # fmt: skip
         (self.cfg.status_dir / f"{name}.json").write_text(json.dumps(usual | said))
@@ -80,7 +80,8 @@ def test_a_plant_that_stopped_died_or_stalls_is_told_apart(said, plant):
     ({"state": "failed", "error": "no disk"}, "hdb failed: no disk"),
     ({"state": "stopped"}, "hdb is stopped"),
     ({"pid": DEAD}, f"hdb (pid {DEAD}) is gone; its supervisor should bring it back"),
-    ({"written_ns": 0}, "hdb has said nothing for more than 5 s: it hangs"),
+    ({"written_monotonic_ns": 0}, "hdb has said nothing for more than 5 s: it hangs"),
+    ({"written_monotonic_ns": 1 << 62}, "hdb has said nothing for more than 5 s: it hangs"),
     ({"waiting": "PostgreSQL is away"}, "hdb: PostgreSQL is away"),
     ({"degraded": "no room in /dev/shm"}, "hdb: no room in /dev/shm"),
 ])  # fmt: skip

@@ -80,6 +80,7 @@ class Pulse:
             "pid": os.getpid(),
             "started_ns": self._started_ns,
             "written_ns": now_ns(),
+            "written_monotonic_ns": monotonic_ns(),  # of the boot; by it the age is told
             "memory_bytes": resident_bytes(),
             **self.status(),
         }

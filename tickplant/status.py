@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tickplant.clock import SECOND_NS, now_ns
+from tickplant.clock import SECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
 from tickplant.control import Control
 from tickplant.errors import TickplantError
@@ -95,12 +95,17 @@ def _problems(name: str, said: dict[str, Any] | None) -> list[str]:
     if not Path(f"/proc/{said.get('pid')}").exists():
         return [f"{name} (pid {said.get('pid')}) is gone; its supervisor should bring it back"]
     problems = []
-    if now_ns() - int(said.get("written_ns", 0)) > STALE_NS:
+    if not 0 <= _age_ns(said) <= STALE_NS:  # before the boot: of another process that had this pid
         problems.append(f"{name} has said nothing for more than 5 s: it hangs")
     for key in ("waiting", "degraded"):
         if said.get(key):
             problems.append(f"{name}: {said[key]}{_since(said)}")
     return problems
+
+
+def _age_ns(said: dict[str, Any]) -> int:
+    """How long ago a process has said this, whatever has been done to the clock meanwhile."""
+    return monotonic_ns() - int(said.get("written_monotonic_ns", 0))
 
 
 def _since(said: dict[str, Any]) -> str:
@@ -120,7 +125,7 @@ def show(seen: dict[str, Any], console: Console) -> None:
     )
     table = Table("process", "state", "pid", "memory", "said")
     for name, said in seen["processes"].items():
-        ago = (now_ns() - said.get("written_ns", 0)) / SECOND_NS
+        ago = _age_ns(said) / SECOND_NS
         memory = f"{said.get('memory_bytes', 0) / 1e6:,.0f} MB"
         table.add_row(name, str(said.get("state")), str(said.get("pid")), memory, f"{ago:.1f} s ago")
     console.print(table)
