@@ -8,6 +8,7 @@ import pytest
 from tests.fix_plant import rows_of, until
 from tickplant.errors import CaptureError, ConfigError
 from tickplant.feed import handlers
+from tickplant.feed.formats import open_capture
 
 
 def mine(feed, *, venue="XMYV", count=3):
@@ -124,7 +125,7 @@ def test_a_simulated_venue_ends_after_its_seconds_and_at_once_when_told(site):
 
 def test_a_capture_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(CaptureError, match=f"can't read {tmp_path}/none: No such file or directory"):
-        handlers.open_capture(tmp_path / "none")
+        open_capture(tmp_path / "none")
 
 
 @pytest.mark.parametrize("handler", ["refuses", "mine"])

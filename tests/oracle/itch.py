@@ -131,7 +131,7 @@ class Oracle:
 
     def define(self, symbol: bytes, lot: float, attributes: bytes, flags: int = 0) -> None:
         self.defined.add(self.locate)
-        fields = (b"", symbol.rstrip(b" "), b"stock", b"USD", 0.0, lot, 1.0, attributes)
+        fields = (b"", symbol.rstrip(b" "), b"stock", b"USD", b"", 0.0, lot, 1.0, attributes)
         self.row("instrument", self.locate, *fields, flags=flags)
 
     def on_R(self, symbol: bytes, *f: Any) -> None:

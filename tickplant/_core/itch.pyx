@@ -35,7 +35,7 @@ cdef extern from "itch.h" nogil:
 
 _KEY = "ts_event=i8 ts_recv=i8 ts_plant=i8 instrument=u4 feed=u2 flags=u2 "
 _TABLES = {
-    "instrument": "code=u4 venue=S16 symbol=S48 kind=S8 currency=S8 tick_size=f8 lot_size=f8"
+    "instrument": "code=u4 venue=S16 symbol=S48 kind=S8 currency=S8 base=S16 tick_size=f8 lot_size=f8"
     " multiplier=f8 attributes=S32",
     "event": "kind=S16 about=u2 session=i8 first=i8 last=i8 text=S96",
     "status": "venue_seq=i8 kind=S12 value=S12 reason=S12 level_1=f8 level_2=f8 level_3=f8",

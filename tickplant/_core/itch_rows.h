@@ -40,7 +40,7 @@ struct PACKED row_key {
 struct PACKED instrument_row {
     struct row_key key;
     uint32_t code;
-    char venue[16], symbol[48], kind[8], currency[8];
+    char venue[16], symbol[48], kind[8], currency[8], base[16];
     double tick_size, lot_size, multiplier;
     char attributes[32];
 };
@@ -88,7 +88,7 @@ struct PACKED imbalance_row {
 };
 
 _Static_assert(sizeof(struct row_key) == 32, "the key columns are 32 bytes");
-_Static_assert(sizeof(struct instrument_row) == 172, "table instrument");
+_Static_assert(sizeof(struct instrument_row) == 188, "table instrument");
 _Static_assert(sizeof(struct event_row) == 170, "table event");
 _Static_assert(sizeof(struct status_row) == 100, "table status");
 _Static_assert(sizeof(struct order_row) == 78, "table order");

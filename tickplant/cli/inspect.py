@@ -170,7 +170,10 @@ def decode(context: click.Context, capture: Path, as_json: bool, date: str | Non
 def _show_decoded(found: dict[str, Any]) -> None:
     console = Console()
     console.print(f"{found['capture']}: {found['format']}, {found['malformed']} malformed", markup=False)
-    console.print("messages: " + "  ".join(f"{k} {v:,}" for k, v in sorted(found["messages"].items())))
+    for account in ("messages", "ignored"):
+        if found[account]:
+            counts = "  ".join(f"{k} {v:,}" for k, v in sorted(found[account].items()))
+            console.print(f"{account}: {counts}", markup=False)
     shown = Table("table", "rows", "sum of sizes", "notional", "first event", "last event")
     for name, t in found["tables"].items():
         times = [_text("ts_event", t[k]) if t[k] else "" for k in ("first_ts_event", "last_ts_event")]

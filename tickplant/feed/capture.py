@@ -1,12 +1,14 @@
 """What a capture of market data is to the plant: batches of rows, and an account of every message.
 
-A capture format is one module below `tickplant.feed` that subclasses `Capture` with a pure decoder
-inside. Handlers, `tickplant decode` and the demo all read captures through this interface.
+A capture format is a module below `tickplant.feed` that subclasses `Capture` with a pure decoder inside, and
+a line in `formats`. Handlers, `tickplant decode` and the demo all read captures through this interface.
 """
 
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 from tickplant.schema import Rows
 
@@ -15,20 +17,41 @@ Batch = list[tuple[str, Rows]]
 capture's own code; a code is defined by a row of table `instrument` before its first use."""
 
 
+@dataclass(frozen=True)
+class Head:
+    """How a file begins: as it lies there, and what that inflates to if it is gzip or zstd."""
+
+    path: Path
+    raw: bytes
+    plain: bytes
+
+
 class Capture(ABC):
     """One capture, read once from start to end by iterating over its batches.
 
-    While and after it is read: `messages` counts the messages seen by type, `malformed` those that
+    While and after it is read every message is in one of three accounts: `messages` counts those decoded, by
+    type, `ignored` those of types that are declared to say nothing for any table, `malformed` those that
     could not be decoded (each of them, and damage of the file, is a row of table `event` as well).
     """
 
     format: str
 
+    @staticmethod
+    @abstractmethod
+    def sniff(head: Head) -> bool:
+        """Is a file that begins so a capture of this format?"""
+
     def __init__(self) -> None:
         self.messages: Counter[str] = Counter()
+        self.ignored: Counter[str] = Counter()
         self.malformed = 0
         self.damaged = False
         """The capture ended in damage: cut off, or a broken container."""
+
+    @property
+    def total(self) -> int:
+        """Messages seen so far: decoded, ignored, malformed."""
+        return self.messages.total() + self.ignored.total() + self.malformed
 
     @abstractmethod
     def __iter__(self) -> Iterator[Batch]: ...

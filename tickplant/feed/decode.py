@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tickplant.feed.handlers import open_capture
+from tickplant.feed.formats import open_capture
 from tickplant.schema import Rows
 
 EVENTS_MAX = 20
@@ -66,7 +66,9 @@ def decode(path: Path, **options: Any) -> dict[str, Any]:
     return {
         "capture": str(path),
         "format": source.format,
+        "total": source.total,
         "messages": dict(source.messages),
+        "ignored": dict(source.ignored),
         "malformed": source.malformed,
         "damaged": source.damaged,
         "tables": {name: account.plain() for name, account in tables.items()},

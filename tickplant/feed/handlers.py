@@ -7,7 +7,6 @@ or `feed.stopping` is set. `handler = "package.module:function"` names one of yo
 import importlib
 import inspect
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,9 @@ import numpy as np
 from tickplant import service
 from tickplant.clock import SECOND_NS, now_ns
 from tickplant.config import Config
-from tickplant.errors import CaptureError, ConfigError, TickplantError
-from tickplant.feed.capture import Capture
+from tickplant.errors import ConfigError, TickplantError
+from tickplant.feed.formats import open_capture
 from tickplant.feed.handler import Feed
-from tickplant.feed.itch50 import Itch50, sniff
 from tickplant.feed.simulated import Simulation
 
 Handler = Callable[..., None]
@@ -61,31 +59,6 @@ def capture(feed: Feed, *, path: str, **options: Any) -> None:
             feed.append(table, rows)
         if feed.stopping.is_set():
             return
-
-
-def open_capture(path: Path, **options: Any) -> Capture:
-    """A capture in whichever format it is. Raises CaptureError if it is none that we read."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(4096)
-    except OSError as e:
-        raise CaptureError(f"can't read {path}: {e.strerror}") from None
-    if not sniff(head):
-        raise CaptureError(f"{path} is not a capture that tickplant reads (it reads: Nasdaq ITCH 5.0)")
-    if isinstance(options.get("date"), str):
-        options["date"] = _day(options["date"])
-    try:
-        inspect.signature(Itch50).bind(path, **options)
-    except TypeError as e:
-        raise ConfigError(f"options of the capture {path}: {e}") from None
-    return Itch50(path, recv_clock=now_ns, **options)
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(f"date {text!r} is not of the form YYYY-MM-DD") from None
 
 
 HANDLERS: dict[str, Handler] = {"simulated": simulated, "itch50": capture, "capture": capture}

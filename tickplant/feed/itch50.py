@@ -58,7 +58,7 @@ import numpy as np
 from tickplant._core.itch import DTYPES, MESSAGE_LENGTHS, ItchDecoder
 from tickplant.clock import now_ns
 from tickplant.errors import CaptureError
-from tickplant.feed.capture import Batch, Capture
+from tickplant.feed.capture import Batch, Capture, Head
 from tickplant.schema import Rows
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -77,6 +77,11 @@ class Itch50(Capture):
     """
 
     format = "itch50"
+
+    @staticmethod
+    def sniff(head: Head) -> bool:
+        """As `sniff` below, which reads gzip itself."""
+        return sniff(head.raw)
 
     def __init__(
         self,

@@ -1,0 +1,89 @@
+"""The formats of captures that can be read, and which one a file is in, told by its content."""
+
+import importlib
+import inspect
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from tickplant.clock import now_ns
+from tickplant.errors import CaptureError, ConfigError
+from tickplant.feed.capture import Capture, Head
+
+HEAD = 4096
+"""Bytes of a file by which its format is told."""
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format: its name for people, and its class as module:name below tickplant.feed."""
+
+    what: str
+    where: str
+
+    def load(self) -> type[Capture]:
+        """The class, imported when it is asked for."""
+        module, _, name = self.where.partition(":")
+        found: type[Capture] = getattr(importlib.import_module(f"tickplant.feed.{module}"), name)
+        return found
+
+
+FORMATS = (Format("Nasdaq ITCH 5.0", "itch50:Itch50"),)
+
+
+def open_capture(path: Path, **options: Any) -> Capture:
+    """A capture in whichever format it is. Raises CaptureError if it is none that we read."""
+    head = _head(path)
+    if isinstance(options.get("date"), str):
+        options["date"] = _day(options["date"])
+    for known in FORMATS:
+        kind: Any = known.load()
+        if kind.sniff(head):
+            return _opened(kind, path, options)
+    reads = ", ".join(f.what for f in FORMATS)
+    raise CaptureError(f"{path} is not a capture that tickplant reads (it reads: {reads})")
+
+
+def _opened(kind: Callable[..., Capture], path: Path, options: dict[str, Any]) -> Capture:
+    signature = inspect.signature(kind)
+    if "recv_clock" in signature.parameters:
+        options = {"recv_clock": now_ns, **options}
+    try:
+        signature.bind(path, **options)
+    except TypeError as e:
+        raise ConfigError(f"options of the capture {path}: {e}") from None
+    return kind(path, **options)
+
+
+def _head(path: Path) -> Head:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(HEAD)
+    except OSError as e:
+        raise CaptureError(f"can't read {path}: {e.strerror}") from None
+    return Head(path, raw, _inflated(raw))
+
+
+def _inflated(raw: bytes) -> bytes:
+    """What the beginning of a file inflates to, as far as it is sound."""
+    try:
+        if raw.startswith(_GZIP):
+            return zlib.decompressobj(wbits=31).decompress(raw, HEAD)
+        if raw.startswith(_ZSTD):
+            return zstandard.ZstdDecompressor().decompressobj().decompress(raw)[:HEAD]
+    except (zlib.error, zstandard.ZstdError):
+        return b""
+    return raw
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"date {text!r} is not of the form YYYY-MM-DD") from None
