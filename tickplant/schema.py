@@ -71,6 +71,8 @@ class Flag(enum.IntFlag):
     """Derived by the feed handler, not sent by the venue."""
     ORPHAN = 128
     """Refers to an order that the feed never saw."""
+    STALE = 256
+    """Of a book that is out of step with its venue, and empty until it is rebuilt."""
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ DTYPES = {name: _dtype(columns) for name, columns in _TABLES.items()}
 MESSAGE_LENGTHS = {chr(t): SPECS[t].length for t in range(256) if SPECS[t].length}
 
 if [dtype.itemsize for dtype in DTYPES.values()] != [ROW_SIZES[t] for t in range(T_COUNT)]:
-    raise ImportError("the row layouts of itch_rows.h and of itch.pyx differ")
+    raise ImportError("the row layouts of rows.h and of itch.pyx differ")
 
 
 cdef class _Memory:

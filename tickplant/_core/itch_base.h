@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 #include "book.h"
-#include "itch_rows.h"
+#include "rows.h"
 #include "orders.h"
 
 enum { LOCATES = 65536, PRINTS = 65536, LOOKAHEAD = 10 };

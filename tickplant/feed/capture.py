@@ -47,6 +47,8 @@ class Capture(ABC):
         self.malformed = 0
         self.damaged = False
         """The capture ended in damage: cut off, or a broken container."""
+        self.at_ns = 0
+        """When what was read last was received, where the capture tells; ns UTC."""
 
     @property
     def total(self) -> int:

@@ -1,4 +1,4 @@
-/* The rows the ITCH decoder makes: their layout, and the buffers they are collected in.
+/* The rows that native decoders and books make: their layout, and the buffers they are collected in.
  *
  * Format. Each struct is a row of the table of that name as the default configuration declares it: the six key columns
  * (32 bytes), then the declared columns, packed, little-endian. A plant that declares more columns gets these copied
@@ -10,8 +10,8 @@
  *
  * Pitfall. Without memory `rows_new` returns a spare row that goes nowhere and sets `failed`: callers write it without
  * asking, and the decoder stops after the message. */
-#ifndef TP_ITCH_ROWS_H
-#define TP_ITCH_ROWS_H
+#ifndef TP_ROWS_H
+#define TP_ROWS_H
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -21,6 +21,7 @@
 
 /* Bits of the column `flags` (tickplant.schema.Flag). */
 enum {
+    FLAG_SNAPSHOT = 1,
     FLAG_CORRECTION = 4,
     FLAG_NON_PRINTABLE = 8,
     FLAG_HIDDEN = 16,
@@ -80,6 +81,15 @@ struct PACKED quote_row {
     double bid_price, bid_size, ask_price, ask_size;
 };
 
+struct PACKED depth_row {
+    struct row_key key;
+    int64_t venue_seq;
+    double price, size;
+    int32_t orders;
+    int16_t level;
+    char side, action;
+};
+
 struct PACKED imbalance_row {
     struct row_key key;
     int64_t venue_seq;
@@ -94,6 +104,7 @@ _Static_assert(sizeof(struct status_row) == 100, "table status");
 _Static_assert(sizeof(struct order_row) == 78, "table order");
 _Static_assert(sizeof(struct trade_row) == 72, "table trade");
 _Static_assert(sizeof(struct quote_row) == 72, "table quote");
+_Static_assert(sizeof(struct depth_row) == 64, "table depth");
 _Static_assert(sizeof(struct imbalance_row) == 83, "table imbalance");
 
 /* In the order in which they are published: definitions before anything that uses them. */

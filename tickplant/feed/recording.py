@@ -1,0 +1,239 @@
+"""Recordings of venues that are heard over WebSocket: exactly what came in, to be decoded again at any time.
+
+A file is JSON lines, zstd. The first line is the header, each other an entry in the order in which it
+happened:
+
+    {"t": "header", "format": 2, "exchange": "KRAKEN", "config": {channel: [symbols]}, "recorded": seconds}
+    {"t": "http", "conn", "ts", "url", "data"}           an answer over REST
+    {"t": "connect", "conn", "ts", "addr"}
+    {"t": "send", "conn", "ts", "addr", "data"}          what was sent: subscriptions
+    {"t": "recv", "conn", "ts", "data" or "b64"}         a frame of text, or of bytes
+    {"t": "lost", "conn", "ts", "data"}                  the connection ended; data: why
+
+`ts` is the local time in seconds. Ours have `ns` beside it, since seconds in a float64 are no
+nanoseconds, so that decoding a recording gives the very rows that the live feed made. (`cryptofeed`
+writes this format without `ns` and `lost`.) Read, too: lines of "<local ns> <frame>" in gzip, as
+hftbacktest's collector writes them for Binance.
+"""
+
+import base64
+import gzip
+import io
+import json
+import os
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+import zstandard
+
+from tickplant.errors import CaptureError
+from tickplant.feed.capture import Batch, Capture, Head
+from tickplant.feed.venue import Venue
+from tickplant.feed.venues import venues
+
+SLICE_NS = 5_000_000
+SLICE_FRAMES = 500
+"""What is decoded goes out after so much recorded time, or so many frames."""
+LINE_MAX = 1 << 28
+
+
+class Entry(msgspec.Struct):
+    """A line of a recording but the first."""
+
+    t: str
+    conn: str = ""
+    ts: float = 0.0
+    ns: int = 0
+    data: str | None = None
+    b64: str | None = None
+    url: str = ""
+    addr: str = ""
+
+    def bytes(self) -> bytes:
+        """What was received. Raises ValueError if it is not base64."""
+        if self.b64 is not None:
+            return base64.b64decode(self.b64, validate=True)
+        return (self.data or "").encode()
+
+    @property
+    def at_ns(self) -> int:
+        """When, ns UTC."""
+        return self.ns or round(self.ts * 1e9)
+
+
+class Header(msgspec.Struct):
+    """The first line of a recording."""
+
+    t: str
+    format: int
+    exchange: str
+    config: dict[str, Any] = {}
+
+
+_ENTRY = msgspec.json.Decoder(Entry)
+_HEADER = msgspec.json.Decoder(Header)
+
+
+class Recorder:
+    """Writes a recording as it happens.
+
+    What has been written is readable after a kill, but for the last block.
+    """
+
+    def __init__(self, path: Path, exchange: str, config: dict[str, Sequence[str]], now_ns: int) -> None:
+        """Makes the file; refuses one that is there (FileExistsError)."""
+        self._file = path.open("xb")
+        self._stream = zstandard.ZstdCompressor(level=3).stream_writer(self._file)
+        head = {"t": "header", "format": 2, "exchange": exchange, "config": config, "recorded": now_ns / 1e9}
+        self._write(head)
+
+    def add(self, t: str, conn: str, ns: int, data: str | bytes = "", **more: str) -> None:
+        """Write an entry; bytes that are not text go as base64."""
+        entry: dict[str, Any] = {"t": t, "conn": conn, "ts": ns / 1e9, "ns": ns, **more}
+        if isinstance(data, bytes):
+            entry["b64"] = base64.b64encode(data).decode()
+        else:
+            entry["data"] = data
+        self._write(entry)
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._stream.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+    def flush(self) -> None:
+        """Have all of it in the file, readable."""
+        self._stream.flush(zstandard.FLUSH_BLOCK)
+        self._file.flush()
+
+    def close(self) -> None:
+        """End the file."""
+        self._stream.close()  # type: ignore[no-untyped-call]
+        self._file.close()
+
+
+class Recording(Capture):
+    """A recording, decoded by its venue's decoder as it was live."""
+
+    def __init__(self, path: str | os.PathLike[str], *, venue: str = "") -> None:
+        """`venue`: name of the decoder, by default the one that the header tells.
+
+        Raises CaptureError if it can't be read, or is of a venue that has no decoder.
+        """
+        super().__init__()
+        self.path = Path(path)
+        self._lines = _lines(self.path)
+        first = next(self._lines, b"")
+        exchange = _exchange(first)
+        kinds = venues()
+        kind = kinds.get(venue) or next((k for k in kinds.values() if exchange in k.RECORDED), None)
+        if kind is None:
+            raise CaptureError(
+                f"{self.path} is a recording of {venue or exchange!r}, for which there is no decoder; "
+                f"there are: {', '.join(sorted(kinds))}"
+            )
+        self.format = kind.NAME
+        self.decoder: Venue = kind()
+        self._plain = not first.startswith(b"{")
+        if self._plain:
+            self._lines = _back(first, self._lines)
+
+    @staticmethod
+    def sniff(head: Head) -> bool:
+        """A header line of the format, or a line of time and frame."""
+        return bool(_exchange(head.plain.partition(b"\n")[0]))
+
+    def __iter__(self) -> Iterator[Batch]:
+        decoder, begun_ns, frames = self.decoder, 0, 0
+        for line in self._lines_until_damage():
+            try:
+                entry = _plain_entry(line) if self._plain else _ENTRY.decode(line)
+                self._take(entry)
+            except (msgspec.MsgspecError, ValueError) as e:
+                self._refuse(f"a line of the recording is not one: {e}")
+                continue
+            self.at_ns, frames = entry.at_ns, frames + 1
+            if frames >= SLICE_FRAMES or self.at_ns - begun_ns >= SLICE_NS:
+                begun_ns, frames = self.at_ns, 0
+                yield from self._batch()
+        yield from self._batch()
+        decoder.books.clear()
+
+    def _take(self, entry: Entry) -> None:
+        decoder, data = self.decoder, entry.bytes()
+        if entry.t == "recv":
+            decoder.receive(entry.conn, data, entry.at_ns)
+        elif entry.t == "http":
+            decoder.respond(entry.url, data, entry.at_ns)
+        elif entry.t == "lost":
+            decoder.lost(entry.conn, entry.at_ns, entry.data or "")
+        elif entry.t not in ("connect", "send"):
+            raise ValueError(f"an entry of type {entry.t!r}")
+        decoder.requests.clear()  # what was asked for then is in the recording
+        decoder.replies.clear()
+
+    def _batch(self) -> Iterator[Batch]:
+        account = self.decoder.account
+        self.messages, self.ignored = Counter(account.messages), Counter(account.ignored)
+        self.malformed = account.malformed
+        if batch := self.decoder.take():
+            yield batch
+
+    def _refuse(self, text: str) -> None:
+        self.decoder.account.malformed += 1
+        n = self.decoder.account.malformed
+        self.decoder.sink.event("malformed", self.at_ns, text, first=n, last=n)
+
+    def _lines_until_damage(self) -> Iterator[bytes]:
+        try:
+            yield from self._lines
+        except (zstandard.ZstdError, zlib.error, EOFError, gzip.BadGzipFile) as e:
+            self.damaged = True
+            self.decoder.sink.event("damaged", self.at_ns, f"the recording breaks off: {e}")
+        except OSError as e:
+            raise CaptureError(f"can't read {self.path}: {e.strerror}") from None
+
+
+def _exchange(first: bytes) -> str:
+    """What a first line says of whose recording it is; "" if it is none."""
+    try:
+        if first[:1] == b"{":
+            header = _HEADER.decode(first)
+            return header.exchange if header.t == "header" and header.format == 2 else ""
+        when, _, frame = first.partition(b" ")
+        return "BINANCE" if when.isdigit() and len(when) == 19 and frame.startswith(b"{") else ""
+    except msgspec.MsgspecError:
+        return ""
+
+
+def _plain_entry(line: bytes) -> Entry:
+    when, _, frame = line.partition(b" ")
+    return Entry(t="recv", conn="ws", ns=int(when), data=frame.decode())
+
+
+def _back(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, zstd, gzip or plain; a last one that was cut off is not told from a whole one."""
+    try:
+        file: BinaryIO = path.open("rb")
+    except OSError as e:
+        raise CaptureError(f"can't read {path}: {e.strerror}") from None
+    with file:
+        magic = file.read(4)
+        file.seek(0)
+        stream: Any = file
+        if magic == b"\x28\xb5\x2f\xfd":
+            stream = io.BufferedReader(
+                zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+            )
+        elif magic[:2] == b"\x1f\x8b":
+            stream = gzip.GzipFile(fileobj=file)
+        while line := stream.readline(LINE_MAX):
+            if line != b"\n":
+                yield line.rstrip(b"\n")

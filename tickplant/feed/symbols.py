@@ -1,0 +1,60 @@
+"""One name per instrument and venue: BASE-QUOTE, with what it is behind it where it is not spot.
+
+    spot      BTC-USD          perpetual  BTC-USD-PERP       future  BTC-USD-20240628
+    option    BTC-USD-20240628-60000-C
+
+Base and quote are in upper case, and what venues call otherwise has its usual name.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+ALIASES = {"XBT": "BTC", "XDG": "DOGE", "XXBT": "BTC", "XETH": "ETH", "ZUSD": "USD", "ZEUR": "EUR"}
+"""Other names of currencies that venues use, and the usual ones."""
+
+
+def currency(name: str) -> str:
+    """A currency's or coin's usual name."""
+    upper = name.upper()
+    return ALIASES.get(upper, upper)
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """What a venue lists. `base` and `quote` are usual names; `expiry` is YYYYMMDD."""
+
+    base: str
+    quote: str
+    kind: str = "spot"
+    """spot, perp, future, option"""
+    expiry: str = ""
+    strike: str = ""
+    right: str = ""
+    """C or P"""
+    tick_size: float = float("nan")
+    lot_size: float = float("nan")
+    multiplier: float = 1.0
+
+    @property
+    def symbol(self) -> str:
+        """The one name."""
+        last = {"spot": "", "perp": "PERP", "future": self.expiry}.get(
+            self.kind, f"{self.expiry}-{self.strike}-{self.right}"
+        )
+        return "-".join(p for p in (self.base, self.quote, last) if p)
+
+    def definition(self, native: str) -> dict[str, Any]:
+        """Columns of table instrument; the venue's own name stands in `attributes`."""
+        return {
+            "kind": self.kind, "currency": self.quote[:8], "base": self.base[:16],
+            "tick_size": self.tick_size, "lot_size": self.lot_size, "multiplier": self.multiplier,
+            "attributes": native[:32],
+        }  # fmt: skip
+
+
+NAN = float("nan")
+
+
+def spot(base: str, quote: str, tick_size: float = NAN, lot_size: float = NAN) -> Instrument:
+    """A pair, under its usual name."""
+    return Instrument(currency(base), currency(quote), tick_size=tick_size, lot_size=lot_size)

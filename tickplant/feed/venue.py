@@ -1,0 +1,209 @@
+"""A venue that is heard over WebSocket: what it declares, and its decoder. No socket, no file, no clock.
+
+    class Example(Venue):
+        NAME, VENUE = "example", "EXAMPLE"
+        CHANNELS = (Channel("trades", "trade"), ...)
+
+        def connections(self): ...          what to connect to and subscribe to
+        def frame(self, conn, data, ts_recv): ...    one message to rows; its type
+
+Whoever runs it (`live`, or `recording` for what has been recorded; both through `receive` and
+`respond`) brings frames and answers in, takes rows out with `take`, and does what `requests` and
+`replies` ask for.
+"""
+
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import msgspec
+
+from tickplant._core.levels import Changes, LevelRows, Levels
+from tickplant.errors import SchemaError
+from tickplant.feed.book import Book, Rule
+from tickplant.feed.capture import Batch
+from tickplant.feed.sink import Sink
+from tickplant.feed.symbols import Instrument
+
+REFUSED = (msgspec.MsgspecError, SchemaError, ValueError, KeyError, IndexError, TypeError, OverflowError)
+"""What a decoder may raise at a message that is not as the venue documents it."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One kind of data of a venue; the table of venues in the README is made from these."""
+
+    name: str
+    """trades, quotes, book, status, funding, ..."""
+    table: str
+    gap: str = ""
+    """How a hole is told, in words; empty: the venue gives no means."""
+    checksum: str = ""
+    rest: str = ""
+    """What is had over REST: the snapshot, missed trades."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A WebSocket to be held, and what is sent when it stands."""
+
+    name: str
+    url: str
+    send: Sequence[str] = ()
+    ping: str = ""
+    """A message of the venue's own to be sent every `ping_s`;
+
+    Pings of WebSocket itself go without it.
+    """
+    ping_s: float = 20.0
+    silence_s: float = 60.0
+    """Silence after which it is taken for dead and made anew."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Something to be asked for over REST; the answer comes back through `respond`."""
+
+    url: str
+    after_s: float = 0.0
+
+
+@dataclass
+class Account:
+    """Every message, in one of three: decoded by type, ignored by declared type, malformed."""
+
+    messages: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)
+    malformed: int = 0
+
+
+class Venue(ABC):
+    """One venue's declarations and decoder; an object is one feed's."""
+
+    NAME: ClassVar[str]
+    """In configurations: `handler = "NAME"`."""
+    VENUE: ClassVar[str]
+    """Of its instruments; ISO 10383 MIC where there is one."""
+    CHANNELS: ClassVar[Sequence[Channel]]
+    IGNORED: ClassVar[frozenset[str]] = frozenset()
+    """Types of messages that say nothing for any table."""
+    RECORDED: ClassVar[tuple[str, ...]] = ()
+    """What recordings call it in their header."""
+    REQUESTS_PER_S: ClassVar[float] = 5.0
+    SUBSCRIPTIONS_PER_S: ClassVar[float] = 10.0
+    RULE: ClassVar[Rule] = Rule.NONE
+    """How its books tell that a change is missing."""
+    LEVELS_MAX: ClassVar[int] = 0
+    """Levels that its books keep of each side; 0: all."""
+
+    def __init__(self, symbols: Iterable[str] = (), channels: Iterable[str] = ()) -> None:
+        """`symbols`: canonical names, or the venue's own; `channels`: of CHANNELS, default all."""
+        self.symbols = tuple(symbols)
+        self.channels = tuple(channels) or tuple(dict.fromkeys(c.name for c in self.CHANNELS))
+        self.sink, self.levels = Sink(self.VENUE), LevelRows()
+        self.account = Account()
+        self.known: dict[str, Instrument] = {}
+        """Instruments that the venue lists, by its own names."""
+        self.books: dict[str, Book] = {}
+        """By the venue's own name of the instrument."""
+        self.requests: deque[Request] = deque()
+        self.replies: deque[tuple[str, str]] = deque()
+        """(connection, message) to be sent."""
+        self.changes = Changes()
+        """For the message at hand."""
+        self._codes: dict[str, int] = {}
+
+    # ---- what a venue says ----
+
+    def begin(self) -> Sequence[Request]:
+        """What to ask for before anything is connected to: the instruments."""
+        return ()
+
+    @abstractmethod
+    def connections(self) -> Sequence[Connection]:
+        """What to connect to, once the answers to `begin` are in."""
+
+    @abstractmethod
+    def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
+        """Decode one frame of a connection into rows; its type. Raises one of REFUSED, with nothing done."""
+
+    def answer(self, url: str, data: bytes, ts_recv: int) -> str:
+        """Decode the answer to a request; its type. Raises one of REFUSED."""
+        raise ValueError(f"nothing was asked of {url}")
+
+    def connected(self, conn: str, ts_recv: int) -> None:  # noqa: B027
+        """A connection stands, and its subscriptions are sent."""
+
+    def instrument(self, native: str) -> Instrument:
+        """What the venue's own name stands for, where its list does not tell. Raises ValueError."""
+        raise ValueError(f"{self.NAME} has no instrument {native!r}")
+
+    # ---- what every venue has ----
+
+    def wants(self, native: str) -> bool:
+        """Is this instrument to be subscribed to? Without `symbols`, all are."""
+        listed = self.known.get(native)
+        return not self.symbols or native in self.symbols or bool(listed and listed.symbol in self.symbols)
+
+    def code(self, native: str, ts_recv: int) -> int:
+        """The code of an instrument in rows, defined on first use."""
+        code = self._codes.get(native)
+        if code is None:
+            is_ = self.known.get(native) or self.instrument(native)
+            code = self._codes[native] = self.sink.define(is_.symbol, 0, ts_recv, **is_.definition(native))
+        return code
+
+    def book(self, native: str, ts_recv: int) -> Book:
+        """The book of an instrument, made on first use."""
+        book = self.books.get(native)
+        if book is None:
+            code = self.code(native, ts_recv)
+            levels = Levels(self.levels, code, self.LEVELS_MAX)
+            book = self.books[native] = Book(levels, self.sink, code, native, self.RULE)
+            book.wanted = lambda: self.resync(native)
+        return book
+
+    def resync(self, native: str) -> None:  # noqa: B027
+        """Ask for a snapshot of an instrument's book: a request, or a new subscription among the replies."""
+
+    def receive(self, conn: str, data: bytes, ts_recv: int) -> None:
+        """A frame has come. Whatever is in it, it is accounted for."""
+        try:
+            kind = self.frame(conn, data, ts_recv)
+        except REFUSED as e:
+            self._refuse(conn, e, ts_recv)
+            for book in self.books.values():  # it may have been a change of any of them
+                book.gap(ts_recv, "a message could not be read")
+            return
+        (self.account.ignored if kind in self.IGNORED else self.account.messages)[kind] += 1
+
+    def respond(self, url: str, data: bytes, ts_recv: int) -> None:
+        """An answer to a request has come. Those are counted by kind, as `GET kind`."""
+        try:
+            kind = f"GET {self.answer(url, data, ts_recv)}"
+        except REFUSED as e:
+            self._refuse(url, e, ts_recv)
+            return
+        (self.account.ignored if kind in self.IGNORED else self.account.messages)[kind] += 1
+
+    def lost(self, conn: str, ts_recv: int, cause: str) -> None:
+        """A connection has ended: what came over it is missing until it stands again."""
+        self.sink.event("disconnected", ts_recv, f"{conn}: {cause}")
+        for book in self.books.values():
+            book.gap(ts_recv, f"{conn} was lost: {cause}")
+
+    def take(self) -> Batch:
+        """All rows since the last time."""
+        return self.sink.take() + self.levels.take()
+
+    def _refuse(self, where: str, error: Exception, ts_recv: int) -> None:
+        self.account.malformed += 1
+        n = self.account.malformed
+        self.sink.event("malformed", ts_recv, f"{where}: {error or type(error).__name__}", first=n, last=n)
+
+
+def options(venue: type[Venue]) -> dict[str, Any]:
+    """What a configuration may set for a venue, with defaults."""
+    return {"symbols": (), "channels": ()}

@@ -1,0 +1,216 @@
+"""Binance: spot, USD-M and COIN-M futures.
+
+    trade, aggTrade      trade; trade_id is t or a; where the buyer is the maker (m) it is a sale
+    bookTicker           quote; venue_seq is u
+    depth                depth, and SYNTHETIC quotes: from U to u, each one above the last; futures name the
+                         one before (pu). Snapshot over REST
+    markPrice            status funding: level_1 mark price, level_2 index price, level_3 funding rate
+    kline                ignored
+
+Source: "WebSocket Streams" and "Market Data" of each API's documentation.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import msgspec
+
+from tickplant._core.levels import ASK, BID, to_float
+from tickplant.feed.book import Rule
+from tickplant.feed.symbols import Instrument, currency, spot
+from tickplant.feed.venue import Channel, Connection, Request, Venue
+
+MS_NS = 1_000_000
+
+
+class Trade(msgspec.Struct):
+    s: str
+    p: str
+    q: str
+    T: int
+    m: bool
+    t: int = 0
+    a: int = 0
+
+
+class Ticker(msgspec.Struct):
+    s: str
+    u: int
+    b: str
+    B: str
+    a: str
+    A: str
+    E: int = 0
+
+
+class Depth(msgspec.Struct):
+    s: str
+    E: int
+    U: int
+    u: int
+    b: msgspec.Raw
+    a: msgspec.Raw
+    pu: int = -1
+
+
+class Mark(msgspec.Struct):
+    s: str
+    E: int
+    p: str
+    i: str = "nan"
+    r: str = "nan"
+
+
+class Snapshot(msgspec.Struct):
+    lastUpdateId: int
+    bids: msgspec.Raw
+    asks: msgspec.Raw
+    E: int = 0
+
+
+class Frame(msgspec.Struct):
+    stream: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"")
+    lastUpdateId: int = 0
+
+
+KINDS: dict[str, Any] = {
+    "trade": Trade,
+    "aggTrade": Trade,
+    "bookTicker": Ticker,
+    "depth": Depth,
+    "markPrice": Mark,
+}
+_FRAME = msgspec.json.Decoder(Frame)
+_KINDS = {name: msgspec.json.Decoder(kind) for name, kind in KINDS.items()}
+_SNAPSHOT = msgspec.json.Decoder(Snapshot)
+
+
+class Binance(Venue):
+    """Spot."""
+
+    NAME, VENUE, RECORDED = "binance", "BINANCE", ("BINANCE",)
+    IGNORED = frozenset({"kline", "response"})
+    RULE = Rule.STEP
+    CHANNELS: ClassVar[Sequence[Channel]] = (
+        Channel("trades", "trade", gap="trade id", rest="historical trades by id"),
+        Channel("quotes", "quote"),
+        Channel("book", "depth", gap="U = last u + 1", rest="snapshot"),
+    )
+    STREAMS: ClassVar[dict[str, str]] = {
+        "trades": "trade", "quotes": "bookTicker", "book": "depth@100ms", "funding": "markPrice@1s",
+    }  # fmt: skip
+    SOCKET, REST = "wss://stream.binance.com:9443/stream", "https://api.binance.com/api/v3"
+
+    def begin(self) -> Sequence[Request]:
+        return [Request(f"{self.REST}/exchangeInfo")]
+
+    def connections(self) -> Sequence[Connection]:
+        names = [n.lower() for n in self.known if self.wants(n)]
+        streams = "/".join(f"{n}@{self.STREAMS[c]}" for c in self.channels for n in names)
+        return [Connection(f"{self.NAME}.ws", f"{self.SOCKET}?streams={streams}")]
+
+    def connected(self, conn: str, ts_recv: int) -> None:
+        if "book" in self.channels:
+            for native in [n for n in self.known if self.wants(n)]:
+                self.resync(native)
+
+    def resync(self, native: str) -> None:
+        self.requests.append(Request(f"{self.REST}/depth?symbol={native}&limit=1000", after_s=0.5))
+
+    def instrument(self, native: str) -> Instrument:
+        for quote in ("USDT", "USDC", "FDUSD", "BTC", "ETH", "BNB", "EUR", "TRY", "USD"):
+            if native.endswith(quote) and len(native) > len(quote):
+                return spot(native.removesuffix(quote), quote)
+        return super().instrument(native)
+
+    def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
+        frame = _FRAME.decode(data)
+        if not frame.stream:
+            if frame.lastUpdateId:  # a snapshot among the frames, as some recorders write it
+                return self._snapshot(self._only(), data, ts_recv)
+            return "response"
+        kind = frame.stream.partition("@")[2].partition("@")[0]
+        if kind.startswith("kline"):
+            return "kline"
+        message = _KINDS[kind].decode(frame.data)
+        getattr(self, f"_{kind}")(message, ts_recv)
+        return kind
+
+    def answer(self, url: str, data: bytes, ts_recv: int) -> str:
+        if "exchangeInfo" in url:
+            for each in msgspec.json.decode(data)["symbols"]:
+                self.known[each["symbol"]] = self.listed(each)
+            return "instruments"
+        if "/depth?" in url:
+            return self._snapshot(url.partition("symbol=")[2].partition("&")[0], data, ts_recv)
+        return super().answer(url, data, ts_recv)
+
+    def listed(self, each: dict[str, Any]) -> Instrument:
+        """An instrument of the list."""
+        filters = {f["filterType"]: f for f in each.get("filters", ())}
+        tick = float(filters.get("PRICE_FILTER", {}).get("tickSize", "nan"))
+        lot = float(filters.get("LOT_SIZE", {}).get("stepSize", "nan"))
+        return spot(each["baseAsset"], each["quoteAsset"], tick, lot)
+
+    def _only(self) -> str:
+        (native,) = self.books
+        return native
+
+    def _trade(self, m: Trade, ts_recv: int) -> None:
+        self.sink.add("trade", m.T * MS_NS, ts_recv, instrument=self.code(m.s, ts_recv), trade_id=m.t or m.a,
+                      price=to_float(m.p.encode())[0], size=to_float(m.q.encode())[0], action="T",
+                      side="S" if m.m else "B")  # fmt: skip
+
+    _aggTrade = _trade
+
+    def _bookTicker(self, m: Ticker, ts_recv: int) -> None:
+        b, bs, a, asz = (to_float(x.encode())[0] for x in (m.b, m.B, m.a, m.A))
+        self.sink.add("quote", m.E * MS_NS, ts_recv, instrument=self.code(m.s, ts_recv), venue_seq=m.u,
+                      bid_price=b, bid_size=bs, ask_price=a, ask_size=asz)  # fmt: skip
+
+    def _depth(self, m: Depth, ts_recv: int) -> None:
+        changes = self.changes.clear().arrays(m.b, BID).arrays(m.a, ASK)
+        book = self.book(m.s, ts_recv)
+        book.change(changes, m.E * MS_NS, ts_recv, first=m.U, last=m.u, prev=m.pu)
+
+    def _markPrice(self, m: Mark, ts_recv: int) -> None:
+        self.sink.add("status", m.E * MS_NS, ts_recv, instrument=self.code(m.s, ts_recv), kind="funding",
+                      level_1=float(m.p), level_2=float(m.i or "nan"),
+                      level_3=float(m.r or "nan"))  # fmt: skip
+
+    def _snapshot(self, native: str, data: bytes, ts_recv: int) -> str:
+        m = _SNAPSHOT.decode(data)
+        changes = self.changes.clear().arrays(m.bids, BID).arrays(m.asks, ASK)
+        self.book(native, ts_recv).snapshot(changes, m.E * MS_NS, ts_recv, m.lastUpdateId)
+        return "depth snapshot"
+
+
+class BinanceUsdm(Binance):
+    """USD-M futures."""
+
+    NAME, VENUE, RECORDED = "binance-usdm", "BINANCE-USDM", ("BINANCE_FUTURES",)
+    RULE = Rule.CHAIN
+    CHANNELS = (
+        Channel("trades", "trade", gap="trade id", rest="historical trades by id"),
+        Channel("quotes", "quote"),
+        Channel("book", "depth", gap="pu = last u", rest="snapshot"),
+        Channel("funding", "status"),
+    )
+    STREAMS: ClassVar[dict[str, str]] = {**Binance.STREAMS, "trades": "aggTrade"}
+    SOCKET, REST = "wss://fstream.binance.com/stream", "https://fapi.binance.com/fapi/v1"
+
+    def listed(self, each: dict[str, Any]) -> Instrument:
+        pair = super().listed(each)
+        expiry = "" if "PERPETUAL" in each["contractType"] else "20" + each["symbol"].rpartition("_")[2]
+        return Instrument(
+            pair.base, currency(each["quoteAsset"]), "future" if expiry else "perp", expiry,
+            tick_size=pair.tick_size, lot_size=pair.lot_size, multiplier=float(each.get("contractSize", 1)),
+        )  # fmt: skip
+
+
+class BinanceCoinm(BinanceUsdm):
+    """COIN-M futures; sizes are contracts of `multiplier` quote units."""
+
+    NAME, VENUE, RECORDED = "binance-coinm", "BINANCE-COINM", ("BINANCE_DELIVERY",)
+    SOCKET, REST = "wss://dstream.binance.com/stream", "https://dapi.binance.com/dapi/v1"
