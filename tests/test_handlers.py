@@ -70,11 +70,6 @@ def test_a_feed_that_is_not_configured_is_refused(cfg):
         handlers.prepare(cfg, "three")
 
 
-def test_captures_wait_for_the_plant_and_others_do_not(site, tmp_path):
-    assert handlers.prepare(configured(site, "capture", path="x"), "mine")[0].paced
-    assert not handlers.prepare(configured(site, f"{__name__}:mine"), "mine")[0].paced
-
-
 def taken(plant, feed, rows):
     """Turn the plant until it has so many rows of this feed's session."""
     until(lambda: plant.day.intake.session(feed.number) == (feed.session, rows), turning=plant.turn)

@@ -16,9 +16,10 @@ from tickplant import service
 from tickplant.clock import SECOND_NS, now_ns
 from tickplant.config import Config
 from tickplant.errors import ConfigError, TickplantError
-from tickplant.feed.formats import open_capture
 from tickplant.feed.handler import Feed
+from tickplant.feed.playback import play
 from tickplant.feed.simulated import Simulation
+from tickplant.feed.venues import venues
 
 Handler = Callable[..., None]
 
@@ -52,30 +53,31 @@ def simulated(
                 feed.append(table, rows)
 
 
-def capture(feed: Feed, *, path: str, **options: Any) -> None:
-    """Publish a capture, as fast as the plant takes it."""
-    for batch in open_capture(Path(path), **options):
-        for table, rows in batch:
-            feed.append(table, rows)
-        if feed.stopping.is_set():
-            return
+def capture(feed: Feed, *, path: str, pace: float = 0.0, **options: Any) -> None:
+    """Publish a capture: flat out (pace 0), as recorded (1), or so many times faster."""
+    play(feed, Path(path), pace=pace, **options)
 
 
 HANDLERS: dict[str, Handler] = {"simulated": simulated, "itch50": capture, "capture": capture}
-PACED = {capture}
+"""Beside these, each of `feed.venues` is one."""
 
 
 def resolve(name: str) -> Handler:
     """The handler of this name. Raises ConfigError if there is none."""
     if name in HANDLERS:
         return HANDLERS[name]
+    if ":" not in name and name in (kinds := venues()):
+        from tickplant.feed.live import handler as live  # HTTP and WebSocket, for who is to run a venue
+
+        return live(kinds[name])
     module, colon, attribute = name.partition(":")
     try:
         if not (module and colon):
             raise ImportError("it is not of the form module:function")
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as e:
-        raise ConfigError(f"no feed handler {name!r}: {e}; built in are {', '.join(HANDLERS)}") from None
+        known = ", ".join([*HANDLERS, *venues()])
+        raise ConfigError(f"no feed handler {name!r}: {e}; built in are {known}") from None
     if not callable(found):
         raise ConfigError(f"feed handler {name!r} is not a function")
     handler: Handler = found
@@ -86,7 +88,7 @@ def prepare(config: Config, name: str) -> tuple[Feed, Callable[[], None]]:
     """The feed of this name, and what runs its handler. Raises ConfigError for options it lacks."""
     settings = config.feed(name)
     handler = resolve(settings.handler)
-    feed = Feed(config, name, paced=handler in PACED)
+    feed = Feed(config, name)
     try:
         inspect.signature(handler).bind(feed, **settings.options)
     except TypeError as e:

@@ -23,7 +23,7 @@ import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -84,7 +84,7 @@ class Recorder:
     What has been written is readable after a kill, but for the last block.
     """
 
-    def __init__(self, path: Path, exchange: str, config: dict[str, Sequence[str]], now_ns: int) -> None:
+    def __init__(self, path: Path, exchange: str, config: Mapping[str, Sequence[str]], now_ns: int) -> None:
         """Makes the file; refuses one that is there (FileExistsError)."""
         self._file = path.open("xb")
         self._stream = zstandard.ZstdCompressor(level=3).stream_writer(self._file)

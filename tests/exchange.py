@@ -1,0 +1,118 @@
+"""A small exchange on the loopback: Binance's protocol, real sockets, and bad days on demand."""
+
+import contextlib
+import http.server
+import json
+import threading
+import urllib.parse
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import serve
+
+SYMBOL = "BTCUSDT"
+
+
+class Exchange:
+    """One pair, whose book moves with every call of `move`. Clients see each move from when they came on."""
+
+    def __init__(self):
+        self.seq = 1000
+        self.bids = {100.0 - i: 1.0 + i for i in range(10)}
+        self.asks = {101.0 + i: 2.0 + i for i in range(10)}
+        self.trade_id = 0
+        self.clients, self.paths, self.refused = [], [], 0
+        self.came = 0
+        """Connections so far."""
+        self.answers, self.broken = 0, 0
+        """Requests answered, and how many are still to be refused with status 503."""
+        self._lock = threading.Lock()
+        self._sockets = serve(self._client, "127.0.0.1", 0)
+        self.ws = f"ws://127.0.0.1:{self._sockets.socket.getsockname()[1]}"
+        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.rest = f"http://127.0.0.1:{self._http.server_address[1]}"
+        self._threads = [
+            threading.Thread(target=s.serve_forever, daemon=True) for s in (self._sockets, self._http)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _client(self, socket):
+        with self._lock:
+            self.clients.append(socket)
+            self.paths.append(urllib.parse.unquote(socket.request.path))
+            self.came += 1
+        with contextlib.suppress(ConnectionClosed):
+            socket.recv()  # Binance is told by the path what is wanted: nothing comes
+
+    def _handler(self):
+        exchange = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                if exchange.broken:
+                    exchange.broken -= 1
+                    self.send_error(503)
+                    return
+                body = json.dumps(exchange.answer(self.path)).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        return Handler
+
+    def answer(self, path):
+        self.answers += 1
+        if path.endswith("exchangeInfo"):
+            filters = [{"filterType": "PRICE_FILTER", "tickSize": "0.01"}]
+            listed = {"symbol": SYMBOL, "baseAsset": "BTC", "quoteAsset": "USDT", "filters": filters}
+            return {"symbols": [listed]}
+        with self._lock:
+            sides = [[[f"{p:.2f}", f"{s:.3f}"] for p, s in half.items()] for half in (self.bids, self.asks)]
+            return {"lastUpdateId": self.seq, "bids": sides[0], "asks": sides[1]}
+
+    def move(self, *, hidden=False):
+        """Change a level and say so, unless it is hidden: a message that got lost."""
+        with self._lock:
+            self.seq += 1
+            size = float(self.seq % 7)
+            self.bids[100.0] = 1.0 + size
+            data = {"e": "depthUpdate", "E": self.seq, "s": SYMBOL, "U": self.seq, "u": self.seq,
+                    "b": [["100.00", f"{1.0 + size:.3f}"]], "a": []}  # fmt: skip
+        if not hidden:
+            self.say(json.dumps({"stream": "btcusdt@depth@100ms", "data": data}))
+
+    def trade(self):
+        """Print a trade."""
+        self.trade_id += 1
+        data = {"e": "trade", "s": SYMBOL, "p": "100.50", "q": "0.125", "T": self.trade_id, "m": False,
+                "t": self.trade_id}  # fmt: skip
+        self.say(json.dumps({"stream": "btcusdt@trade", "data": data}))
+
+    def say(self, message):
+        """Send to all who are there."""
+        with self._lock:
+            for client in list(self.clients):
+                try:
+                    client.send(message)
+                except Exception:
+                    self.clients.remove(client)
+
+    def cut(self):
+        """End all connections."""
+        with self._lock:
+            clients, self.clients = self.clients, []
+        for client in clients:
+            with contextlib.suppress(OSError):  # it has gone by itself
+                client.socket.shutdown(2)
+
+    def close(self):
+        self.cut()
+        self._sockets.shutdown()
+        self._http.shutdown()
+        self._http.server_close()
+        for thread in self._threads:
+            thread.join()

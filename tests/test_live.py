@@ -1,0 +1,242 @@
+"""The live driver, against an exchange of real sockets: what it does on bad days, and what it records."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from tests.exchange import SYMBOL, Exchange
+from tests.fix_plant import events, rows_of, until
+from tickplant.errors import ConfigError
+from tickplant.feed import live
+from tickplant.feed.formats import open_capture
+from tickplant.feed.venues.binance import Binance
+from tickplant.schema import Flag
+
+
+@pytest.fixture
+def exchange():
+    made = Exchange()
+    yield made
+    made.close()
+
+
+class Running:
+    """The live driver in a thread, its feed, and the plant that is turned meanwhile."""
+
+    def __init__(self, site, plant, exchange, **options):
+        self.plant, self.cfg = plant, plant.config
+        self.feed = site.feed(plant.config)
+        endpoints = {
+            "wss://stream.binance.com:9443": exchange.ws, "https://api.binance.com/api/v3": exchange.rest
+        }  # fmt: skip
+        self.venue = Binance(["BTC-USDT"], ["trades", "book"])
+        self.live = live.Live(self.feed, self.venue, endpoints=endpoints, **options)
+        self.failed = []
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self):
+        try:
+            self.live.run()
+        except BaseException as e:
+            self.failed.append(e)
+
+    def until(self, condition):
+        def turn():
+            self.plant.turn()
+
+        until(lambda: self.failed or condition(), turning=turn)
+        assert not self.failed
+
+    @property
+    def book(self):
+        return self.venue.books.get(SYMBOL)
+
+    def in_step(self):
+        return self.book is not None and self.book.live
+
+    def rows(self, table):
+        return rows_of(self.cfg, self.plant.day.trading_date, table)
+
+    def end(self):
+        """Stop; then all that was published is in the plant."""
+        self.feed.stopping.set()
+        until(lambda: not self._thread.is_alive(), turning=self.plant.turn)
+        self.feed.flush()
+        until(
+            lambda: self.plant.day.intake.session(1) == (self.feed.session, self.feed._sender.seq),
+            turning=self.plant.turn,
+        )
+        self.plant.commit()
+
+
+@pytest.fixture
+def start(site, plant, exchange, monkeypatch):
+    monkeypatch.setattr(live, "PAUSE_MIN_S", 0.02)
+    made = []
+
+    def started(**options):
+        made.append(Running(site, plant, exchange, **options))
+        return made[-1]
+
+    yield started
+    for one in made:
+        one.end()
+
+
+def check_book(running, exchange):
+    """The book that the depth rows make is the exchange's."""
+    rows = running.rows("depth")
+    begin = np.flatnonzero(rows["action"] == b"R")[-1]
+    book = {b"B": {}, b"S": {}}
+    for row in rows[begin + 1 :]:
+        half = book[bytes(row["side"])]
+        if row["action"] == b"D":
+            del half[float(row["price"])]
+        else:
+            half[float(row["price"])] = float(row["size"])
+    assert book == {b"B": exchange.bids, b"S": exchange.asks}
+
+
+def test_a_venue_is_asked_subscribed_to_and_heard(start, exchange):
+    running = start()
+    running.until(running.in_step)
+    for _ in range(20):
+        exchange.move()
+        exchange.trade()
+    running.until(lambda: running.book.seq == exchange.seq)
+    running.end()
+    assert "streams=btcusdt@trade/btcusdt@depth@100ms" in exchange.paths[0]
+    trades, defined = running.rows("trade"), running.rows("instrument")
+    assert trades["trade_id"].tolist() == list(range(1, 21))
+    assert set(trades["price"]) == {100.5}
+    assert defined[["venue", "symbol", "base", "currency", "tick_size"]].tolist() == [
+        (b"BINANCE", b"BTC-USDT", b"BTC", b"USDT", 0.01)
+    ]
+    check_book(running, exchange)
+
+
+def test_a_message_that_got_lost_makes_the_book_stale_until_it_is_rebuilt(start, exchange):
+    running = start()
+    running.until(running.in_step)
+    exchange.move()
+    running.until(lambda: running.book.seq == exchange.seq)
+    exchange.move(hidden=True)
+    exchange.move()
+    running.until(lambda: running.book.gaps == 1)
+    running.until(running.in_step)
+    exchange.move()
+    running.until(lambda: running.book.seq == exchange.seq)
+    running.end()
+    gaps = events(running.cfg, running.plant.day.trading_date, "gap")
+    assert [(first, last) for *_, first, last in gaps] == [(exchange.seq - 2, exchange.seq - 2)]
+    stale = running.rows("quote")
+    stale = stale[stale["flags"] & Flag.STALE != 0]
+    assert len(stale) == 1
+    assert np.isnan(stale["bid_price"]).all()
+    check_book(running, exchange)
+
+
+def test_a_connection_that_is_cut_comes_back_and_the_book_is_rebuilt(start, exchange):
+    running = start()
+    running.until(running.in_step)
+    exchange.cut()
+    running.until(lambda: exchange.came == 2 and running.in_step())
+    exchange.move()
+    running.until(lambda: running.book.seq == exchange.seq)
+    running.end()
+    assert len(events(running.cfg, running.plant.day.trading_date, "disconnected")) == 1
+    check_book(running, exchange)
+
+
+def test_a_silent_connection_is_made_anew(start, exchange, monkeypatch):
+    silent = Binance.connections
+
+    def connections(self):
+        return [type(c)(c.name, c.url, silence_s=0.2) for c in silent(self)]
+
+    monkeypatch.setattr(Binance, "connections", connections)
+    running = start()
+    running.until(lambda: exchange.came >= 3)
+    running.end()
+    said = running.rows("event")
+    assert any(b"silent for 0 s" in t for t in said["text"][said["kind"] == b"disconnected"])
+
+
+def test_rest_that_refuses_is_asked_again(start, exchange):
+    exchange.broken = 3
+    running = start()
+    running.until(running.in_step)
+    running.end()
+    assert exchange.broken == 0
+    check_book(running, exchange)
+
+
+def test_bytes_that_are_no_message_cost_a_rebuild_and_nothing_else(start, exchange):
+    running = start()
+    running.until(running.in_step)
+    exchange.say('{"stream": "btcusdt@depth@100ms", "data": {"e": "depthUpdate", "b": 7}}')
+    exchange.say("\x00")
+    running.until(lambda: running.venue.account.malformed == 2)
+    running.until(running.in_step)
+    exchange.move()
+    running.until(lambda: running.book.seq == exchange.seq)
+    running.end()
+    assert len(events(running.cfg, running.plant.day.trading_date, "malformed")) == 2
+    check_book(running, exchange)
+
+
+def test_a_recording_decodes_to_the_very_rows_that_were_published(start, exchange, tmp_path):
+    path = tmp_path / "day.jsonl.zst"
+    running = start(record=path)
+    running.until(running.in_step)
+    for n in range(30):
+        exchange.move(hidden=n == 10)
+        exchange.trade()
+        if n == 20:
+            exchange.cut()
+    running.until(lambda: exchange.came == 2 and running.in_step())
+    running.end()
+    published = {t.name: running.rows(t.name) for t in running.cfg.schema}
+    decoded = {}
+    for batch in open_capture(path):
+        for table, rows in batch:
+            decoded.setdefault(table, []).append(rows)
+    assert {t for t, r in published.items() if len(r)} >= {"trade", "depth", "quote", "instrument"}
+    for table, parts in decoded.items():
+        rows, mine = np.concatenate(parts), published[table]
+        mine = mine[mine["feed"] == 1]
+        for column in set(rows.dtype.names) - {"ts_plant", "feed", "instrument"}:
+            assert rows[column].tobytes() == mine[column].tobytes(), (table, column)
+
+
+def test_a_recording_that_is_there_is_not_written_over(site, plant, exchange, tmp_path):
+    path = tmp_path / "day.jsonl.zst"
+    path.write_text("mine")
+    with pytest.raises(ConfigError, match="another path"):
+        live.Live(site.feed(plant.config), Binance(["BTC-USDT"]), record=path)
+    assert path.read_text() == "mine"
+
+
+def test_pauses_double_with_jitter_and_begin_anew_when_it_went_well():
+    pause = live.Pause()
+    waits = [pause.next() for _ in range(12)]
+    for n, wait in enumerate(waits):
+        most = min(live.PAUSE_MIN_S * 2**n, live.PAUSE_MAX_S)
+        assert most / 2 <= wait <= most
+    pause.reset()
+    assert pause.next() <= live.PAUSE_MIN_S
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "symbols is missing"),
+        ({"symbols": ["BTC-USDT"], "source": "tape"}, "must be live or file"),
+        ({"symbols": ["BTC-USDT"], "channels": ["gossip"]}, "binance has trades, quotes, book"),
+    ],
+)
+def test_options_that_can_not_be_meant_are_refused(site, plant, options, words):
+    with pytest.raises(ConfigError, match=words):
+        live.handler(Binance)(site.feed(plant.config), **options)
