@@ -1,5 +1,6 @@
 """tickplant: a real-time market-data plant. README.md: what it does; docs/ARCHITECTURE.md: how."""
 
+from tickplant.analytics.corrections import as_corrected
 from tickplant.batch import Batch, Gap, Skipped
 from tickplant.config import Config, load
 from tickplant.errors import TickplantError
@@ -20,6 +21,7 @@ __all__ = [
     "Skipped",
     "Subscription",
     "TickplantError",
+    "as_corrected",
     "connect",
     "load",
     "subscribe",

@@ -6,6 +6,7 @@ In one PostgreSQL schema (`namespace`), so that several plants can share a datab
     <table>_<yyyymmdd>  a date's rows; without indexes until the date is finished: load, then index
     <table>_<yyyymmdd>_new  the same while the date is rebuilt (rebuild.py)
     <table>_view        the same to read: times as timestamptz, texts as text, venue and symbol
+    <table>_corrected   of tables with trade_id and action: what stands when busts and corrections are done
     registry            id, venue, symbol of every instrument
     progress            per date: the journal position up to which its rows are in
     proof               per date, table and feed: the counts and checksums of the end of day
@@ -25,6 +26,7 @@ from psycopg import sql
 
 from tickplant.hdb.connection import Connection, HistoryForeign
 from tickplant.hdb.copy import date_of
+from tickplant.hdb.views import views
 from tickplant.schema import Column, Schema, Table
 
 VERSION = 1
@@ -115,7 +117,7 @@ def check_names(schema: Schema, namespace: str) -> None:
     if not 1 <= len(namespace.encode()) <= 63 or "%" in namespace or "\0" in namespace:
         raise HistoryForeign(f"namespace {namespace!r} must have 1 to 63 bytes, none of them %")
     for table in schema:
-        if table.name in _OWN_TABLES or re.search(r"(_view|_\d{8}(_new)?)$", table.name):
+        if table.name in _OWN_TABLES or re.search(r"(_view|_corrected|_\d{8}(_new)?)$", table.name):
             raise HistoryForeign(
                 f"table name {table.name} is taken in PostgreSQL: rename it in the configuration"
             )
@@ -332,7 +334,8 @@ def _bring_up(connection: Connection, table: Table, namespace: str, stored: Mapp
     for position, c in enumerate(added, len(stored)):
         connection.execute(keep, [table.name, position, c.name, c.type])
     in_order = {**stored, **{c.name: c.type for c in added}}
-    connection.execute(_view(table.name, in_order, namespace))
+    for view in views(table.name, in_order, namespace):
+        connection.execute(view)
 
 
 def _check_kept(table: Table, namespace: str, stored: Mapping[str, str]) -> None:
@@ -357,35 +360,3 @@ def _definition(column: Column) -> sql.Composed:
 
 def _zero(column: Column) -> sql.Literal:
     return sql.Literal(bytes(column.size) if column.type[0] == "S" else 0)
-
-
-def _view(table: str, columns: Mapping[str, str], namespace: str) -> sql.Composed:
-    """Columns in the order of the stored table: a view can be extended only at its end."""
-    shown: list[sql.Composable] = [sql.SQL("t.trading_date"), sql.SQL("t.row")]
-    shown += [sql.SQL("r." + name) for name in ("venue", "symbol") if name not in columns]
-    for name, kind in columns.items():
-        shown += _shown(name, kind, columns, namespace)
-    make = sql.SQL(
-        "CREATE OR REPLACE VIEW {view} AS SELECT {shown} FROM {table} t"
-        " LEFT JOIN {registry} r ON r.id = t.instrument"
-    )
-    return make.format(
-        view=sql.Identifier(namespace, f"{table}_view"),
-        shown=sql.SQL(", ").join(shown),
-        table=sql.Identifier(namespace, table),
-        registry=sql.Identifier(namespace, "registry"),
-    )
-
-
-def _shown(name: str, kind: str, columns: Mapping[str, str], namespace: str) -> Iterator[sql.Composed]:
-    column = sql.Identifier("t", name)
-    at = name.removeprefix("ts_") + "_time"
-    if kind[0] == "S":
-        readable = sql.Identifier(namespace, "readable")
-        yield sql.SQL("{}({}) AS {}").format(readable, column, sql.Identifier(name))
-        return
-    if name.startswith("ts_") and kind == "i8" and at not in columns:
-        # In integers: a float of seconds has no microseconds left. Zero is no time.
-        time = "'epoch'::timestamptz + nullif({}, 0) / 1000 * interval '1 microsecond' AS {}"
-        yield sql.SQL(time).format(column, sql.Identifier(at))
-    yield sql.SQL("{}").format(column)
