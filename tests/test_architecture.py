@@ -21,7 +21,7 @@ LAYERS = (
     ("day", "refusals"),
     ("claimants", "definitions"),
     ("engine", "feed", "finished", "hdb", "ingress", "local", "replay", "subscriber"),
-    ("answers", "tickerplant"),
+    ("answers", "books", "tickerplant"),
     ("publisher",),
     ("eod", "metrics", "repair", "service", "status"),
     ("supervisor",),

@@ -15,6 +15,7 @@ COMMANDS = {
     "run": "run:run",
     "status": "inspect:status_command",
     "tail": "inspect:tail",
+    "book": "books:book",
     "decode": "inspect:decode",
     "eod": "inspect:eod",
     "config": "inspect:config",
