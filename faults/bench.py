@@ -1,6 +1,6 @@
 """The fault bench: a real plant under a seeded schedule of faults, then every row of every store checked.
 
-    bin/faults [--seconds N] [--seed S] [--case NAME]... [--json] [--report FILE]
+    bin/faults [--seconds N] [--mixed-seconds N] [--seed S] [--case NAME]... [--json] [--report FILE]
 
 Each case has a plant of its own: two feeds, local and remote readers of two tables, PostgreSQL. After its
 faults the feeds are stopped, the day is rolled and proven, and journal, PostgreSQL and each reader are
@@ -155,6 +155,9 @@ def main() -> None:
     """Run the cases that were asked for."""
     parser = argparse.ArgumentParser(prog="bin/faults", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=20.0, help="of faults in each case")
+    parser.add_argument(
+        "--mixed-seconds", type=float, help="of faults in the case mixed (default: --seconds)"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--case", action="append", choices=sorted(CASES), help="default: all")
     parser.add_argument("--json", action="store_true", help="a last line of JSON")
@@ -164,13 +167,15 @@ def main() -> None:
     print("".join(n.ljust(w) if i == 0 else n.rjust(w) for i, (n, w) in enumerate(COLUMNS)), flush=True)
     outcomes = []
     for case in arguments.case or CASES:
-        outcome = run(case, arguments.seed, arguments.seconds)
+        mixed = arguments.mixed_seconds if case == "mixed" else None
+        outcome = run(case, arguments.seed, mixed or arguments.seconds)
         print(outcome.line(), flush=True)
         for wrong in outcome.found.wrong:
             print(f"    {wrong}", flush=True)
         outcomes.append(outcome)
     if arguments.report:
-        command = f"bin/faults --seconds {arguments.seconds:g} --seed {arguments.seed}"
+        mixed = f" --mixed-seconds {arguments.mixed_seconds:g}" if arguments.mixed_seconds else ""
+        command = f"bin/faults --seconds {arguments.seconds:g}{mixed} --seed {arguments.seed}"
         report.write(arguments.report, command, [o.plain() for o in outcomes])
     if arguments.json:
         print(json.dumps({"seed": arguments.seed, "cases": [o.plain() for o in outcomes]}))

@@ -1,6 +1,8 @@
 """The fault bench finds what is wrong, and finds nothing wrong under a short schedule of faults."""
 
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,3 +109,17 @@ def test_every_step_at_which_a_process_can_be_killed_exists():
     for points in (*ROLES.values(), *AT_THE_ROLL.values()):
         assert set(points) <= set(POINTS)
     assert {"mixed", "kill-tickerplant", "stop-and-go", "network-feed", "network-reader"} <= set(CASES)
+
+
+def test_the_report_names_cases_and_tests_that_are_there():
+    text = (Path(bench.__file__).parent / "beside.md").read_text()
+    tests = "".join(p.read_text() for p in Path(__file__).parent.glob("test_*.py"))
+    named = set(re.findall(r"`([a-z0-9_-]+)`", text)) - {"event"}
+    assert len(named) > 40
+    for name in named:
+        if name.startswith("test_"):
+            assert f"def {name}(" in tests, name
+        else:
+            assert any(case.startswith(name) for case in CASES), name
+    missing = [c for c in CASES if not any(c.startswith(n) for n in named if not n.startswith("test_"))]
+    assert missing == []
