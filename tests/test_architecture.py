@@ -24,7 +24,7 @@ LAYERS = (
     ("answers", "books", "tickerplant"),
     ("publisher",),
     ("eod", "metrics", "repair", "service", "status"),
-    ("supervisor",),
+    ("supervisor", "testing"),
     ("demo",),
     ("cli",),
 )
