@@ -19,6 +19,7 @@ from tickplant.errors import ConfigError, TickplantError
 from tickplant.feed.handler import Feed
 from tickplant.feed.playback import play
 from tickplant.feed.simulated import Simulation
+from tickplant.feed.venue import Venue
 from tickplant.feed.venues import venues
 
 Handler = Callable[..., None]
@@ -66,10 +67,8 @@ def resolve(name: str) -> Handler:
     """The handler of this name. Raises ConfigError if there is none."""
     if name in HANDLERS:
         return HANDLERS[name]
-    if ":" not in name and name in (kinds := venues()):
-        from tickplant.feed.live import handler as live  # HTTP and WebSocket, for who is to run a venue
-
-        return live(kinds[name])
+    if ":" not in name and (kind := venues().get(name)):
+        return _live(kind)
     module, colon, attribute = name.partition(":")
     try:
         if not (module and colon):
@@ -78,10 +77,18 @@ def resolve(name: str) -> Handler:
     except (ImportError, AttributeError) as e:
         known = ", ".join([*HANDLERS, *venues()])
         raise ConfigError(f"no feed handler {name!r}: {e}; built in are {known}") from None
+    if isinstance(found, type) and issubclass(found, Venue):
+        return _live(found)
     if not callable(found):
         raise ConfigError(f"feed handler {name!r} is not a function")
     handler: Handler = found
     return handler
+
+
+def _live(kind: type[Venue]) -> Handler:
+    from tickplant.feed.live import handler  # HTTP and WebSocket, for who is to run a venue
+
+    return handler(kind)
 
 
 def prepare(config: Config, name: str) -> tuple[Feed, Callable[[], None]]:

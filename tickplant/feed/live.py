@@ -24,6 +24,7 @@ from tickplant.feed.handler import Feed
 from tickplant.feed.playback import play
 from tickplant.feed.recording import Recorder
 from tickplant.feed.venue import Connection, Request, Venue
+from tickplant.feed.venues import venues
 
 log = logging.getLogger(__name__)
 
@@ -238,7 +239,7 @@ def handler(kind: type[Venue]) -> Callable[..., None]:
         for one; `endpoints`: other beginnings of URLs.
         """
         if source == "file":
-            play(feed, Path(path), pace=pace, venue=kind.NAME)
+            play(feed, Path(path), pace=pace, venue=_named(kind))
             return
         if source != "live":
             raise ConfigError(f"feeds.{feed.name}.options.source is {source!r}; must be live or file")
@@ -253,6 +254,11 @@ def handler(kind: type[Venue]) -> Callable[..., None]:
         Live(feed, kind(symbols, channels), _recording(kind, record), endpoints).run()
 
     return run
+
+
+def _named(kind: type[Venue]) -> str:
+    """What a recording's `venue` option finds it by."""
+    return kind.NAME if venues().get(kind.NAME) is kind else f"{kind.__module__}:{kind.__qualname__}"
 
 
 def _recording(kind: type[Venue], record: str) -> Path | None:

@@ -33,7 +33,7 @@ import zstandard
 from tickplant.errors import CaptureError
 from tickplant.feed.capture import Batch, Capture, Head
 from tickplant.feed.venue import Venue
-from tickplant.feed.venues import venues
+from tickplant.feed.venues import find, venues
 
 SLICE_NS = 5_000_000
 SLICE_FRAMES = 500
@@ -128,7 +128,8 @@ class Recording(Capture):
         first = next(self._lines, b"")
         exchange = _exchange(first)
         kinds = venues()
-        kind = kinds.get(venue) or next((k for k in kinds.values() if exchange in k.RECORDED), None)
+        recorded = next((k for k in kinds.values() if exchange in (*k.RECORDED, k.NAME)), None)
+        kind = find(venue) if venue else recorded
         if kind is None:
             raise CaptureError(
                 f"{self.path} is a recording of {venue or exchange!r}, for which there is no decoder; "

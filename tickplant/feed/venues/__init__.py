@@ -1,17 +1,48 @@
-"""Venues that are heard over WebSocket, one module each."""
+"""Venues that are heard over WebSocket, one module each, and how one is found by name."""
 
 import importlib
 
+from tickplant.errors import ConfigError
 from tickplant.feed.venue import Venue
 
 MODULES = ("binance",)
 
 
 def venues() -> dict[str, type[Venue]]:
-    """All venues, by the name that configurations use."""
+    """All venues that come with tickplant, by the name that configurations use."""
     found = {}
     for module in MODULES:
         for made in vars(importlib.import_module(f"tickplant.feed.venues.{module}")).values():
             if isinstance(made, type) and issubclass(made, Venue) and hasattr(made, "NAME"):
                 found[made.NAME] = made
-    return found
+    return dict(sorted(found.items()))
+
+
+def find(name: str) -> type[Venue] | None:
+    """A venue by its name, or one of your own as `package.module:Class`; None if there is none.
+
+    Raises ConfigError if what is named is there and is no venue.
+    """
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        return venues().get(name)
+    try:
+        made = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as e:
+        raise ConfigError(f"there is no venue {name!r}: {e}") from None
+    if not (isinstance(made, type) and issubclass(made, Venue)):
+        raise ConfigError(f"{name!r} is no tickplant.feed.venue.Venue")
+    return made
+
+
+def table() -> str:
+    """What each venue gives, in Markdown, made from the declarations."""
+    lines = [
+        "| venue | channel | table | a gap is told by | checksum | over REST |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, venue in venues().items():
+        for n, c in enumerate(venue.CHANNELS):
+            cells = (f"`{name}`" if n == 0 else "", c.name, f"`{c.table}`", c.gap, c.checksum, c.rest)
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
