@@ -168,7 +168,10 @@ def main() -> None:
     outcomes = []
     for case in arguments.case or CASES:
         mixed = arguments.mixed_seconds if case == "mixed" else None
-        outcome = run(case, arguments.seed, mixed or arguments.seconds)
+        try:
+            outcome = run(case, arguments.seed, mixed or arguments.seconds)
+        except TickplantError as e:
+            outcome = Outcome(case, 0, Findings(wrong=[str(e)]), 0, 0, 0)
         print(outcome.line(), flush=True)
         for wrong in outcome.found.wrong:
             print(f"    {wrong}", flush=True)

@@ -15,6 +15,7 @@ from faults.processes import READERS
 from faults.site import Site
 from tickplant import sockets, wire
 from tickplant.clock import SECOND_NS, monotonic_ns
+from tickplant.config import Publisher
 from tickplant.eod import end_of_day
 from tickplant.errors import TickplantError
 from tickplant.link import Link
@@ -25,6 +26,10 @@ SLACK_BYTES = 1 << 24
 FULL_RATE = 60_000.0
 ANSWER_NS = 2 * SECOND_NS
 FLOOD = 20_000
+TOPIC_COST = 50
+"""Bytes of memory for each byte of a topic (conf/tickplant.toml)."""
+REQUEST_BYTES_MAX = 1 << 16
+"""A longer request cuts the connection."""
 
 
 def _settings(content: dict[str, Any], site: Site) -> None:
@@ -126,10 +131,20 @@ def asked_without_end(site: Site, choice: random.Random) -> bool:
                 site.pause(0.2)
         finally:
             link.close()
-        watch.check(QUEUE_BYTES + SLACK_BYTES)
+        watch.check(_bounds(publisher) + SLACK_BYTES)
     finally:
         context.destroy(linger=0)
     return True
+
+
+def _bounds(publisher: Publisher) -> int:
+    """What the settings let two peers have of the publisher:
+
+    Answers not taken, questions and topics, live rows.
+    """
+    answers = publisher.answers_max * publisher.reply_bytes_max
+    questions = publisher.requests_max * REQUEST_BYTES_MAX
+    return answers + questions + TOPIC_COST * publisher.topic_bytes_max + publisher.queue_bytes_max
 
 
 def away_over_dates(site: Site, choice: random.Random) -> bool:
