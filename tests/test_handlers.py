@@ -126,7 +126,7 @@ def test_a_capture_that_is_not_there_is_refused(tmp_path):
 @pytest.mark.parametrize("handler", ["refuses", "mine"])
 def test_how_a_feed_ended_is_in_its_status(site, plant, monkeypatch, handler):
     cfg = configured(site, f"{__name__}:{handler}")
-    monkeypatch.setattr(handlers.service, "stop_signals", lambda stop: None)
+    monkeypatch.setattr(handlers.service, "stop_event", lambda event: None)
     monkeypatch.setattr(handlers, "DRAIN_S", 0.0)
     if handler == "refuses":
         with pytest.raises(CaptureError):

@@ -5,6 +5,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -213,3 +215,22 @@ def test_a_child_whose_parent_is_dead_before_it_starts_ends_at_once(site):
 def test_a_process_that_nobody_supervises_does_not_care(site):
     site.python("-c", CHILD)
     assert line(site) == ["up"]
+
+
+def test_a_signal_that_comes_while_the_event_is_about_to_be_waited_for_sets_it():
+    code = """
+import os, signal, threading
+from tickplant import service
+event = threading.Event()
+service.stop_event(event)
+with event._cond:  # as inside event.wait()
+    os.kill(os.getpid(), signal.SIGTERM)
+    for _ in range(1000):
+        pass
+event.wait()
+print("stopped")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "stopped\n"

@@ -10,8 +10,10 @@ import ctypes
 import json
 import logging
 import os
+import queue
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -117,9 +119,25 @@ def _brief(said: dict[str, Any]) -> str:
 
 
 def stop_signals(stop: Callable[[], None]) -> None:
-    """Have SIGTERM and SIGINT call `stop`."""
+    """Have SIGTERM and SIGINT call `stop`, which may take no lock: it comes in the middle of anything."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop())
+
+
+def stop_event(event: threading.Event) -> None:
+    """Have SIGTERM and SIGINT set an Event, in a thread of its own.
+
+    A handler that set it while the main thread was about to wait for it would wait for ever for the lock
+    that the interrupted code holds.
+    """
+    asked: queue.SimpleQueue[None] = queue.SimpleQueue()  # what a handler may put into
+
+    def wait() -> None:
+        asked.get()
+        event.set()
+
+    threading.Thread(target=wait, name="stop signals", daemon=True).start()
+    stop_signals(lambda: asked.put(None))
 
 
 def die_with_parent() -> None:

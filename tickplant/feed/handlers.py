@@ -107,7 +107,7 @@ def run_feed(config: Config, name: str) -> None:
     """Run a feed handler as a process of its own, until it is done or told to stop."""
     feed, handler = prepare(config, name)
     pulse = service.Pulse(f"feed-{name}", config.status_dir, feed.status)
-    service.stop_signals(feed.stopping.set)
+    service.stop_event(feed.stopping)
     try:
         with feed:
             feed.beat = pulse.beat
