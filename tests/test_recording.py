@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 
 import hypothesis
 import hypothesis.strategies as st
@@ -199,7 +200,7 @@ def test_lines_of_time_and_frame_in_gzip_are_a_recording_of_binance(tmp_path):
 
 
 def test_a_header_longer_than_what_formats_are_told_by_is_one(tmp_path):
-    config = {"trades": [f"COIN{i}-USDT" for i in range(2000)]}
+    config = {"trades": [f"COIN{random.random()}-USDT" for _ in range(2000)]}
     Recorder(tmp_path / "r", "BINANCE", config, START).close()
     assert isinstance(open_capture(tmp_path / "r"), Recording)
 

@@ -242,7 +242,8 @@ def _back(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 def _lines(path: Path) -> Iterator[bytes]:
     """The lines of a file, zstd, gzip or plain, without empty ones.
 
-    One that was cut off ends without a newline. A zstd file that breaks off between lines is not told from a whole one.
+    One that was cut off ends without a newline. A zstd file that breaks off between lines is not told
+    from a whole one.
     """
     try:
         file: BinaryIO = path.open("rb")

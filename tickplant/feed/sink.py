@@ -70,17 +70,21 @@ class Sink:
         values["ts_event"] = ts_event
         batch.add(ts_recv, values)
 
+    def check(self, table: str, ts_recv: int, rows: Sequence[tuple[int, dict[str, Any]]]) -> None:
+        """Would these rows be taken? Raises SchemaError if not."""
+        trial = self._trials.get(table)
+        if trial is None:
+            trial = self._trials[table] = RowBatch(shipped_schema()[table], ROOM)
+        for ts_event, values in rows:
+            if len(trial) == ROOM:
+                trial.packed.clear()
+            trial.add(ts_recv, {**values, "ts_event": ts_event})
+        trial.packed.clear()
+
     def add_all(self, table: str, ts_recv: int, rows: Sequence[tuple[int, dict[str, Any]]]) -> None:
         """Add rows, each (ts_event, columns), of one message: all of them or, with SchemaError, none."""
         if len(rows) > 1:
-            trial = self._trials.get(table)
-            if trial is None:
-                trial = self._trials[table] = RowBatch(shipped_schema()[table], ROOM)
-            for ts_event, values in rows:
-                if len(trial) == ROOM:
-                    trial.packed.clear()
-                trial.add(ts_recv, {**values, "ts_event": ts_event})
-            trial.packed.clear()
+            self.check(table, ts_recv, rows)
         for ts_event, values in rows:
             self.add(table, ts_event, ts_recv, **values)
 

@@ -179,13 +179,18 @@ class Venue(ABC):
         book.conn = conn or book.conn
         return book
 
-    def numbered(self, native: str, number: int, ts_recv: int, series: str = "trades") -> bool:
+    def numbered(
+        self, native: str, number: int, ts_recv: int, series: str = "trades", *, again: bool = False
+    ) -> bool:
         """A trade of an instrument whose trades are numbered without holes.
 
         An event if some are missing before it, or if it came already: then False, and it is no row.
+        `again`: the venue repeats itself, as in a snapshot, which is no event.
         """
         last = self._numbers.get((native, series), number - 1)
         if number <= last and last - number < AGAIN:
+            if again:
+                return False
             self.sink.event("duplicate", ts_recv, f"{series} of {native}", first=number, last=number,
                             instrument=self.code(native, ts_recv))  # fmt: skip
             return False

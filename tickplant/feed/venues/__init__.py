@@ -4,7 +4,7 @@ import importlib
 
 from tickplant.feed.venue import Venue
 
-MODULES = ("binance",)
+MODULES = ("binance", "coinbase", "okx")
 
 
 def venues() -> dict[str, type[Venue]]:
