@@ -4,7 +4,7 @@ import importlib
 
 from tickplant.feed.venue import Venue
 
-MODULES = ("binance", "coinbase", "okx")
+MODULES = ("binance", "bitflyer", "bybit", "coinbase", "deribit", "huobi", "okx", "upbit")
 
 
 def venues() -> dict[str, type[Venue]]:
