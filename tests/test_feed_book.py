@@ -147,6 +147,15 @@ def test_a_chain_that_begins_anew_below_is_followed():
     assert (made.book.seq, made.told()) == (5, [])
 
 
+def test_a_snapshot_in_its_place_among_the_changes_forgets_those_before_it():
+    made = Made(Rule.STEP)
+    made.send({"levels": [((BID, 99.0), 3.0)], "first": 104, "last": 104, "prev": 103})
+    made.book.snapshot(changes([((BID, 98.0), 1.0)]), 1, 2, 1, in_order=True)
+    made.send({"levels": [((BID, 97.0), 3.0)], "first": 2, "last": 2, "prev": 1})
+    assert made.levels() == {(BID, 98.0): 1.0, (BID, 97.0): 3.0}
+    assert made.told() == []
+
+
 def test_without_numbers_changes_before_the_snapshot_are_forgotten_and_all_after_it_are_applied():
     made = Made(Rule.NONE)
     made.send({"levels": [((BID, 99.0), 3.0)], "first": 0, "last": 0, "prev": 0})

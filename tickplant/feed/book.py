@@ -49,13 +49,19 @@ class Book:
         self._kept_levels = 0
         self._crossed = False
 
-    def snapshot(self, changes: Changes, ts_event: int, ts_recv: int, seq: int = 0) -> None:
-        """All levels as of number `seq`. Changes that were kept and come after it are applied."""
+    def snapshot(
+        self, changes: Changes, ts_event: int, ts_recv: int, seq: int = 0, *, in_order: bool = False
+    ) -> None:
+        """All levels as of number `seq`. Changes that were kept and come after it are applied.
+
+        `in_order`: it has its place among the changes, so that what came before it is in it, whatever
+        the numbers are: a venue may begin to count anew with it.
+        """
         self.levels.load(changes, ts_event, ts_recv, seq, Flag.SNAPSHOT)
         self.live, self.seq, self._crossed = True, seq, False
         self._tell_crossed(ts_event, ts_recv)
         kept, self._kept, self._kept_levels = self._kept, deque(), 0
-        for each in kept:
+        for each in () if in_order else kept:
             self._take(*each)
 
     def change(

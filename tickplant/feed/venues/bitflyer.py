@@ -12,7 +12,7 @@ Source: "Realtime API" and "HTTP Public API" of the Lightning API documentation.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import ClassVar, Literal
 
@@ -90,7 +90,7 @@ class Bitflyer(Venue):
     }  # fmt: skip
     SOCKET, REST = "wss://ws.lightstream.bitflyer.com/json-rpc", "https://api.bitflyer.com/v1/getmarkets"
 
-    def __init__(self, symbols: Sequence[str] = (), channels: Sequence[str] = ()) -> None:
+    def __init__(self, symbols: Iterable[str] = (), channels: Iterable[str] = ()) -> None:
         super().__init__(symbols, channels)
         self._states: dict[str, str] = {}
 

@@ -15,7 +15,7 @@ linear/BTCUSDT. Which category a connection is of, its address tells.
 Source: "WebSocket Stream > Public" and "Market > Get Instruments Info" of the v5 documentation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -104,8 +104,8 @@ class Bybit(Venue):
         "funding": "tickers",
     }
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, symbols: Iterable[str] = (), channels: Iterable[str] = ()) -> None:
+        super().__init__(symbols, channels)
         self._tickers: dict[tuple[str, str], Ticker] = {}
         self._tops: dict[tuple[str, str], list[tuple[float, float]]] = {}
 
@@ -228,7 +228,7 @@ class Bybit(Venue):
         changes = self.changes.clear().arrays(m.b, BID).arrays(m.a, ASK)
         book = self.book(f"{self.category(conn)}/{m.s}", ts_recv, conn)
         if frame.type == "snapshot":
-            book.snapshot(changes, frame.ts * MS_NS, ts_recv, m.u)
+            book.snapshot(changes, frame.ts * MS_NS, ts_recv, m.u, in_order=True)
         else:
             book.change(changes, frame.ts * MS_NS, ts_recv, first=m.u, last=m.u)
 

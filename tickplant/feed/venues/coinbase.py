@@ -12,7 +12,7 @@ Every message of a connection has the next sequence_num; a hole concerns all tha
 Source: "Advanced Trade WebSocket Channels" and "List Public Products" of docs.cdp.coinbase.com.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -112,8 +112,8 @@ class Coinbase(Venue):
     SOCKET = "wss://advanced-trade-ws.coinbase.com"
     PRODUCTS = "https://api.coinbase.com/api/v3/brokerage/market/products"
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, symbols: Iterable[str] = (), channels: Iterable[str] = ()) -> None:
+        super().__init__(symbols, channels)
         self._last: dict[str, int] = {}
 
     def begin(self) -> Sequence[Request]:

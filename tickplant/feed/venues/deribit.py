@@ -199,7 +199,7 @@ class Deribit(Venue):
         changes = self.changes.clear().arrays(m.bids, BID, 1, 2).arrays(m.asks, ASK, 1, 2)
         book, at = self.book(m.instrument_name, ts_recv, conn), m.timestamp * MS_NS
         if m.type == "snapshot":
-            book.snapshot(changes, at, ts_recv, m.change_id)
+            book.snapshot(changes, at, ts_recv, m.change_id, in_order=True)
         else:
             book.change(changes, at, ts_recv, last=m.change_id, prev=m.prev_change_id)
 

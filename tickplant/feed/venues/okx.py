@@ -16,7 +16,7 @@ Source: "WebSocket", "Order Book Trading > Market Data" and "Public Data" of the
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from typing import Any, ClassVar, Literal
@@ -120,8 +120,8 @@ class Okx(Venue):
     SOCKET, REST = "wss://ws.okx.com:8443/ws/v5/public", "https://www.okx.com/api/v5/public/instruments"
     LISTS = ("SPOT", "SWAP", "FUTURES", "OPTION&uly=BTC-USD", "OPTION&uly=ETH-USD")
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, symbols: Iterable[str] = (), channels: Iterable[str] = ()) -> None:
+        super().__init__(symbols, channels)
         self.verified = 0
         """Checksums that held."""
 
@@ -216,7 +216,7 @@ class Okx(Venue):
         for m, changes, ts_event in made:
             if whole:
                 book.rule = Rule.CHAIN if m.seqId >= 0 else Rule.NONE
-                book.snapshot(changes, ts_event, ts_recv, max(m.seqId, 0))
+                book.snapshot(changes, ts_event, ts_recv, max(m.seqId, 0), in_order=True)
             else:
                 book.change(changes, ts_event, ts_recv, last=max(m.seqId, 0), prev=m.prevSeqId)
             if m.checksum and book.live:

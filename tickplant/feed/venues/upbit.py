@@ -9,7 +9,7 @@ The venue writes quote before base: KRW-BTC is BTC-KRW.
 Source: "WebSocket" and "REST API > Trading Pairs" of the Upbit developer documentation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -70,7 +70,7 @@ class Upbit(Venue):
     NAMES: ClassVar[dict[str, str]] = {"trades": "trade", "book": "orderbook", "status": "ticker"}
     SOCKET, REST = "wss://api.upbit.com/websocket/v1", "https://api.upbit.com/v1/market/all"
 
-    def __init__(self, symbols: Sequence[str] = (), channels: Sequence[str] = ()) -> None:
+    def __init__(self, symbols: Iterable[str] = (), channels: Iterable[str] = ()) -> None:
         super().__init__(symbols, channels)
         self._states: dict[str, tuple[str, bool]] = {}
 
