@@ -1,4 +1,4 @@
-"""Recordings of real venues; the figures are those of the README beside them, books are made again from raw JSON."""
+"""Recordings of real venues, against the README beside them and books made again from raw JSON."""
 
 import base64
 import gzip
@@ -79,19 +79,22 @@ def applied(book, changes):
 COUNTS = {
     "BINANCE.jsonl.zst": ({"depth": 177, "bookTicker": 84, "aggTrade": 2, "kline": 2}, (2, 235.0)),
     "COINBASE.jsonl.zst": (
-        {"l2_data": 425, "ticker": 96, "market_trades": 41, "heartbeats": 14, "subscriptions": 5, "candles": 4},
+        {"l2_data": 425, "ticker": 96, "market_trades": 41, "heartbeats": 14, "subscriptions": 5,
+        "candles": 4},
         (256, 67.72723821),
     ),
     "OKX.jsonl.zst": ({"books": 290, "trades": 74, "tickers": 28, "response": 18}, (74, 138.48657495)),
     "BYBIT.jsonl.zst": (
-        {"orderbook": 1246, "tickers": 484, "publicTrade": 69, "kline": 57, "response": 24}, (158, 4977.894007)
+        {"orderbook": 1246, "tickers": 484, "publicTrade": 69, "kline": 57, "response": 24}, (158,
+        4977.894007)
     ),
     "DERIBIT.jsonl.zst": ({"ticker": 89, "book": 46, "response": 1}, None),
     "HUOBI.jsonl.zst": (
         {"depth.step0": 292, "trade.detail": 44, "response": 20, "ping": 6}, (73, 87763260.93048081)
     ),
     "BITFLYER.jsonl.zst": (
-        {"lightning_board": 722, "lightning_ticker": 249, "lightning_executions": 72, "lightning_board_snapshot": 60},
+        {"lightning_board": 722, "lightning_ticker": 249, "lightning_executions": 72,
+        "lightning_board_snapshot": 60},
         (162, 1104.37853134),
     ),
     "UPBIT.jsonl.zst": ({"trade": 304, "orderbook": 145}, (304, 667971.86169884)),

@@ -176,7 +176,8 @@ def lines(path, *entries):
 @pytest.mark.parametrize(
     "bad",
     [{"t": "recv", "ts": 1e300}, {"t": "recv", "ts": -1.0}, {"t": "recv", "ns": 1 << 64},
-     {"t": "recv", "ns": -5}, {"t": "recv", "ts": 1.0, "b64": "****"}, {"t": "unheard", "ts": 1.0}, {"t": 5}, [1], b"{\n",
+     {"t": "recv", "ns": -5}, {"t": "recv", "ts": 1.0, "b64": "****"}, {"t": "unheard", "ts": 1.0},
+     {"t": 5}, [1], b"{\n",
      b"\xff\n", b"{}\n", b'{"t":"recv","ts":1,"data":"\\ud800"}\n', b'{"t":"recv","ts":1e999}\n'],
 )  # fmt: skip
 def test_a_line_that_is_none_is_an_event_and_the_next_is_read(tmp_path, bad):

@@ -11,7 +11,8 @@ from tickplant.schema import Flag
 
 NAN = float("nan")
 LIST = {"symbols": [{"symbol": "BTCUSDT", "baseAsset": "BTC", "quoteAsset": "USDT", "filters": [
-    {"filterType": "PRICE_FILTER", "tickSize": "0.01000000"}, {"filterType": "LOT_SIZE", "stepSize": "0.00001000"}]}]}  # fmt: skip
+    {"filterType": "PRICE_FILTER", "tickSize": "0.01000000"}, {"filterType": "LOT_SIZE",
+    "stepSize": "0.00001000"}]}]}  # fmt: skip
 
 
 def stream(kind, **data):
@@ -35,8 +36,10 @@ def depth(first, last, bids=(), asks=(), **other):
 
 SNAPSHOT = {"lastUpdateId": 100, "bids": [["99.0", "1"], ["98.0", "2"]], "asks": [["101.0", "1"]]}
 WHERE = "https://api.binance.com/api/v3/depth?symbol=BTCUSDT&limit=1000"
-ALL = [trade(), trade(11), ticker(), depth(101, 102, [["99.5", "1"]]), depth(103, 103, [], [["101", "0"]]), SNAPSHOT,
-       stream("kline_1m", k={}), stream("markPrice@1s", p="1", i="2", r="0.0001"), {"result": None, "id": 1}]  # fmt: skip
+ALL = [trade(), trade(11), ticker(), depth(101, 102, [["99.5", "1"]]), depth(103, 103, [], [["101",
+    "0"]]), SNAPSHOT,
+       stream("kline_1m", k={}), stream("markPrice@1s", p="1", i="2", r="0.0001"), {"result": None,
+           "id": 1}]  # fmt: skip
 
 
 def test_a_trade_of_a_maker_who_bought_is_a_sale():
@@ -136,7 +139,8 @@ def test_a_lost_connection_concerns_only_its_own_books():
 
 def test_futures_have_their_names_chains_and_funding():
     listed = [{**LIST["symbols"][0], "contractType": "PERPETUAL"},
-              {**LIST["symbols"][0], "symbol": "BTCUSDT_240628", "contractType": "CURRENT_QUARTER"}]  # fmt: skip
+              {**LIST["symbols"][0], "symbol": "BTCUSDT_240628",
+              "contractType": "CURRENT_QUARTER"}]  # fmt: skip
     heard = Heard(BinanceUsdm()).answer("https://x/exchangeInfo", {"symbols": listed})
     assert [i.symbol for i in heard.venue.known.values()] == ["BTC-USDT-PERP", "BTC-USDT-20240628"]
     heard(

@@ -25,7 +25,8 @@ def message(channel, body, product="BTC_JPY"):
 
 
 def execution(**other):
-    return {"id": 39361, "side": "SELL", "price": 35100.0, "size": 0.01, "exec_date": AT, "buy_child_order_acceptance_id": "JRF",
+    return {"id": 39361, "side": "SELL", "price": 35100.0, "size": 0.01, "exec_date": AT,
+        "buy_child_order_acceptance_id": "JRF",
             **other}  # fmt: skip
 
 
@@ -37,13 +38,17 @@ def board(kind, bids, asks):
 
 
 def ticker(**other):
-    return message("ticker", {"product_code": "BTC_JPY", "state": "RUNNING", "timestamp": AT, "tick_id": 3579, "best_bid": 30000.0,
-                              "best_ask": 36640.0, "best_bid_size": 0.1, "best_ask_size": 5.0, "ltp": 31690.0, **other})  # fmt: skip
+    return message("ticker", {"product_code": "BTC_JPY", "state": "RUNNING", "timestamp": AT,
+        "tick_id": 3579, "best_bid": 30000.0,
+                              "best_ask": 36640.0, "best_bid_size": 0.1, "best_ask_size": 5.0,
+                              "ltp": 31690.0, **other})  # fmt: skip
 
 
 SNAPSHOT = board("board_snapshot", [(99.0, 1.0), (98.0, 2.0)], [(101.0, 3.0)])
-ALL = [SNAPSHOT, board("board", [(99.0, 0.0)], [(100.5, 1.0)]), message("executions", [execution(), execution(side="")]), ticker(),
-       {"jsonrpc": "2.0", "id": 1, "result": True}, {"jsonrpc": "2.0", "id": 1, "error": {"message": "no"}}]  # fmt: skip
+ALL = [SNAPSHOT, board("board", [(99.0, 0.0)], [(100.5, 1.0)]), message("executions", [execution(),
+    execution(side="")]), ticker(),
+       {"jsonrpc": "2.0", "id": 1, "result": True}, {"jsonrpc": "2.0", "id": 1,
+       "error": {"message": "no"}}]  # fmt: skip
 
 
 def test_several_executions_of_a_message_are_trades_and_an_auction_has_no_side():
@@ -51,7 +56,8 @@ def test_several_executions_of_a_message_are_trades_and_an_auction_has_no_side()
         message("executions", [execution(), execution(id=39362, side="BUY"), execution(id=39363, side="")])
     )
     assert heard.table("trade", "trade_id", "price", "size", "side", "ts_event") == [
-        (39361, 35100.0, 0.01, "S", AT_NS), (39362, 35100.0, 0.01, "B", AT_NS), (39363, 35100.0, 0.01, "", AT_NS)]  # fmt: skip
+        (39361, 35100.0, 0.01, "S", AT_NS), (39362, 35100.0, 0.01, "B", AT_NS), (39363, 35100.0, 0.01, "",
+        AT_NS)]  # fmt: skip
 
 
 def test_the_ticker_is_a_quote_and_a_state_that_is_another_a_status():
@@ -86,13 +92,15 @@ def test_a_message_that_is_none_makes_the_book_stale_and_asks_for_its_snapshot()
     assert [k for k, _, _ in heard.events()] == ["malformed", "gap"]
     asked = [(conn, json.loads(m)) for conn, m in heard.venue.replies]
     assert [(c, m["method"], m["params"]["channel"]) for c, m in asked] == [
-        ("ws", verb, "lightning_board_snapshot_BTC_JPY") for verb in ("unsubscribe", "subscribe")]  # fmt: skip
+        ("ws", verb, "lightning_board_snapshot_BTC_JPY") for verb in ("unsubscribe",
+        "subscribe")]  # fmt: skip
 
 
 def test_names_of_spot_fx_and_futures():
     venue = Heard(Bitflyer()).answer(URL, LIST).venue
     assert {n: i.symbol for n, i in venue.known.items()} == {
-        "BTC_JPY": "BTC-JPY", "FX_BTC_JPY": "BTC-JPY-PERP", "BTCJPY24DEC2021": "BTC-JPY-20211224"}  # fmt: skip
+        "BTC_JPY": "BTC-JPY", "FX_BTC_JPY": "BTC-JPY-PERP",
+        "BTCJPY24DEC2021": "BTC-JPY-20211224"}  # fmt: skip
     for bad in ("", "BTC", "BTC_", "BTCJPY99DEC2021", "BTCJPY24FOO2021", "A_B_C"):
         with pytest.raises(ValueError, match="."):
             venue.instrument(bad)
@@ -117,7 +125,8 @@ def test_subscriptions_are_to_what_is_wanted():
     venue = Bitflyer(symbols=["BTC-JPY"], channels=["book", "quotes", "status"])
     (conn,) = Heard(venue).answer(URL, LIST).venue.connections()
     assert [json.loads(m)["params"]["channel"] for m in conn.send] == [
-        "lightning_board_snapshot_BTC_JPY", "lightning_board_BTC_JPY", "lightning_ticker_BTC_JPY"]  # fmt: skip
+        "lightning_board_snapshot_BTC_JPY", "lightning_board_BTC_JPY",
+        "lightning_ticker_BTC_JPY"]  # fmt: skip
     assert len(venue.begin()) == 3
 
 

@@ -10,7 +10,8 @@ from tickplant.feed.venues.bybit import ARGS, GROUP, Bybit
 
 NAN = float("nan")
 MS = START // 1_000_000
-PERP = {"symbol": "BTCUSDT", "contractType": "LinearPerpetual", "baseCoin": "BTC", "quoteCoin": "USDT", "deliveryTime": "0",
+PERP = {"symbol": "BTCUSDT", "contractType": "LinearPerpetual", "baseCoin": "BTC", "quoteCoin": "USDT",
+    "deliveryTime": "0",
         "priceFilter": {"tickSize": "0.10"}, "lotSizeFilter": {"qtyStep": "0.001"}}  # fmt: skip
 LINEAR = [PERP, {**PERP, "symbol": "BTC-29DEC23", "contractType": "LinearFutures", "quoteCoin": "USDC",
                  "deliveryTime": "1703836800000"}]  # fmt: skip
@@ -33,7 +34,8 @@ def book(kind, u, bids, asks, depth=200):
 
 
 def trade(**other):
-    return {"T": MS, "s": "BTCUSDT", "S": "Buy", "v": "0.001", "p": "16578.50", "i": "20f43950-d8dd-5b31-9112-a178eb6023af",
+    return {"T": MS, "s": "BTCUSDT", "S": "Buy", "v": "0.001", "p": "16578.50",
+        "i": "20f43950-d8dd-5b31-9112-a178eb6023af",
             "BT": False, "seq": 178, **other}  # fmt: skip
 
 
@@ -51,12 +53,15 @@ def ticker(kind, **data):
     }
 
 
-WHOLE = ticker("snapshot", bid1Price="99", bid1Size="1", ask1Price="101", ask1Size="2", markPrice="100", indexPrice="100.5",
+WHOLE = ticker("snapshot", bid1Price="99", bid1Size="1", ask1Price="101", ask1Size="2", markPrice="100",
+    indexPrice="100.5",
                fundingRate="0.0001", nextFundingTime="1")  # fmt: skip
 SNAPSHOT = book("snapshot", 100, [["99", "1"], ["98", "2"]], [["101", "1"]])
 ALL = [SNAPSHOT, book("delta", 101, [["99", "0"]], []), book("snapshot", 1, [["1", "1"]], [], 1),
-       book("delta", 2, [["2", "1"]], [["3", "1"]], 1), trades(trade(), trade(i="5")), WHOLE, ticker("delta", bid1Size="5"),
-       {"topic": "kline.1.BTCUSDT", "type": "snapshot", "data": []}, {"success": True, "op": "subscribe", "ret_msg": ""},
+       book("delta", 2, [["2", "1"]], [["3", "1"]], 1), trades(trade(), trade(i="5")), WHOLE,
+           ticker("delta", bid1Size="5"),
+       {"topic": "kline.1.BTCUSDT", "type": "snapshot", "data": []}, {"success": True, "op": "subscribe",
+       "ret_msg": ""},
        {"success": False, "op": "subscribe", "ret_msg": "no"}]  # fmt: skip
 
 
@@ -82,8 +87,10 @@ def test_a_name_stands_for_what_the_connection_is_for():
 def test_instruments_of_each_category_and_the_next_page_is_asked_for():
     venue = known().venue
     assert {n: (i.symbol, i.tick_size, i.lot_size) for n, i in venue.known.items()} == {
-        "linear/BTCUSDT": ("BTC-USDT-PERP", 0.1, 0.001), "linear/BTC-29DEC23": ("BTC-USDC-20231229", 0.1, 0.001),
-        "spot/BTCUSDT": ("BTC-USDT", 0.01, 0.000001), "inverse/BTCUSD": ("BTC-USD-PERP", 0.1, 0.001)}  # fmt: skip
+        "linear/BTCUSDT": ("BTC-USDT-PERP", 0.1, 0.001), "linear/BTC-29DEC23": ("BTC-USDC-20231229", 0.1,
+        0.001),
+        "spot/BTCUSDT": ("BTC-USDT", 0.01, 0.000001), "inverse/BTCUSD": ("BTC-USD-PERP", 0.1,
+        0.001)}  # fmt: skip
     assert not venue.requests
     page = {"result": {"category": "linear", "list": LINEAR, "nextPageCursor": "next%3D1"}}
     Heard(venue).answer(URL, page)
@@ -116,7 +123,8 @@ def test_a_change_of_a_ticker_that_was_never_whole_or_before_a_reconnection_is_n
 
 
 def test_the_top_of_the_book_is_a_quote_and_no_depth():
-    heard = known()(book("snapshot", 1, [["99", "1"]], [["101", "2"]], 1), book("delta", 2, [["99", "0"], ["98", "3"]], [], 1),
+    heard = known()(book("snapshot", 1, [["99", "1"]], [["101", "2"]], 1), book("delta", 2, [["99", "0"],
+        ["98", "3"]], [], 1),
                     book("delta", 3, [["98", "0"]], [], 1))  # fmt: skip
     rows = heard.table("quote", "venue_seq", "bid_price", "bid_size", "ask_price", "ask_size")
     assert rows[:2] == [(1, 99.0, 1.0, 101.0, 2.0), (2, 98.0, 3.0, 101.0, 2.0)]

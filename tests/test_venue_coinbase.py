@@ -11,12 +11,15 @@ from tickplant.schema import Flag
 NAN = float("nan")
 AT = "2023-11-14T22:13:20.000000001Z"
 LIST = {"products": [
-    {"product_id": "BTC-USD", "base_currency_id": "BTC", "quote_currency_id": "USD", "price_increment": "0.01",
+    {"product_id": "BTC-USD", "base_currency_id": "BTC", "quote_currency_id": "USD",
+    "price_increment": "0.01",
      "base_increment": "0.00000001", "product_type": "SPOT"},
-    {"product_id": "BTC-PERP-INTX", "base_currency_id": "", "quote_currency_id": "USDC", "price_increment": "0.1",
+    {"product_id": "BTC-PERP-INTX", "base_currency_id": "", "quote_currency_id": "USDC",
+    "price_increment": "0.1",
      "base_increment": "0.0001", "future_product_details": {"contract_root_unit": "BTC", "contract_size": "1",
      "contract_expiry_type": "PERPETUAL"}},
-    {"product_id": "BIT-28JUL23-CDE", "base_currency_id": "", "quote_currency_id": "USD", "price_increment": "5",
+    {"product_id": "BIT-28JUL23-CDE", "base_currency_id": "", "quote_currency_id": "USD",
+    "price_increment": "5",
      "base_increment": "1", "future_product_details": {"contract_root_unit": "BTC", "contract_size": "0.01",
      "contract_expiry_type": "EXPIRING", "contract_expiry": "2023-07-28T15:00:00Z"}}]}  # fmt: skip
 URL = "https://api.coinbase.com/api/v3/brokerage/market/products"
@@ -42,7 +45,8 @@ def levels(seq, *updates, kind="update", product="BTC-USD"):
 
 def ticker(seq, **other):
     return frame(seq, "ticker", {"type": "update", "tickers": [
-        {"type": "ticker", "product_id": "BTC-USD", "price": "1", "best_bid": "99", "best_bid_quantity": "1.5",
+        {"type": "ticker", "product_id": "BTC-USD", "price": "1", "best_bid": "99",
+        "best_bid_quantity": "1.5",
          "best_ask": "101", "best_ask_quantity": "2", **other}]})  # fmt: skip
 
 
@@ -56,8 +60,10 @@ def status(seq, product="BTC-USD"):
 
 BOOK = [("bid", "99", "1"), ("bid", "98", "2"), ("offer", "101", "3")]
 SNAPSHOT = levels(0, *BOOK, kind="snapshot")
-ALL = [SNAPSHOT, levels(1, ("bid", "99", "0"), ("offer", "100.5", "1")), trades(2, 12, 11), trades(3, 11, 10, kind="snapshot"),
-       ticker(4), status(5), frame(6, "heartbeats", {"heartbeat_counter": 1}), frame(7, "candles"), frame(8, "subscriptions"),
+ALL = [SNAPSHOT, levels(1, ("bid", "99", "0"), ("offer", "100.5", "1")), trades(2, 12, 11), trades(3, 11,
+    10, kind="snapshot"),
+       ticker(4), status(5), frame(6, "heartbeats", {"heartbeat_counter": 1}), frame(7, "candles"),
+           frame(8, "subscriptions"),
        {"type": "error", "message": "no"}]  # fmt: skip
 
 
@@ -140,7 +146,8 @@ def test_a_product_that_is_listed_has_its_status():
 def test_names_of_spot_perpetuals_and_futures():
     venue = Heard(Coinbase()).answer(URL, LIST).venue
     assert {n: i.symbol for n, i in venue.known.items()} == {
-        "BTC-USD": "BTC-USD", "BTC-PERP-INTX": "BTC-USDC-PERP", "BIT-28JUL23-CDE": "BTC-USD-20230728"}  # fmt: skip
+        "BTC-USD": "BTC-USD", "BTC-PERP-INTX": "BTC-USDC-PERP",
+        "BIT-28JUL23-CDE": "BTC-USD-20230728"}  # fmt: skip
     assert venue.known["BIT-28JUL23-CDE"].multiplier == 0.01
 
 

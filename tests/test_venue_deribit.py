@@ -11,15 +11,21 @@ from tickplant.feed.venues.deribit import GROUP, Deribit
 NAN = float("nan")
 MS = START // 1_000_000
 PERP = {"instrument_name": "BTC-PERPETUAL", "kind": "future", "base_currency": "BTC", "quote_currency": "USD",
-        "settlement_period": "perpetual", "expiration_timestamp": 32503708800000, "tick_size": 0.5, "min_trade_amount": 10,
+        "settlement_period": "perpetual", "expiration_timestamp": 32503708800000, "tick_size": 0.5,
+        "min_trade_amount": 10,
         "contract_size": 10.0}  # fmt: skip
 OPTION = {**PERP, "instrument_name": "BTC-24SEP21-40000-P", "kind": "option", "quote_currency": "BTC",
-          "settlement_period": "month", "expiration_timestamp": 1632470400000, "strike": 40000.0, "option_type": "put"}  # fmt: skip
+          "settlement_period": "month", "expiration_timestamp": 1632470400000, "strike": 40000.0,
+          "option_type": "put"}  # fmt: skip
 LIST = {"result": [
-    PERP, OPTION, {**PERP, "instrument_name": "BTC-24SEP21", "settlement_period": "month", "expiration_timestamp": 1632470400000},
-    {**OPTION, "instrument_name": "XRP_USDC-30JUN23-0d625-C", "base_currency": "XRP", "quote_currency": "USDC",
-     "counter_currency": "USDC", "strike": 0.625, "option_type": "call", "expiration_timestamp": 1688112000000},
-    {**PERP, "instrument_name": "BTC_USDC", "kind": "spot", "settlement_period": "", "quote_currency": "USDC"},
+    PERP, OPTION, {**PERP, "instrument_name": "BTC-24SEP21", "settlement_period": "month",
+        "expiration_timestamp": 1632470400000},
+    {**OPTION, "instrument_name": "XRP_USDC-30JUN23-0d625-C", "base_currency": "XRP",
+    "quote_currency": "USDC",
+     "counter_currency": "USDC", "strike": 0.625, "option_type": "call",
+     "expiration_timestamp": 1688112000000},
+    {**PERP, "instrument_name": "BTC_USDC", "kind": "spot", "settlement_period": "",
+    "quote_currency": "USDC"},
     {**PERP, "instrument_name": "BTC-FS-24SEP21_PERP", "kind": "future_combo"}]}  # fmt: skip
 URL = "https://www.deribit.com/api/v2/public/get_instruments?currency=any&expired=false"
 
@@ -33,14 +39,17 @@ def subscription(channel, data):
 
 
 def book(kind, change_id, prev=None, bids=(), asks=()):
-    data = {"type": kind, "timestamp": MS, "instrument_name": "BTC-PERPETUAL", "change_id": change_id, "bids": list(bids),
+    data = {"type": kind, "timestamp": MS, "instrument_name": "BTC-PERPETUAL", "change_id": change_id,
+        "bids": list(bids),
             "asks": list(asks)}  # fmt: skip
     return subscription("book.BTC-PERPETUAL.raw", data if prev is None else {**data, "prev_change_id": prev})
 
 
 def trade(seq, **other):
-    return {"trade_seq": seq, "trade_id": "48079573", "timestamp": MS, "tick_direction": 2, "price": 8950.5, "mark_price": 8948.9,
-            "instrument_name": "BTC-PERPETUAL", "index_price": 8955.88, "direction": "sell", "amount": 10.0, **other}  # fmt: skip
+    return {"trade_seq": seq, "trade_id": "48079573", "timestamp": MS, "tick_direction": 2,
+        "price": 8950.5, "mark_price": 8948.9,
+            "instrument_name": "BTC-PERPETUAL", "index_price": 8955.88, "direction": "sell",
+            "amount": 10.0, **other}  # fmt: skip
 
 
 def trades(*each):
@@ -49,7 +58,8 @@ def trades(*each):
 
 def ticker(kind="ticker", **other):
     return subscription(f"{kind}.BTC-PERPETUAL.raw", {
-        "timestamp": MS, "state": "open", "mark_price": 100.5, "index_price": 101.5, "instrument_name": "BTC-PERPETUAL",
+        "timestamp": MS, "state": "open", "mark_price": 100.5, "index_price": 101.5,
+        "instrument_name": "BTC-PERPETUAL",
         "current_funding": 0.0001, "best_bid_price": 100.0, "best_bid_amount": 10.0, "best_ask_price": 101.0,
         "best_ask_amount": 20.0, **other})  # fmt: skip
 
@@ -60,14 +70,16 @@ def state(name="BTC-PERPETUAL", what="closed"):
 
 SNAPSHOT = book("snapshot", 100, None, [["new", 99.5, 10.0], ["new", 99.0, 20.0]], [["new", 101.0, 5.0]])
 TEST = {"jsonrpc": "2.0", "method": "heartbeat", "params": {"type": "test_request"}}
-ALL = [SNAPSHOT, book("change", 105, 100, [["delete", 99.5, 0.0]], [["change", 101.0, 6.0]]), trades(trade(5), trade(6)),
+ALL = [SNAPSHOT, book("change", 105, 100, [["delete", 99.5, 0.0]], [["change", 101.0, 6.0]]),
+    trades(trade(5), trade(6)),
        ticker(), ticker("quote"), state(), TEST, {"jsonrpc": "2.0", "id": 1, "result": ["a"]},
        {"jsonrpc": "2.0", "id": 1, "error": {"code": 1, "message": "no"}}]  # fmt: skip
 
 
 def test_names_of_all_kinds_and_combinations_are_left_out():
     assert {n: i.symbol for n, i in known().venue.known.items()} == {
-        "BTC-PERPETUAL": "BTC-USD-PERP", "BTC-24SEP21-40000-P": "BTC-USD-20210924-40000-P", "BTC-24SEP21": "BTC-USD-20210924",
+        "BTC-PERPETUAL": "BTC-USD-PERP", "BTC-24SEP21-40000-P": "BTC-USD-20210924-40000-P",
+        "BTC-24SEP21": "BTC-USD-20210924",
         "XRP_USDC-30JUN23-0d625-C": "XRP-USDC-20230630-0.625-C", "BTC_USDC": "BTC-USDC"}  # fmt: skip
     option = known().venue.known["BTC-24SEP21-40000-P"].definition("x")
     assert (option["currency"], option["multiplier"], option["lot_size"]) == ("BTC", 10.0, 10.0)
@@ -79,7 +91,8 @@ def test_trades_have_numbers_without_holes():
         trades(trade(10)),
         trades(trade(10)),
     )
-    assert heard.table("trade", "venue_seq", "trade_id", "price", "size", "side", "condition", "ts_event") == [
+    assert heard.table("trade", "venue_seq", "trade_id", "price", "size", "side", "condition",
+        "ts_event") == [
         (6, 34066, 8950.5, 10.0, "B", "LIQ", START), (7, 48079573, 8950.5, 10.0, "S", "", START),
         (10, 48079573, 8950.5, 10.0, "S", "", START)]  # fmt: skip
     assert heard.events() == [("gap", 8, 9), ("duplicate", 10, 10)]
@@ -104,7 +117,8 @@ def test_snapshot_changes_and_a_hole_in_the_chain():
     assert heard.events() == [("gap", 111, 115)]
     asked = [(conn, json.loads(m)) for conn, m in heard.venue.replies]
     assert [(c, m["method"], m["params"]) for c, m in asked] == [
-        ("ws", f"public/{verb}", {"channels": ["book.BTC-PERPETUAL.100ms"]}) for verb in ("unsubscribe", "subscribe")]  # fmt: skip
+        ("ws", f"public/{verb}", {"channels": ["book.BTC-PERPETUAL.100ms"]}) for verb in ("unsubscribe",
+        "subscribe")]  # fmt: skip
     heard(SNAPSHOT, book("change", 101, 100))
     assert heard.venue.books["BTC-PERPETUAL"].seq == 101
 
@@ -127,8 +141,10 @@ def test_states_are_status_and_what_is_new_is_looked_up():
     assert "NEW-PERPETUAL" in heard.venue.known
 
 
-@pytest.mark.parametrize("bad", [{"price": "x"}, {"amount": -1.0}, {"direction": "up"}, {"timestamp": 1 << 70},
-                                 {"trade_id": "x"}, {"instrument_name": "NONE"}, {"trade_seq": 1 << 70}])  # fmt: skip
+@pytest.mark.parametrize("bad", [{"price": "x"}, {"amount": -1.0}, {"direction": "up"},
+{"timestamp": 1 << 70},
+                                 {"trade_id": "x"}, {"instrument_name": "NONE"},
+                                 {"trade_seq": 1 << 70}])  # fmt: skip
 def test_one_bad_trade_of_a_message_leaves_none(bad):
     heard = known()(SNAPSHOT, trades(trade(5), trade(6, **bad)))
     assert "trade" not in heard.rows()

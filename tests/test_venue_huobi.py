@@ -74,7 +74,8 @@ BEST = message(
         "symbol": "btcusdt",
     },
 )
-ALL = [STEP, BEST, trades(trade(2), trade(1)), change(11, 10, [[1.5, 1]], []), whole(10, [[1.0, 1]], [[2.0, 1]]),
+ALL = [STEP, BEST, trades(trade(2), trade(1)), change(11, 10, [[1.5, 1]], []), whole(10, [[1.0, 1]],
+    [[2.0, 1]]),
        {"ping": 5}, {"id": "1", "status": "ok", "subbed": "x", "ts": 1}, message("kline.1min", {}),
        {"status": "error", "err-msg": "bad"}]  # fmt: skip
 

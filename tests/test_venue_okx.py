@@ -76,13 +76,17 @@ TICKER = {
 }
 SNAPSHOT = book("snapshot", [("99.0", "1"), ("98", "2.50")], [("101.00", "3")], seqId=10, prevSeqId=-1,
                 checksum=crc("99.0:1:101.00:3:98:2.50"))  # fmt: skip
-ALL = [SNAPSHOT, book("update", [("99.0", "0")], [], seqId=15, prevSeqId=10), message("trades", trade(), trade(tradeId="2")),
-       message("tickers", TICKER), message("bbo-tbt", {"bids": [["1", "2", "0", "1"]], "asks": [], "ts": TS, "seqId": 3}),
+ALL = [SNAPSHOT, book("update", [("99.0", "0")], [], seqId=15, prevSeqId=10), message("trades", trade(),
+    trade(tradeId="2")),
+       message("tickers", TICKER), message("bbo-tbt", {"bids": [["1", "2", "0", "1"]], "asks": [],
+           "ts": TS, "seqId": 3}),
        message("mark-price", {"instId": "BTC-USD-SWAP", "markPx": "100", "ts": TS}, inst="BTC-USD-SWAP"),
-       message("funding-rate", {"instId": "BTC-USD-SWAP", "fundingRate": "0.0001", "ts": TS}, inst="BTC-USD-SWAP"),
+       message("funding-rate", {"instId": "BTC-USD-SWAP", "fundingRate": "0.0001", "ts": TS},
+           inst="BTC-USD-SWAP"),
        message("instruments", {"instId": "BTC-USDT", "state": "suspend"}),
        book("", [("1", "1")], [("2", "1")], channel="books5"),
-       {"event": "subscribe", "arg": {"channel": "books", "instId": "BTC-USDT"}}, {"event": "error", "msg": "x", "code": "1"}]  # fmt: skip
+       {"event": "subscribe", "arg": {"channel": "books", "instId": "BTC-USDT"}}, {"event": "error",
+       "msg": "x", "code": "1"}]  # fmt: skip
 
 
 def test_trades_and_quotes():
@@ -158,7 +162,8 @@ def test_numbers_that_begin_anew_below_are_followed_as_the_venue_says():
 
 
 def test_without_numbers_the_checksum_tells_alone():
-    heard = Heard(Okx())(book("snapshot", [("99", "1")], []), book("update", [("98", "1")], [], checksum=crc("99:1:98:1")),
+    heard = Heard(Okx())(book("snapshot", [("99", "1")], []), book("update", [("98", "1")], [],
+        checksum=crc("99:1:98:1")),
                          book("update", [("97", "1")], [], checksum=5))  # fmt: skip
     assert [k for k, _, _ in heard.events()] == ["gap"]
     assert heard.venue.verified == 1

@@ -15,7 +15,8 @@ LIST = [{"market": "KRW-BTC", "korean_name": "비트코인", "english_name": "Bi
 
 
 def trade(**other):
-    return {"ty": "trade", "cd": "KRW-BTC", "tms": MS + 5, "ttms": MS, "tp": 127.0, "tv": 46.48838371, "ab": "BID", "pcp": 123.0,
+    return {"ty": "trade", "cd": "KRW-BTC", "tms": MS + 5, "ttms": MS, "tp": 127.0, "tv": 46.48838371,
+        "ab": "BID", "pcp": 123.0,
             "sid": 1618678262000003, "st": "REALTIME", **other}  # fmt: skip
 
 

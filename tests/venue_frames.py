@@ -1,4 +1,4 @@
-"""Frames for venues' decoders: heard one by one, bent at random, and what must hold of the rows whatever they are."""
+"""Frames for venues' decoders: heard one by one, bent at random, and what must hold of any rows."""
 
 import copy
 import json
@@ -10,11 +10,14 @@ from tickplant._core.levels import ASK, BID
 
 START = 1_700_000_000_000_000_000
 SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.integers(-(10**25), 10**25), st.floats(allow_nan=False), st.text(max_size=8),
-    st.sampled_from(["", "0", "-1", "1e999", "nan", "inf", "0.0000", "9" * 30, -1, 0, 2**63, "\x00", [], {}, [[]], [{}]]),
+    st.none(), st.booleans(), st.integers(), st.integers(-(10**25), 10**25), st.floats(allow_nan=False),
+        st.text(max_size=8),
+    st.sampled_from(["", "0", "-1", "1e999", "nan", "inf", "0.0000", "9" * 30, -1, 0, 2**63, "\x00", [],
+        {}, [[]], [{}]]),
 )  # fmt: skip
 JSON = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4), max_leaves=12
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner,
+        max_size=4), max_leaves=12
 )  # fmt: skip
 
 
@@ -99,7 +102,8 @@ def noise(messages):
     """Frames of any kind: bent ones, sound ones, any JSON, any bytes."""
     sound = st.sampled_from(messages).map(lambda m: json.dumps(m).encode())
     return st.lists(
-        st.one_of(bent(messages), bent(messages), sound, JSON.map(lambda j: json.dumps(j).encode()), st.binary(max_size=20)),
+        st.one_of(bent(messages), bent(messages), sound, JSON.map(lambda j: json.dumps(j).encode()),
+            st.binary(max_size=20)),
         max_size=12,
     )  # fmt: skip
 
