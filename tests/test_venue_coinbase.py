@@ -1,8 +1,10 @@
 """Coinbase Advanced Trade."""
 
+import itertools
 import json
 
 import hypothesis
+import pytest
 from venue_frames import START, Heard, assert_sound, close, noise
 
 from tickplant.feed.venues.coinbase import GROUP, Coinbase
@@ -112,6 +114,27 @@ def test_a_snapshot_and_updates_make_the_book():
     assert heard.events() == []
 
 
+@pytest.mark.parametrize("spaces", [False, True])
+def test_levels_are_read_whichever_way_sides_are_mixed_and_written(spaces):
+    mixed = [("offer", "101", "3"), ("bid", "99", "1"), ("offer", "102", "4"), ("bid", "98", "2")]
+    for order in itertools.permutations(mixed):
+        frame = levels(0, *order, kind="snapshot")
+        heard = Heard(Coinbase())(json.dumps(frame).encode() if spaces else frame)
+        assert heard.book("BTC-USD") == [[(99.0, 1.0), (98.0, 2.0)], [(101.0, 3.0), (102.0, 4.0)]]
+    for one in (mixed[:1], mixed[1:2], []):
+        heard = Heard(Coinbase())(levels(0, *one, kind="snapshot"))
+        assert sum(map(len, heard.book("BTC-USD"))) == len(one)
+
+
+@pytest.mark.parametrize("side", ["BID", "", None, 5, "bid\\"])
+def test_a_level_of_no_side_is_none(side):
+    for at in (0, 1, 2, 3):
+        updates = [*BOOK[:at], (side, "97", "1"), *BOOK[at:]]
+        heard = Heard(Coinbase())(levels(0, *updates, kind="snapshot"))
+        assert heard.venue.account.malformed == 1
+        assert "depth" not in heard.rows()
+
+
 def test_a_hole_in_the_numbers_of_a_connection_concerns_all_its_books_and_no_others():
     heard = Heard(Coinbase())(SNAPSHOT, levels(1, *BOOK, kind="snapshot", product="ETH-USD"))
     heard(levels(0, *BOOK, kind="snapshot", product="SOL-USD"), conn="other")
@@ -157,6 +180,8 @@ def test_a_message_of_which_one_trade_is_bad_makes_no_row():
     heard = Heard(Coinbase())(trades(0, 10), bad, trades(2, 10**30, 11))
     assert heard.venue.account.malformed == 2
     assert [t for (t,) in heard.table("trade", "trade_id")] == [10]
+    heard(trades(3, 11))
+    assert [t for (t,) in heard.table("trade", "trade_id")] == [10, 11]
     assert [k for k, _, _ in heard.events()] == ["malformed", "malformed"]
 
 

@@ -148,6 +148,8 @@ def test_states_are_status_and_what_is_new_is_looked_up():
 def test_one_bad_trade_of_a_message_leaves_none(bad):
     heard = known()(SNAPSHOT, trades(trade(5), trade(6, **bad)))
     assert "trade" not in heard.rows()
+    heard(trades(trade(5), trade(6)))
+    assert heard.table("trade", "venue_seq") == [(5,), (6,)]
     assert [k for k, _, _ in heard.events()] == ["malformed", "gap"]
 
 

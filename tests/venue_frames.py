@@ -21,6 +21,11 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
+def dumped(message):
+    """As venues write it: without spaces."""
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
 class Heard:
     """A venue's decoder that hears messages, a millisecond apart."""
 
@@ -30,12 +35,12 @@ class Heard:
     def __call__(self, *messages, conn=None):
         for message in messages:
             self.count += 1
-            data = message if isinstance(message, bytes) else json.dumps(message).encode()
+            data = message if isinstance(message, bytes) else dumped(message)
             self.venue.receive(conn or self.conn, data, START + self.count * 1_000_000)
         return self
 
     def answer(self, url, message):
-        data = message if isinstance(message, bytes) else json.dumps(message).encode()
+        data = message if isinstance(message, bytes) else dumped(message)
         self.count += 1
         self.venue.respond(url, data, START + self.count * 1_000_000)
         return self
@@ -91,7 +96,7 @@ def bent(draw, messages):
                 del holder[key]
             case "double" if isinstance(holder, list):
                 holder.insert(key, copy.deepcopy(holder[key]))
-    data = json.dumps(whole).encode()
+    data = dumped(whole)
     if draw(st.integers(0, 5)) == 0:
         cut = draw(st.integers(0, len(data)))
         data = data[:cut] + draw(st.binary(max_size=3)) + data[cut + draw(st.integers(0, 3)) :]
@@ -100,9 +105,9 @@ def bent(draw, messages):
 
 def noise(messages):
     """Frames of any kind: bent ones, sound ones, any JSON, any bytes."""
-    sound = st.sampled_from(messages).map(lambda m: json.dumps(m).encode())
+    sound = st.sampled_from(messages).map(lambda m: dumped(m))
     return st.lists(
-        st.one_of(bent(messages), bent(messages), sound, JSON.map(lambda j: json.dumps(j).encode()),
+        st.one_of(bent(messages), bent(messages), sound, JSON.map(lambda j: dumped(j)),
             st.binary(max_size=20)),
         max_size=12,
     )  # fmt: skip

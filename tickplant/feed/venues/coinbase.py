@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from tickplant._core.levels import Changes
+from tickplant._core.levels import ASK, BID, Changes
 from tickplant.feed.numbers import amount, given, number, top
 from tickplant.feed.symbols import Instrument, spot
 from tickplant.feed.times import iso_ns
@@ -70,7 +70,7 @@ class Tickers(msgspec.Struct):
 class Levels(msgspec.Struct):
     type: Literal["snapshot", "update"]
     product_id: str
-    updates: list[Level]
+    updates: msgspec.Raw
 
 
 class Products(msgspec.Struct):
@@ -86,6 +86,8 @@ class Frame(msgspec.Struct):
     events: msgspec.Raw = msgspec.Raw(b"[]")
 
 
+_LEVELS = msgspec.json.Decoder(list[Level])
+_BID, _OFFER = b'{"side":"bid",', b'{"side":"offer",'
 _FRAME = msgspec.json.Decoder(Frame)
 _EVENTS: dict[str, msgspec.json.Decoder[list[Any]]] = {
     "market_trades": msgspec.json.Decoder(list[Trades]),
@@ -213,6 +215,7 @@ class Coinbase(Venue):
                 made.append((t, event.type == "snapshot", (iso_ns(t.time), row)))
         made.sort(key=lambda m: int(m[0].trade_id))  # the newest comes first
         self.sink.check("trade", ts_recv, [row for _, _, row in made])
+        self.sink.check("trade", ts_recv, [row for _, _, row in made])
         rows = [row for t, again, row in made
                 if self.numbered(t.product_id, int(t.trade_id), ts_recv, again=again)]  # fmt: skip
         self.sink.add_all("trade", ts_recv, rows)
@@ -230,13 +233,30 @@ class Coinbase(Venue):
     def _levels(self, events: list[Levels], seq: int, conn: str, ts_event: int, ts_recv: int) -> None:
         made = []
         for event in events:
-            changes = Changes()
-            for level in event.updates:
-                changes.add(level.side != "bid", level.price_level, level.new_quantity)
-            at = iso_ns(event.updates[-1].event_time) if event.updates else ts_event
-            made.append((event, changes, at, self.book(event.product_id, ts_recv, conn)))
+            text = bytes(event.updates)
+            _, said, last = text.rpartition(b'"event_time":"')
+            at = iso_ns(last.partition(b'"')[0].decode()) if said else ts_event
+            made.append((event, _changes(text), at, self.book(event.product_id, ts_recv, conn)))
         for event, changes, at, book in made:
             if event.type == "snapshot":
                 book.snapshot(changes, at, ts_recv, seq)
             else:
                 book.change(changes, at, ts_recv, last=seq)
+
+
+def _changes(text: bytes) -> Changes:
+    """Levels of a message: those of a snapshot are all the bids, then all the offers, and may be 20 MB."""
+    bids, offer, rest = text.partition(_OFFER)
+    offers = b"[" + offer + rest if offer else b"[]"
+    changes = Changes()
+    if bids.count(_BID) == text.count(_BID):
+        bids = bids.rstrip(b",") + b"]" if offer else bids
+        changes.objects(bids, BID, b"price_level", b"new_quantity")
+        if len(changes) == bids.count(_BID):
+            changes.objects(offers, ASK, b"price_level", b"new_quantity")
+            if len(changes) == text.count(_BID) + text.count(_OFFER):
+                return changes
+    changes.clear()
+    for level in _LEVELS.decode(text):
+        changes.add(level.side != "bid", level.price_level, level.new_quantity)
+    return changes
