@@ -16,7 +16,8 @@ from tickplant.feed.sink import Sink
 from tickplant.schema import Flag
 
 KEPT_MAX = 10_000
-"""Changes kept while a snapshot is waited for;
+KEPT_LEVELS_MAX = 200_000
+"""Changes, and levels in them, kept while a snapshot is waited for (5 MB);
 
 Beyond it the oldest go, and the snapshot shows whether they matter.
 """
@@ -34,28 +35,34 @@ class Rule(enum.Enum):
 class Book:
     """One instrument's levels. Numbers are the venue's own."""
 
-    def __init__(self, levels: Levels, sink: Sink, code: int, name: str, rule: Rule) -> None:
-        """`code`, `name`: of the instrument, in rows and in words."""
+    def __init__(self, levels: Levels, sink: Sink, code: int, name: str, rule: Rule, conn: str = "") -> None:
+        """`code`, `name`: of the instrument, in rows and in words; `conn`: what its changes come over."""
         self.levels, self.sink, self.code, self.name, self.rule = levels, sink, code, name, rule
+        self.conn = conn
         self.live = False
         self.seq = 0
         """Number of the last change, or of the snapshot."""
         self.wanted: Callable[[], None] = lambda: None
         """Called when a snapshot is needed."""
         self.gaps = 0
-        self._kept: deque[tuple[Changes, int, int, int, int, int]] = deque(maxlen=KEPT_MAX)
+        self._kept: deque[tuple[Changes, int, int, int, int, int]] = deque()
+        self._kept_levels = 0
         self._crossed = False
 
-    def snapshot(self, changes: Changes, ts_event: int, ts_recv: int, seq: int = 0) -> None:
-        """All levels as of number `seq`. Changes that were kept and come after it are applied."""
+    def snapshot(
+        self, changes: Changes, ts_event: int, ts_recv: int, seq: int = 0, *, in_order: bool = False
+    ) -> None:
+        """All levels as of number `seq`. Changes that were kept and come after it are applied.
+
+        `in_order`: it has its place among the changes, so that what came before it is in it, whatever
+        the numbers are: a venue may begin to count anew with it.
+        """
         self.levels.load(changes, ts_event, ts_recv, seq, Flag.SNAPSHOT)
         self.live, self.seq, self._crossed = True, seq, False
-        kept, self._kept = self._kept, deque(maxlen=KEPT_MAX)
-        first = True
-        for each in kept:
-            if self.live and (self.rule is Rule.NONE or each[4] > seq):
-                self._apply(*each, joins=first)
-                first = False
+        self._tell_crossed(ts_event, ts_recv)
+        kept, self._kept, self._kept_levels = self._kept, deque(), 0
+        for each in () if in_order else kept:
+            self._take(*each)
 
     def change(
         self, changes: Changes, ts_event: int, ts_recv: int, *, first: int = 0, last: int = 0, prev: int = 0
@@ -64,39 +71,45 @@ class Book:
 
         The numbers it covers; `prev`: the one before (Rule.CHAIN).
         """
+        self._take(changes if self.live else changes.copy(), ts_event, ts_recv, first, last, prev)
+
+    def _take(self, changes: Changes, ts_event: int, ts_recv: int, first: int, last: int, prev: int) -> None:
         if not self.live:
             if self.rule is not Rule.NONE:
-                self._kept.append((changes.copy(), ts_event, ts_recv, first, last, prev))
-            return
-        if self.rule is not Rule.NONE and last <= self.seq:
-            return  # the snapshot has it already, or it came twice
-        self._apply(changes, ts_event, ts_recv, first, last, prev, joins=False)
-
-    def _apply(
-        self, changes: Changes, ts_event: int, ts_recv: int, first: int, last: int, prev: int, *, joins: bool
-    ) -> None:
-        if not self._follows(first, prev, joins):
+                self._keep(changes, ts_event, ts_recv, first, last, prev)
+        elif self._follows(first, last, prev):
+            self.levels.change(changes, ts_event, ts_recv, last)
+            self.seq = last
+            self._tell_crossed(ts_event, ts_recv)
+        elif last > self.seq:  # else the snapshot has it already, or it came twice
             begins = prev + 1 if self.rule is Rule.CHAIN else first
-            self.gap(
-                ts_recv, f"{self.rule.value}: {begins} does not follow {self.seq}", self.seq + 1, begins - 1
-            )
-            self._kept.append((changes.copy(), ts_event, ts_recv, first, last, prev))
-            return
-        self.levels.change(changes, ts_event, ts_recv, last)
-        self.seq = last
-        if self.levels.crossed != self._crossed:
-            self._crossed = not self._crossed
-            if self._crossed:
-                self.sink.event("crossed", ts_recv, f"best bid of {self.name} not below its best offer",
-                                first=last, last=last, instrument=self.code, ts_event=ts_event)  # fmt: skip
+            cause = f"{self.rule.value}: {begins} does not follow {self.seq}"
+            self.gap(ts_recv, cause, self.seq + 1, begins - 1)
+            self._keep(changes.copy(), ts_event, ts_recv, first, last, prev)
 
-    def _follows(self, first: int, prev: int, joins: bool) -> bool:
-        """Is nothing missing before a change? The first after a snapshot may overlap it."""
+    def _follows(self, first: int, last: int, prev: int) -> bool:
+        """Is nothing missing before a change, and it new? One may overlap what the snapshot has."""
         if self.rule is Rule.STEP:
-            return first <= self.seq + 1 if joins else first == self.seq + 1
-        if self.rule is Rule.CHAIN:
-            return prev <= self.seq if joins else prev == self.seq
+            return first <= self.seq + 1 and last > self.seq
+        if self.rule is Rule.CHAIN:  # numbers may start again, if the one before is named all the same
+            return prev == self.seq or prev < self.seq < last
         return True
+
+    def _keep(self, changes: Changes, *numbers: int) -> None:
+        ts_event, ts_recv, first, last, prev = numbers
+        self._kept.append((changes, ts_event, ts_recv, first, last, prev))
+        self._kept_levels += len(changes)
+        while len(self._kept) > KEPT_MAX or self._kept_levels > KEPT_LEVELS_MAX:
+            self._kept_levels -= len(self._kept.popleft()[0])
+
+    def _tell_crossed(self, ts_event: int, ts_recv: int) -> None:
+        if self.levels.crossed == self._crossed:
+            return
+        self._crossed = not self._crossed
+        if self._crossed:
+            self.sink.event("crossed", ts_recv, f"best bid of {self.name} not below its best offer",
+                            first=self.seq, last=self.seq, instrument=self.code,
+                            ts_event=ts_event)  # fmt: skip
 
     def gap(self, ts_recv: int, cause: str, first: int = 0, last: int = 0) -> None:
         """It is out of step: empty it, say so and why, and ask for a snapshot.

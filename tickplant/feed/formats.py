@@ -17,6 +17,8 @@ from tickplant.feed.capture import Capture, Head
 
 HEAD = 4096
 """Bytes of a file by which its format is told."""
+_ZSTD_BLOCK = 132_000
+"""zstd gives nothing of a block until it has all of it (RFC 8878, section 3.1.1.2: at most 128 KiB)."""
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
@@ -68,9 +70,10 @@ def _head(path: Path) -> Head:
     try:
         with path.open("rb") as file:
             raw = file.read(HEAD)
+            more = file.read(_ZSTD_BLOCK) if raw.startswith(_ZSTD) else b""
     except OSError as e:
         raise CaptureError(f"can't read {path}: {e.strerror}") from None
-    return Head(path, raw, _inflated(raw))
+    return Head(path, raw, _inflated(raw + more))
 
 
 def _inflated(raw: bytes) -> bytes:
@@ -79,7 +82,7 @@ def _inflated(raw: bytes) -> bytes:
         if raw.startswith(_GZIP):
             return zlib.decompressobj(wbits=31).decompress(raw, HEAD)
         if raw.startswith(_ZSTD):
-            return zstandard.ZstdDecompressor().decompressobj().decompress(raw)[:HEAD]
+            return zstandard.ZstdDecompressor().stream_reader(raw).read(HEAD)
     except (zlib.error, zstandard.ZstdError):
         return b""
     return raw

@@ -61,8 +61,11 @@ class Entry(msgspec.Struct):
 
     @property
     def at_ns(self) -> int:
-        """When, ns UTC."""
-        return self.ns or round(self.ts * 1e9)
+        """When, ns UTC. Raises ValueError if that is no time."""
+        ns = self.ns or (round(self.ts * 1e9) if 0 <= self.ts < 1e10 else -1)
+        if not 0 <= ns < 1 << 63:
+            raise ValueError("its time is none")
+        return ns
 
 
 class Header(msgspec.Struct):
@@ -74,6 +77,9 @@ class Header(msgspec.Struct):
     config: dict[str, Any] = {}
 
 
+_DAMAGE = (zstandard.ZstdError, zlib.error, EOFError, gzip.BadGzipFile)
+_LONG_HEADER = b'{"t":"header","format":2,'
+"""How a header line begins that is longer than what a format is told by."""
 _ENTRY = msgspec.json.Decoder(Entry)
 _HEADER = msgspec.json.Decoder(Header)
 
@@ -87,7 +93,7 @@ class Recorder:
     def __init__(self, path: Path, exchange: str, config: Mapping[str, Sequence[str]], now_ns: int) -> None:
         """Makes the file; refuses one that is there (FileExistsError)."""
         self._file = path.open("xb")
-        self._stream = zstandard.ZstdCompressor(level=3).stream_writer(self._file)
+        self._stream = zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(self._file)
         head = {"t": "header", "format": 2, "exchange": exchange, "config": config, "recorded": now_ns / 1e9}
         self._write(head)
 
@@ -125,7 +131,10 @@ class Recording(Capture):
         super().__init__()
         self.path = Path(path)
         self._lines = _lines(self.path)
-        first = next(self._lines, b"")
+        try:
+            first = next(self._lines, b"")
+        except (*_DAMAGE, OSError) as e:
+            raise CaptureError(f"can't read the beginning of {self.path}: {e}") from None
         exchange = _exchange(first)
         kinds = venues()
         recorded = next((k for k in kinds.values() if exchange in (*k.RECORDED, k.NAME)), None)
@@ -144,7 +153,10 @@ class Recording(Capture):
     @staticmethod
     def sniff(head: Head) -> bool:
         """A header line of the format, or a line of time and frame."""
-        return bool(_exchange(head.plain.partition(b"\n")[0]))
+        first, newline, _ = head.plain.partition(b"\n")
+        if not newline and first.startswith(_LONG_HEADER):
+            return True
+        return bool(_exchange(first))
 
     def __iter__(self) -> Iterator[Batch]:
         decoder, begun_ns, frames = self.decoder, 0, 0
@@ -153,7 +165,7 @@ class Recording(Capture):
                 entry = _plain_entry(line) if self._plain else _ENTRY.decode(line)
                 self._take(entry)
             except (msgspec.MsgspecError, ValueError) as e:
-                self._refuse(f"a line of the recording is not one: {e}")
+                self._refuse_line(line, e)
                 continue
             self.at_ns, frames = entry.at_ns, frames + 1
             if frames >= SLICE_FRAMES or self.at_ns - begun_ns >= SLICE_NS:
@@ -170,7 +182,10 @@ class Recording(Capture):
             decoder.respond(entry.url, data, entry.at_ns)
         elif entry.t == "lost":
             decoder.lost(entry.conn, entry.at_ns, entry.data or "")
-        elif entry.t not in ("connect", "send"):
+        elif entry.t == "connect":
+            decoder.urls[entry.conn] = entry.addr
+            decoder.connected(entry.conn, entry.at_ns)
+        elif entry.t != "send":
             raise ValueError(f"an entry of type {entry.t!r}")
         decoder.requests.clear()  # what was asked for then is in the recording
         decoder.replies.clear()
@@ -182,15 +197,21 @@ class Recording(Capture):
         if batch := self.decoder.take():
             yield batch
 
-    def _refuse(self, text: str) -> None:
+    def _refuse_line(self, line: bytes, error: Exception) -> None:
         self.decoder.account.malformed += 1
         n = self.decoder.account.malformed
-        self.decoder.sink.event("malformed", self.at_ns, text, first=n, last=n)
+        if line.endswith(b"\n"):
+            text = f"a line of the recording is not one: {error}"
+            self.decoder.sink.event("malformed", self.at_ns, text, first=n, last=n)
+        else:
+            self.damaged = True
+            text = "the recording breaks off inside a line"
+            self.decoder.sink.event("truncated", self.at_ns, text, first=n, last=n)
 
     def _lines_until_damage(self) -> Iterator[bytes]:
         try:
             yield from self._lines
-        except (zstandard.ZstdError, zlib.error, EOFError, gzip.BadGzipFile) as e:
+        except _DAMAGE as e:
             self.damaged = True
             self.decoder.sink.event("damaged", self.at_ns, f"the recording breaks off: {e}")
         except OSError as e:
@@ -220,7 +241,11 @@ def _back(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file, zstd, gzip or plain; a last one that was cut off is not told from a whole one."""
+    """The lines of a file, zstd, gzip or plain, without empty ones.
+
+    One that was cut off ends without a newline. A zstd file that breaks off between lines is not told
+    from a whole one.
+    """
     try:
         file: BinaryIO = path.open("rb")
     except OSError as e:
@@ -237,4 +262,4 @@ def _lines(path: Path) -> Iterator[bytes]:
             stream = gzip.GzipFile(fileobj=file)
         while line := stream.readline(LINE_MAX):
             if line != b"\n":
-                yield line.rstrip(b"\n")
+                yield line

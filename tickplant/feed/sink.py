@@ -5,6 +5,7 @@ Rows have the shape of the shipped configuration's tables; a plant that declares
 these matched by column names when they are published.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -37,6 +38,7 @@ class Sink:
         self.codes: dict[str, int] = {}
         """By symbol: the codes given by `define`."""
         self._batches: dict[str, RowBatch] = {}
+        self._trials: dict[str, RowBatch] = {}
         self._full: dict[str, list[Rows]] = {}
 
     def define(self, symbol: str, ts_event: int, ts_recv: int, **definition: Any) -> int:
@@ -67,6 +69,24 @@ class Sink:
             self._full.setdefault(table, []).append(_rows(batch))
         values["ts_event"] = ts_event
         batch.add(ts_recv, values)
+
+    def check(self, table: str, ts_recv: int, rows: Sequence[tuple[int, dict[str, Any]]]) -> None:
+        """Would these rows be taken? Raises SchemaError if not."""
+        trial = self._trials.get(table)
+        if trial is None:
+            trial = self._trials[table] = RowBatch(shipped_schema()[table], ROOM)
+        for ts_event, values in rows:
+            if len(trial) == ROOM:
+                trial.packed.clear()
+            trial.add(ts_recv, {**values, "ts_event": ts_event})
+        trial.packed.clear()
+
+    def add_all(self, table: str, ts_recv: int, rows: Sequence[tuple[int, dict[str, Any]]]) -> None:
+        """Add rows, each (ts_event, columns), of one message: all of them or, with SchemaError, none."""
+        if len(rows) > 1:
+            self.check(table, ts_recv, rows)
+        for ts_event, values in rows:
+            self.add(table, ts_event, ts_recv, **values)
 
     def event(
         self, kind: str, ts_recv: int, text: str, *, first: int = 0, last: int = 0, instrument: int = 0,

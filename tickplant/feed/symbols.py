@@ -34,6 +34,8 @@ class Instrument:
     tick_size: float = float("nan")
     lot_size: float = float("nan")
     multiplier: float = 1.0
+    priced: str = ""
+    """In what its price is, where that is not the quote: options on BTC-USD that cost BTC."""
 
     @property
     def symbol(self) -> str:
@@ -46,7 +48,7 @@ class Instrument:
     def definition(self, native: str) -> dict[str, Any]:
         """Columns of table instrument; the venue's own name stands in `attributes`."""
         return {
-            "kind": self.kind, "currency": self.quote[:8], "base": self.base[:16],
+            "kind": self.kind, "currency": (self.priced or self.quote)[:8], "base": self.base[:16],
             "tick_size": self.tick_size, "lot_size": self.lot_size, "multiplier": self.multiplier,
             "attributes": native[:32],
         }  # fmt: skip

@@ -1,9 +1,15 @@
 """Times as venues write them, to int64 nanoseconds UTC, exactly."""
 
+import re
 from datetime import UTC, datetime
 
+MS_NS = 1_000_000
 SECOND_NS = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ISO = re.compile(
+    r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?(Z|[+-]\d\d(?::?\d\d)?)?", re.ASCII
+)
+_SECONDS = re.compile(r"(\d{1,12})(?:\.(\d+))?", re.ASCII)
 
 
 def iso_ns(text: str) -> int:
@@ -11,15 +17,14 @@ def iso_ns(text: str) -> int:
 
     Raises ValueError if it is not that.
     """
-    head, point, rest = text.partition(".")
-    digits = len(rest) - len(rest.lstrip("0123456789"))
-    fraction, zone = rest[:digits], rest[digits:]
-    if point and not 0 < digits <= 9:
-        raise ValueError(f"{text!r} is not a time of ISO 8601 with up to nine decimals")
+    found = _ISO.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text[:40]!r} is not a time of ISO 8601 with up to nine decimals")
+    head, fraction, zone = found.groups(default="")
     moment = datetime.fromisoformat(head + zone)
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
     since = moment - _EPOCH
-    return (since.days * 86_400 + since.seconds) * SECOND_NS + int(fraction.ljust(9, "0") or 0)
+    return (since.days * 86_400 + since.seconds) * SECOND_NS + int(fraction.ljust(9, "0"))
 
 
 def decimal_ns(text: str) -> int:
@@ -27,7 +32,23 @@ def decimal_ns(text: str) -> int:
 
     Raises ValueError if it is not that.
     """
-    whole, _, fraction = text.partition(".")
-    if not whole.isdigit() or (fraction and not fraction.isdigit()):
-        raise ValueError(f"{text!r} is not a number of seconds")
+    found = _SECONDS.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text[:40]!r} is not a number of seconds")
+    whole, fraction = found.groups(default="")
     return int(whole) * SECOND_NS + int(fraction[:9].ljust(9, "0"))
+
+
+def yymmdd(text: str) -> str:
+    """An expiry of six digits as YYYYMMDD: 240628 is 20240628. Raises ValueError if it is none."""
+    if len(text) != 6:
+        raise ValueError(f"{text[:40]!r} is not a date of six digits")
+    return datetime.strptime("20" + text, "%Y%m%d").strftime("%Y%m%d")
+
+
+def ms_date(ms: int) -> str:
+    """The day of milliseconds since 1970, UTC, as YYYYMMDD. Raises ValueError if there is none."""
+    try:
+        return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y%m%d")
+    except (OverflowError, OSError):
+        raise ValueError(f"{ms} is not a time in milliseconds") from None

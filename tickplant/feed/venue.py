@@ -29,6 +29,10 @@ from tickplant.feed.symbols import Instrument
 
 REFUSED = (msgspec.MsgspecError, SchemaError, ValueError, KeyError, IndexError, TypeError, OverflowError)
 """What a decoder may raise at a message that is not as the venue documents it."""
+INSTRUMENTS_MAX = 65_536
+"""Of one feed; as many as the plant takes of one (limits.feed_instruments)."""
+AGAIN = 1_000_000
+"""A trade's number that is so much below the last one is no duplicate: the venue counts anew."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,10 @@ class Venue(ABC):
         """(connection, message) to be sent."""
         self.changes = Changes()
         """For the message at hand."""
+        self.urls: dict[str, str] = {}
+        """What each connection of a recording went to; recorders name connections as they like."""
         self._codes: dict[str, int] = {}
+        self._numbers: dict[tuple[str, str], int] = {}
 
     # ---- what a venue says ----
 
@@ -134,7 +141,7 @@ class Venue(ABC):
         raise ValueError(f"nothing was asked of {url}")
 
     def connected(self, conn: str, ts_recv: int) -> None:  # noqa: B027
-        """A connection stands, and its subscriptions are sent."""
+        """A connection stands, for the first time or again; its subscriptions are being sent."""
 
     def instrument(self, native: str) -> Instrument:
         """What the venue's own name stands for, where its list does not tell. Raises ValueError."""
@@ -147,23 +154,52 @@ class Venue(ABC):
         listed = self.known.get(native)
         return not self.symbols or native in self.symbols or bool(listed and listed.symbol in self.symbols)
 
+    def wanted(self) -> list[str]:
+        """The instruments to subscribe to, by the venue's names, in the order of its list."""
+        return [native for native in self.known if self.wants(native)]
+
     def code(self, native: str, ts_recv: int) -> int:
         """The code of an instrument in rows, defined on first use."""
         code = self._codes.get(native)
         if code is None:
             is_ = self.known.get(native) or self.instrument(native)
+            if len(self._codes) >= INSTRUMENTS_MAX:
+                raise ValueError(f"{native!r} is one instrument too many")
             code = self._codes[native] = self.sink.define(is_.symbol, 0, ts_recv, **is_.definition(native))
         return code
 
-    def book(self, native: str, ts_recv: int) -> Book:
-        """The book of an instrument, made on first use."""
+    def book(self, native: str, ts_recv: int, conn: str = "") -> Book:
+        """The book of an instrument, made on first use; `conn`: the only one that its changes come over."""
         book = self.books.get(native)
         if book is None:
             code = self.code(native, ts_recv)
             levels = Levels(self.levels, code, self.LEVELS_MAX)
-            book = self.books[native] = Book(levels, self.sink, code, native, self.RULE)
+            book = self.books[native] = Book(levels, self.sink, code, native, self.RULE, conn)
             book.wanted = lambda: self.resync(native)
+        book.conn = conn or book.conn
         return book
+
+    def numbered(
+        self, native: str, number: int, ts_recv: int, series: str = "trades", *, again: bool = False
+    ) -> bool:
+        """A trade of an instrument whose trades are numbered without holes.
+
+        An event if some are missing before it, or if it came already: then False, and it is no row.
+        `again`: the venue repeats itself, as in a snapshot, which is no event.
+        """
+        last = self._numbers.get((native, series), number - 1)
+        if number <= last and last - number < AGAIN:
+            if again:
+                return False
+            self.sink.event("duplicate", ts_recv, f"{series} of {native}", first=number, last=number,
+                            instrument=self.code(native, ts_recv))  # fmt: skip
+            return False
+        if number != last + 1:
+            self.sink.event("gap", ts_recv, f"{series} of {native}: {number} does not follow {last}",
+                            first=last + 1, last=max(last + 1, number - 1),
+                            instrument=self.code(native, ts_recv))  # fmt: skip
+        self._numbers[native, series] = number
+        return True
 
     def resync(self, native: str) -> None:  # noqa: B027
         """Ask for a snapshot of an instrument's book: a request, or a new subscription among the replies."""
@@ -174,7 +210,7 @@ class Venue(ABC):
             kind = self.frame(conn, data, ts_recv)
         except REFUSED as e:
             self._refuse(conn, e, ts_recv)
-            for book in self.books.values():  # it may have been a change of any of them
+            for book in self._books_of(conn):  # it may have been a change of any of them
                 book.gap(ts_recv, "a message could not be read")
             return
         (self.account.ignored if kind in self.IGNORED else self.account.messages)[kind] += 1
@@ -191,12 +227,15 @@ class Venue(ABC):
     def lost(self, conn: str, ts_recv: int, cause: str) -> None:
         """A connection has ended: what came over it is missing until it stands again."""
         self.sink.event("disconnected", ts_recv, f"{conn}: {cause}")
-        for book in self.books.values():
+        for book in self._books_of(conn):
             book.gap(ts_recv, f"{conn} was lost: {cause}")
 
     def take(self) -> Batch:
         """All rows since the last time."""
         return self.sink.take() + self.levels.take()
+
+    def _books_of(self, conn: str) -> list[Book]:
+        return [b for b in self.books.values() if b.conn in ("", conn)]
 
     def _refuse(self, where: str, error: Exception, ts_recv: int) -> None:
         self.account.malformed += 1

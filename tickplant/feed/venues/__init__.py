@@ -5,7 +5,7 @@ import importlib
 from tickplant.errors import ConfigError
 from tickplant.feed.venue import Venue
 
-MODULES = ("binance",)
+MODULES = ("binance", "bitflyer", "bybit", "coinbase", "deribit", "huobi", "okx", "upbit")
 
 
 def venues() -> dict[str, type[Venue]]:

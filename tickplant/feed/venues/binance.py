@@ -1,7 +1,8 @@
 """Binance: spot, USD-M and COIN-M futures.
 
-    trade, aggTrade      trade; trade_id is t or a; where the buyer is the maker (m) it is a sale
-    bookTicker           quote; venue_seq is u
+    trade, aggTrade      trade; trade_id is t or a, one above the last; where the buyer is the maker (m) it
+                         is a sale
+    bookTicker           quote; venue_seq is u; spot gives no time
     depth                depth, and SYNTHETIC quotes: from U to u, each one above the last; futures name the
                          one before (pu). Snapshot over REST
     markPrice            status funding: level_1 mark price, level_2 index price, level_3 funding rate
@@ -15,12 +16,15 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID, to_float
+from tickplant._core.levels import ASK, BID
 from tickplant.feed.book import Rule
+from tickplant.feed.numbers import amount, given, number, top
 from tickplant.feed.symbols import Instrument, currency, spot
+from tickplant.feed.times import MS_NS, yymmdd
 from tickplant.feed.venue import Channel, Connection, Request, Venue
 
-MS_NS = 1_000_000
+GROUP = 50
+"""Instruments of one connection; the venue takes 1024 streams, and its servers long addresses."""
 
 
 class Trade(msgspec.Struct):
@@ -57,8 +61,8 @@ class Mark(msgspec.Struct):
     s: str
     E: int
     p: str
-    i: str = "nan"
-    r: str = "nan"
+    i: str = ""
+    r: str = ""
 
 
 class Snapshot(msgspec.Struct):
@@ -93,7 +97,7 @@ class Binance(Venue):
     IGNORED = frozenset({"kline", "response"})
     RULE = Rule.STEP
     CHANNELS: ClassVar[Sequence[Channel]] = (
-        Channel("trades", "trade", gap="trade id", rest="historical trades by id"),
+        Channel("trades", "trade", gap="trade id = last + 1"),
         Channel("quotes", "quote"),
         Channel("book", "depth", gap="U = last u + 1", rest="snapshot"),
     )
@@ -105,14 +109,19 @@ class Binance(Venue):
     def begin(self) -> Sequence[Request]:
         return [Request(f"{self.REST}/exchangeInfo")]
 
+    def _groups(self) -> dict[str, list[str]]:
+        names = self.wanted()
+        return {f"{self.NAME}.ws.{at // GROUP}": names[at : at + GROUP] for at in range(0, len(names), GROUP)}
+
     def connections(self) -> Sequence[Connection]:
-        names = [n.lower() for n in self.known if self.wants(n)]
-        streams = "/".join(f"{n}@{self.STREAMS[c]}" for c in self.channels for n in names)
-        return [Connection(f"{self.NAME}.ws", f"{self.SOCKET}?streams={streams}")]
+        def streams(natives: list[str]) -> str:
+            return "/".join(f"{n.lower()}@{self.STREAMS[c]}" for c in self.channels for n in natives)
+
+        return [Connection(c, f"{self.SOCKET}?streams={streams(n)}") for c, n in self._groups().items()]
 
     def connected(self, conn: str, ts_recv: int) -> None:
         if "book" in self.channels:
-            for native in [n for n in self.known if self.wants(n)]:
+            for native in self._groups().get(conn, ()):
                 self.resync(native)
 
     def resync(self, native: str) -> None:
@@ -134,7 +143,10 @@ class Binance(Venue):
         if kind.startswith("kline"):
             return "kline"
         message = _KINDS[kind].decode(frame.data)
-        getattr(self, f"_{kind}")(message, ts_recv)
+        if kind == "depth":
+            self._depth(message, ts_recv, conn)
+        else:
+            getattr(self, f"_{kind}")(message, ts_recv)
         return kind
 
     def answer(self, url: str, data: bytes, ts_recv: int) -> str:
@@ -158,31 +170,33 @@ class Binance(Venue):
         return native
 
     def _trade(self, m: Trade, ts_recv: int) -> None:
-        self.sink.add("trade", m.T * MS_NS, ts_recv, instrument=self.code(m.s, ts_recv), trade_id=m.t or m.a,
-                      price=to_float(m.p.encode())[0], size=to_float(m.q.encode())[0], action="T",
-                      side="S" if m.m else "B")  # fmt: skip
+        price, size, code = number(m.p), amount(m.q), self.code(m.s, ts_recv)
+        if self.numbered(m.s, m.t or m.a, ts_recv, "trades" if m.t else "aggregate trades"):
+            self.sink.add("trade", m.T * MS_NS, ts_recv, instrument=code, trade_id=m.t or m.a, price=price,
+                          size=size, action="T", side="S" if m.m else "B")  # fmt: skip
 
     _aggTrade = _trade
 
     def _bookTicker(self, m: Ticker, ts_recv: int) -> None:
-        b, bs, a, asz = (to_float(x.encode())[0] for x in (m.b, m.B, m.a, m.A))
+        (bid, bid_size), (ask, ask_size) = top(number(m.b), amount(m.B)), top(number(m.a), amount(m.A))
         self.sink.add("quote", m.E * MS_NS, ts_recv, instrument=self.code(m.s, ts_recv), venue_seq=m.u,
-                      bid_price=b, bid_size=bs, ask_price=a, ask_size=asz)  # fmt: skip
+                      bid_price=bid, bid_size=bid_size, ask_price=ask, ask_size=ask_size)  # fmt: skip
 
-    def _depth(self, m: Depth, ts_recv: int) -> None:
+    def _depth(self, m: Depth, ts_recv: int, conn: str) -> None:
         changes = self.changes.clear().arrays(m.b, BID).arrays(m.a, ASK)
-        book = self.book(m.s, ts_recv)
+        book = self.book(m.s, ts_recv, conn)
         book.change(changes, m.E * MS_NS, ts_recv, first=m.U, last=m.u, prev=m.pu)
 
     def _markPrice(self, m: Mark, ts_recv: int) -> None:
         self.sink.add("status", m.E * MS_NS, ts_recv, instrument=self.code(m.s, ts_recv), kind="funding",
-                      level_1=float(m.p), level_2=float(m.i or "nan"),
-                      level_3=float(m.r or "nan"))  # fmt: skip
+                      level_1=number(m.p), level_2=given(m.i), level_3=given(m.r))  # fmt: skip
 
     def _snapshot(self, native: str, data: bytes, ts_recv: int) -> str:
         m = _SNAPSHOT.decode(data)
         changes = self.changes.clear().arrays(m.bids, BID).arrays(m.asks, ASK)
-        self.book(native, ts_recv).snapshot(changes, m.E * MS_NS, ts_recv, m.lastUpdateId)
+        book = self.book(native, ts_recv)
+        if not book.live or m.lastUpdateId > book.seq:  # else an answer that came late: it is ahead already
+            book.snapshot(changes, m.E * MS_NS, ts_recv, m.lastUpdateId)
         return "depth snapshot"
 
 
@@ -192,7 +206,7 @@ class BinanceUsdm(Binance):
     NAME, VENUE, RECORDED = "binance-usdm", "BINANCE-USDM", ("BINANCE_FUTURES",)
     RULE = Rule.CHAIN
     CHANNELS = (
-        Channel("trades", "trade", gap="trade id", rest="historical trades by id"),
+        Channel("trades", "trade", gap="trade id = last + 1"),
         Channel("quotes", "quote"),
         Channel("book", "depth", gap="pu = last u", rest="snapshot"),
         Channel("funding", "status"),
@@ -202,7 +216,7 @@ class BinanceUsdm(Binance):
 
     def listed(self, each: dict[str, Any]) -> Instrument:
         pair = super().listed(each)
-        expiry = "" if "PERPETUAL" in each["contractType"] else "20" + each["symbol"].rpartition("_")[2]
+        expiry = "" if "PERPETUAL" in each["contractType"] else yymmdd(each["symbol"].rpartition("_")[2])
         return Instrument(
             pair.base, currency(each["quoteAsset"]), "future" if expiry else "perp", expiry,
             tick_size=pair.tick_size, lot_size=pair.lot_size, multiplier=float(each.get("contractSize", 1)),

@@ -1,0 +1,213 @@
+"""Books made from snapshots and changes: always the venue's book, or stale and said to be."""
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from tickplant._core.levels import ASK, BID, Changes, LevelRows, Levels
+from tickplant.feed import book as module
+from tickplant.feed.book import Book, Rule
+from tickplant.feed.sink import Sink
+from tickplant.schema import Flag
+
+
+class Made:
+    """A book, what it asked for, and its events."""
+
+    def __init__(self, rule):
+        self.rows, self.sink, self.asked = LevelRows(), Sink("TEST"), 0
+        self.book = Book(Levels(self.rows, 1), self.sink, 1, "BTC-USD", rule)
+        self.book.wanted = self._ask
+        self.events = []
+
+    def _ask(self):
+        self.asked += 1
+
+    def told(self):
+        for _, rows in self.sink.take():
+            self.events += [(r["kind"].decode(), int(r["first"]), int(r["last"])) for r in rows]
+        return self.events
+
+    def levels(self):
+        return {
+            (half, price): size
+            for half in (BID, ASK)
+            for price, size, _ in self.book.levels.top(half, 10_000)
+        }
+
+    def send(self, message):
+        self.book.change(
+            changes(message["levels"]),
+            1,
+            2,
+            first=message["first"],
+            last=message["last"],
+            prev=message["prev"],
+        )
+
+
+def changes(levels):
+    made = Changes()
+    for (half, price), size in levels:
+        made.add(half, price, size)
+    return made
+
+
+def venue(sizes):
+    """Messages of a venue, and its book after each number: bids below 100, offers above."""
+    state, states, messages, last = {}, {0: {}}, [], 0
+    for step, levels in sizes:
+        for key, size in levels:
+            state[key] = size
+            if not size:
+                del state[key]
+        first, prev, last = last + 1, last, last + step
+        states[last] = dict(state)
+        messages.append({"levels": levels, "first": first, "last": last, "prev": prev})
+    return messages, states
+
+
+KEYS = st.tuples(st.sampled_from([BID, ASK]), st.integers(0, 5)).map(
+    lambda k: (k[0], float(90 + k[1] if k[0] == BID else 110 + k[1]))
+)
+STREAM = st.lists(
+    st.tuples(st.integers(1, 3), st.lists(st.tuples(KEYS, st.sampled_from([0.0, 1.0, 2.5])), max_size=3)),
+    min_size=1, max_size=25,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", [Rule.STEP, Rule.CHAIN])
+@hypothesis.given(sizes=STREAM, data=st.data())
+def test_a_live_book_is_the_venues_as_of_its_number_whatever_is_lost_doubled_or_swapped(rule, sizes, data):
+    messages, states = venue(sizes)
+    made, heard = Made(rule), list(messages)
+    for _ in range(data.draw(st.integers(0, 4))):
+        at = data.draw(st.integers(0, len(heard)))
+        what = data.draw(st.sampled_from(["drop", "double", "swap", "snapshot"]))
+        if what == "snapshot":
+            heard.insert(at, data.draw(st.sampled_from(sorted(states))))
+        elif at < len(heard) and what == "drop":
+            del heard[at]
+        elif at < len(heard) and what == "double":
+            heard.insert(data.draw(st.integers(at, len(heard))), heard[at])
+        elif at + 1 < len(heard):
+            heard[at], heard[at + 1] = heard[at + 1], heard[at]
+    for each in [*heard, messages[-1]["last"]]:
+        if isinstance(each, int):
+            made.book.snapshot(changes(states[each].items()), 1, 2, each)
+        else:
+            made.send(each)
+        if made.book.live:
+            assert made.levels() == states[made.book.seq]
+        else:
+            assert made.levels() == {}
+        gaps = [e for e in made.told() if e[0] == "gap"]
+        assert len(gaps) == made.book.gaps == made.asked
+    assert made.book.live
+    assert made.book.seq == messages[-1]["last"]
+
+
+@pytest.mark.parametrize("rule", [Rule.STEP, Rule.CHAIN])
+@hypothesis.given(sizes=STREAM.filter(lambda s: len(s) > 2), data=st.data())
+def test_one_lost_message_is_one_gap_with_its_numbers_and_a_snapshot_heals_it(rule, sizes, data):
+    messages, states = venue(sizes)
+    lost = data.draw(st.integers(0, len(messages) - 2))
+    made = Made(rule)
+    made.book.snapshot(changes([]), 1, 2, 0)
+    for each in messages[:lost] + messages[lost + 1 :]:
+        made.send(each)
+    assert not made.book.live
+    assert made.told()[0] == ("gap", messages[lost]["first"], messages[lost]["last"])
+    assert made.asked == 1
+    at = data.draw(st.sampled_from([m["last"] for m in messages[lost:]]))
+    made.book.snapshot(changes(states[at].items()), 1, 2, at)
+    assert made.book.live
+    assert made.book.seq == messages[-1]["last"]
+    assert made.levels() == states[made.book.seq]
+    assert len(made.told()) == 1
+
+
+@pytest.mark.parametrize("rule", [Rule.STEP, Rule.CHAIN])
+def test_the_first_change_after_a_snapshot_may_overlap_it(rule):
+    made = Made(rule)
+    made.book.snapshot(changes([((BID, 99.0), 1.0)]), 1, 2, 100)
+    made.send({"levels": [((BID, 99.0), 3.0)], "first": 95, "last": 105, "prev": 94})
+    made.send({"levels": [((BID, 98.0), 1.0)], "first": 106, "last": 106, "prev": 105})
+    assert made.book.live
+    assert made.told() == []
+    assert made.levels() == {(BID, 99.0): 3.0, (BID, 98.0): 1.0}
+
+
+def test_a_chain_that_begins_anew_below_is_followed():
+    made = Made(Rule.CHAIN)
+    made.book.snapshot(changes([]), 1, 2, 100)
+    made.send({"levels": [((BID, 99.0), 3.0)], "first": 0, "last": 3, "prev": 100})
+    made.send({"levels": [((BID, 98.0), 3.0)], "first": 0, "last": 5, "prev": 3})
+    assert (made.book.seq, made.told()) == (5, [])
+
+
+def test_a_snapshot_in_its_place_among_the_changes_forgets_those_before_it():
+    made = Made(Rule.STEP)
+    made.send({"levels": [((BID, 99.0), 3.0)], "first": 104, "last": 104, "prev": 103})
+    made.book.snapshot(changes([((BID, 98.0), 1.0)]), 1, 2, 1, in_order=True)
+    made.send({"levels": [((BID, 97.0), 3.0)], "first": 2, "last": 2, "prev": 1})
+    assert made.levels() == {(BID, 98.0): 1.0, (BID, 97.0): 3.0}
+    assert made.told() == []
+
+
+def test_without_numbers_changes_before_the_snapshot_are_forgotten_and_all_after_it_are_applied():
+    made = Made(Rule.NONE)
+    made.send({"levels": [((BID, 99.0), 3.0)], "first": 0, "last": 0, "prev": 0})
+    made.book.snapshot(changes([((BID, 98.0), 1.0)]), 1, 2)
+    made.send({"levels": [((ASK, 101.0), 3.0)], "first": 0, "last": 0, "prev": 0})
+    assert made.levels() == {(BID, 98.0): 1.0, (ASK, 101.0): 3.0}
+
+
+def test_what_is_kept_while_a_snapshot_is_waited_for_is_bounded(monkeypatch):
+    monkeypatch.setattr(module, "KEPT_MAX", 10)
+    monkeypatch.setattr(module, "KEPT_LEVELS_MAX", 40)
+    made = Made(Rule.STEP)
+    level = [((BID, 99.0), 1.0)]
+    for n in range(1, 100):
+        made.send({"levels": level, "first": n, "last": n, "prev": n - 1})
+    assert [k[3] for k in made.book._kept] == list(range(90, 100))
+    for n in range(100, 110):
+        made.send({"levels": level * 15, "first": n, "last": n, "prev": n - 1})
+    assert [k[3] for k in made.book._kept] == [108, 109]
+    made.book.snapshot(changes([]), 1, 2, 50)
+    assert made.told() == [("gap", 51, 107)]
+    made.book.snapshot(changes([]), 1, 2, 107)
+    assert (made.book.live, made.book.seq) == (True, 109)
+
+
+def test_changes_that_are_kept_are_not_those_of_the_next_message():
+    made, reused = Made(Rule.STEP), Changes()
+    for n, price in ((1, 99.0), (2, 98.0)):
+        reused.clear().add(BID, price, 1.0)
+        made.book.change(reused, 1, 2, first=n, last=n)
+    made.book.snapshot(changes([]), 1, 2, 0)
+    assert made.levels() == {(BID, 99.0): 1.0, (BID, 98.0): 1.0}
+
+
+def test_a_gap_empties_the_book_with_rows_that_say_stale():
+    made = Made(Rule.STEP)
+    made.book.snapshot(changes([((BID, 99.0), 1.0), ((ASK, 101.0), 2.0)]), 1, 2, 7)
+    made.rows.take()
+    made.book.gap(5, "a reason")
+    made.book.gap(6, "another")
+    rows = dict(made.rows.take())
+    assert [(r["action"], r["flags"]) for r in rows["depth"]] == [(b"R", Flag.STALE)]
+    assert rows["quote"]["flags"].tolist() == [Flag.STALE | Flag.SYNTHETIC]
+    assert np.isnan(rows["quote"]["bid_price"]).all()
+    assert [e[0] for e in made.told()] == ["gap"]
+
+
+def test_a_book_that_crosses_says_so_once_each_time_also_at_the_snapshot():
+    made = Made(Rule.NONE)
+    made.book.snapshot(changes([((BID, 101.0), 1.0), ((ASK, 100.0), 2.0)]), 1, 2)
+    made.send({"levels": [((BID, 99.0), 3.0)], "first": 0, "last": 0, "prev": 0})
+    assert [e[0] for e in made.told()] == ["crossed"]
+    made.send({"levels": [((BID, 101.0), 0.0)], "first": 0, "last": 0, "prev": 0})
+    made.send({"levels": [((BID, 100.0), 1.0)], "first": 0, "last": 0, "prev": 0})
+    assert [e[0] for e in made.told()] == ["crossed", "crossed"]

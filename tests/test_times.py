@@ -1,0 +1,80 @@
+"""Times as venues write them, exactly."""
+
+from datetime import UTC, datetime, timedelta
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+
+from tickplant.feed.times import decimal_ns, iso_ns, ms_date, yymmdd
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NS = st.integers(0, (1 << 62) - 1)
+
+
+@hypothesis.given(NS, st.integers(0, 9), st.sampled_from(["Z", "", "+00:00"]), st.sampled_from("T "))
+def test_iso_times_are_read_back_to_the_digit_they_are_written_with(ns, decimals, zone, between):
+    seconds, rest = divmod(ns, 10**9)
+    rest -= rest % 10 ** (9 - decimals)
+    text = (EPOCH + timedelta(seconds=seconds)).strftime(f"%Y-%m-%d{between}%H:%M:%S")
+    if decimals:
+        text += "." + f"{rest:09d}"[:decimals]
+    assert iso_ns(text + zone) == seconds * 10**9 + rest
+
+
+def test_iso_times_of_another_zone_are_utc():
+    assert iso_ns("2021-04-17T16:51:02.5+09:00") == iso_ns("2021-04-17T07:51:02.5Z")
+    assert iso_ns("2021-04-17T16:51:02-0230") == iso_ns("2021-04-17T19:21:02Z")
+    assert iso_ns("1969-12-31T23:59:59.25Z") == -750_000_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "2021-04-17", "2021-04-17.5", "20210417T165102", "2021-04-17T16:51:02.",
+     "2021-04-17T16:51:02.1234567890Z", "2021-04-17T25:00:00Z", "2021-02-30T00:00:00Z",
+     "2021-W16-6T16:51:02", "2021-04-17T16:51:02Zulu",
+     "٢٠٢١-04-17T16:51:02Z", "2021-04-17T16:51:02Z\n"],
+)  # fmt: skip
+def test_what_is_no_iso_time_is_refused(text):
+    with pytest.raises(ValueError, match="."):
+        iso_ns(text)
+
+
+@hypothesis.given(NS, st.integers(0, 9))
+def test_seconds_with_decimals_are_exact(ns, decimals):
+    whole, rest = divmod(ns, 10**9)
+    rest -= rest % 10 ** (9 - decimals)
+    text = f"{whole}" + ("." + f"{rest:09d}"[:decimals] if decimals else "")
+    assert decimal_ns(text) == whole * 10**9 + rest
+
+
+def test_below_a_nanosecond_is_cut_off():
+    assert decimal_ns("1.9999999999") == 1_999_999_999
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".5", "5.", "-1", "1e9", "1.5.5", "1,5", "١", "²", "9" * 5000, "nan", " 1"]
+)
+def test_what_is_no_number_of_seconds_is_refused(text):
+    with pytest.raises(ValueError, match="not a number"):
+        decimal_ns(text)
+
+
+@hypothesis.given(st.text(max_size=40))
+def test_any_text_is_a_time_or_a_value_error(text):
+    for read in (iso_ns, decimal_ns, yymmdd):
+        try:
+            read(text)
+        except ValueError:
+            continue
+
+
+def test_expiries_are_dates():
+    assert yymmdd("240628") == "20240628"
+    assert ms_date(1_719_561_600_000) == "20240628"
+    for text in ("", "240631", "24628", "2406281", "abcdef"):
+        with pytest.raises(ValueError, match="."):
+            yymmdd(text)
+    for ms in (10**30, -(10**30), 10**17):
+        with pytest.raises(ValueError, match="."):
+            ms_date(ms)

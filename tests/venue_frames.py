@@ -1,0 +1,156 @@
+"""Frames for venues' decoders: heard one by one, bent at random, and what must hold of any rows."""
+
+import copy
+import json
+
+import hypothesis.strategies as st
+import numpy as np
+
+from tickplant._core.levels import ASK, BID
+
+START = 1_700_000_000_000_000_000
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.integers(-(10**25), 10**25), st.floats(allow_nan=False),
+        st.text(max_size=8),
+    st.sampled_from(["", "0", "-1", "1e999", "nan", "inf", "0.0000", "9" * 30, -1, 0, 2**63, "\x00", [],
+        {}, [[]], [{}]]),
+)  # fmt: skip
+JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner,
+        max_size=4), max_leaves=12
+)  # fmt: skip
+
+
+def dumped(message):
+    """As venues write it: without spaces."""
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+class Heard:
+    """A venue's decoder that hears messages, a millisecond apart."""
+
+    def __init__(self, venue, conn="ws"):
+        self.venue, self.conn, self.count, self._taken = venue, conn, 0, {}
+
+    def __call__(self, *messages, conn=None):
+        for message in messages:
+            self.count += 1
+            data = message if isinstance(message, bytes) else dumped(message)
+            self.venue.receive(conn or self.conn, data, START + self.count * 1_000_000)
+        return self
+
+    def answer(self, url, message):
+        data = message if isinstance(message, bytes) else dumped(message)
+        self.count += 1
+        self.venue.respond(url, data, START + self.count * 1_000_000)
+        return self
+
+    def rows(self):
+        """All rows so far, by table."""
+        for table, rows in self.venue.take():
+            self._taken.setdefault(table, []).append(rows)
+        return {table: np.concatenate(parts) for table, parts in self._taken.items()}
+
+    def table(self, name, *columns):
+        """Columns of a table's rows, text as str."""
+        rows = self.rows().get(name, [])
+        return [tuple(_plain(row[c]) for c in columns) for row in rows]
+
+    def events(self):
+        return self.table("event", "kind", "first", "last")
+
+    def symbols(self):
+        return {code: symbol for code, symbol in self.table("instrument", "code", "symbol")}
+
+    def book(self, native):
+        """Bids and offers, (price, size), best first."""
+        levels = self.venue.books[native].levels
+        return [[(p, s) for p, s, _ in levels.top(half, 100_000)] for half in (BID, ASK)]
+
+
+def _plain(value):
+    plain = value.item()
+    return plain.decode() if isinstance(plain, bytes) else plain
+
+
+def close(a, b):
+    """The same, NaN being NaN."""
+    return all(x == y or (x != x and y != y) for x, y in zip(a, b, strict=True))
+
+
+@st.composite
+def bent(draw, messages):
+    """One of these messages with one thing in it changed, added or left out; as bytes."""
+    whole = copy.deepcopy(draw(st.sampled_from(messages)))
+    at, path = whole, []
+    while isinstance(at, dict | list) and at and (not path or draw(st.integers(0, 4))):
+        key = draw(st.sampled_from(sorted(at) if isinstance(at, dict) else range(len(at))))
+        path.append((at, key))
+        at = at[key]
+    if path:
+        holder, key = path[-1]
+        match draw(st.sampled_from(["replace", "replace", "delete", "double", "none"])):
+            case "replace":
+                holder[key] = draw(SCALARS | JSON)
+            case "delete":
+                del holder[key]
+            case "double" if isinstance(holder, list):
+                holder.insert(key, copy.deepcopy(holder[key]))
+    data = dumped(whole)
+    if draw(st.integers(0, 5)) == 0:
+        cut = draw(st.integers(0, len(data)))
+        data = data[:cut] + draw(st.binary(max_size=3)) + data[cut + draw(st.integers(0, 3)) :]
+    return data
+
+
+def noise(messages):
+    """Frames of any kind: bent ones, sound ones, any JSON, any bytes."""
+    sound = st.sampled_from(messages).map(lambda m: dumped(m))
+    return st.lists(
+        st.one_of(bent(messages), bent(messages), sound, JSON.map(lambda j: dumped(j)),
+            st.binary(max_size=20)),
+        max_size=12,
+    )  # fmt: skip
+
+
+def assert_sound(heard):
+    """What holds of any rows: all are accounted for, and none has what can't be."""
+    account = heard.venue.account
+    assert account.messages.total() + account.ignored.total() + account.malformed == heard.count
+    rows = heard.rows()
+    codes = set(rows["instrument"]["code"].tolist()) if "instrument" in rows else set()
+    for table, of in rows.items():
+        assert (of["ts_recv"] > START).all()
+        assert set(of["instrument"].tolist()) <= codes | ({0} if table == "event" else set())
+    events = rows["event"]["kind"].tolist() if "event" in rows else []
+    assert events.count(b"malformed") == account.malformed
+    if "trade" in rows:
+        trades = rows["trade"]
+        assert np.isfinite(trades["price"]).all()
+        assert (trades["size"] >= 0).all()
+        assert set(trades["side"].tolist()) <= {b"B", b"S", b""}
+        assert set(trades["action"].tolist()) == {b"T"}
+    if "quote" in rows:
+        quotes = rows["quote"]
+        for side in ("bid", "ask"):
+            assert (np.isfinite(quotes[f"{side}_price"]) == (quotes[f"{side}_size"] > 0)).all()
+    assert_depth_is_the_books(heard, rows)
+
+
+def assert_depth_is_the_books(heard, rows):
+    """The rows of table depth, applied in order, give the books that the decoder has."""
+    made = {}
+    for row in rows.get("depth", ()):
+        book, key = made.setdefault(int(row["instrument"]), {}), (row["side"], float(row["price"]))
+        if row["action"] == b"R":
+            book.clear()
+        elif row["action"] == b"D":
+            del book[key]
+        else:
+            assert (key in book) == (row["action"] == b"C")
+            book[key] = float(row["size"])
+    for native, book in heard.venue.books.items():
+        bids, asks = heard.book(native)
+        have = {(b"B", p): s for p, s in bids} | {(b"S", p): s for p, s in asks}
+        assert made.get(book.code, {}) == have
+        assert book.live or not have

@@ -1,0 +1,28 @@
+"""Numbers as venues write them in text, to float64, correctly rounded."""
+
+from tickplant._core.levels import to_float
+
+NAN = float("nan")
+
+
+def number(text: str) -> float:
+    """A decimal number: a price. Raises ValueError or OverflowError if it is none."""
+    return to_float(text.encode())[0]
+
+
+def amount(text: str) -> float:
+    """A number that is not below 0: a size. Raises ValueError or OverflowError if it is none."""
+    value = number(text)
+    if value < 0:
+        raise ValueError(f"a size of {text[:40]}")
+    return value
+
+
+def given(text: str) -> float:
+    """A number, or NaN where the venue leaves the text empty."""
+    return number(text) if text else NAN
+
+
+def top(price: float, size: float) -> tuple[float, float]:
+    """One side of a quote: as given, or NaN and 0 where the venue writes 0 for a side that is empty."""
+    return (price, size) if size > 0 else (NAN, 0.0)

@@ -1,0 +1,253 @@
+"""Bybit: spot, linear and inverse contracts, over API v5.
+
+    publicTrade         trade; S is the aggressor's side; venue_seq is seq, trade_id i where that is a number;
+                        condition BT: block trade, RPI: against retail price improvement
+    tickers             quote (contracts), and status funding: level_1 mark price, level_2 index price,
+                        level_3 funding rate. Changes are merged into the last whole one
+    orderbook.1         quote
+    orderbook.N         depth, and SYNTHETIC quotes: u is one above the last; a snapshot, as after a restart
+                        of the service (u = 1), begins anew
+    kline, liquidations: ignored
+
+A name stands for different instruments in spot and in contracts; here it has its category before it, as in
+linear/BTCUSDT. Which category a connection is of, its address tells.
+
+Source: "WebSocket Stream > Public" and "Market > Get Instruments Info" of the v5 documentation.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from tickplant._core.levels import ASK, BID
+from tickplant.feed.book import Rule
+from tickplant.feed.numbers import NAN, amount, given, number, top
+from tickplant.feed.symbols import Instrument, currency
+from tickplant.feed.times import MS_NS, ms_date
+from tickplant.feed.venue import Channel, Connection, Request, Venue
+
+CATEGORIES = ("spot", "linear", "inverse")
+GROUP, ARGS = 50, 10
+"""Instruments of one connection, topics of one message."""
+DEPTH = 200
+_CONDITIONS = {(False, False): "", (True, False): "BT", (False, True): "RPI", (True, True): "BT+RPI"}
+
+
+class Trade(msgspec.Struct):
+    T: int
+    s: str
+    S: Literal["Buy", "Sell"]
+    v: str
+    p: str
+    i: str
+    seq: int = 0
+    BT: bool = False
+    RPI: bool = False
+
+
+class Ticker(msgspec.Struct):
+    symbol: str
+    bid1Price: str | None = None
+    bid1Size: str | None = None
+    ask1Price: str | None = None
+    ask1Size: str | None = None
+    markPrice: str | None = None
+    indexPrice: str | None = None
+    fundingRate: str | None = None
+
+
+class Depth(msgspec.Struct):
+    s: str
+    b: msgspec.Raw
+    a: msgspec.Raw
+    u: int
+
+
+class Frame(msgspec.Struct):
+    topic: str = ""
+    type: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"")
+    ts: int = 0
+    cts: int = 0
+    cs: int = 0
+    op: str = ""
+    success: bool = True
+    ret_msg: str = ""
+
+
+QUOTE = ("bid1Price", "bid1Size", "ask1Price", "ask1Size")
+FUNDING = ("markPrice", "indexPrice", "fundingRate")
+_FRAME = msgspec.json.Decoder(Frame)
+_TRADES = msgspec.json.Decoder(list[Trade])
+_TICKER = msgspec.json.Decoder(Ticker)
+_DEPTH = msgspec.json.Decoder(Depth)
+_LEVELS = msgspec.json.Decoder(list[tuple[str, str]])
+
+
+class Bybit(Venue):
+    """Spot, linear and inverse."""
+
+    NAME, VENUE, RECORDED = "bybit", "BYBIT", ("BYBIT",)
+    IGNORED = frozenset({"kline", "liquidation", "allLiquidation", "response"})
+    RULE = Rule.STEP
+    CHANNELS = (
+        Channel("trades", "trade"),
+        Channel("quotes", "quote"),
+        Channel("book", "depth", gap="u = last u + 1"),
+        Channel("funding", "status"),
+    )
+    SOCKET, REST = "wss://stream.bybit.com/v5/public", "https://api.bybit.com/v5/market/instruments-info"
+    NAMES: ClassVar[dict[str, str]] = {
+        "trades": "publicTrade",
+        "book": f"orderbook.{DEPTH}",
+        "funding": "tickers",
+    }
+
+    def __init__(self, symbols: Iterable[str] = (), channels: Iterable[str] = ()) -> None:
+        super().__init__(symbols, channels)
+        self._tickers: dict[tuple[str, str], Ticker] = {}
+        self._tops: dict[tuple[str, str], list[tuple[float, float]]] = {}
+
+    def begin(self) -> Sequence[Request]:
+        return [Request(f"{self.REST}?category={each}&limit=1000") for each in CATEGORIES]
+
+    def connections(self) -> Sequence[Connection]:
+        made = []
+        for category in CATEGORIES:
+            names = [n.partition("/")[2] for n in self.wanted() if n.startswith(f"{category}/")]
+            names_of = {c: self.NAMES.get(c, "orderbook.1") for c in self.channels}
+            if category == "spot":
+                names_of.pop("funding", None)
+            for at in range(0, len(names), GROUP):
+                topics = [f"{c}.{n}" for c in names_of.values() for n in names[at : at + GROUP]]
+                send = [_ask("subscribe", topics[i : i + ARGS]) for i in range(0, len(topics), ARGS)]
+                conn = f"{self.NAME}.{category}.{at // GROUP}"
+                made.append(Connection(conn, f"{self.SOCKET}/{category}", send, '{"op":"ping"}'))
+        return made
+
+    def connected(self, conn: str, ts_recv: int) -> None:
+        self._tickers = {key: kept for key, kept in self._tickers.items() if key[0] != conn}
+        self._tops = {key: kept for key, kept in self._tops.items() if key[0] != conn}
+
+    def resync(self, native: str) -> None:
+        topic = f"orderbook.{DEPTH}.{native.partition('/')[2]}"
+        for verb in ("unsubscribe", "subscribe"):
+            self.replies.append((self.books[native].conn, _ask(verb, [topic])))
+
+    def category(self, conn: str) -> str:
+        """What a connection is for. Raises ValueError if its name and address do not tell."""
+        where = self.urls.get(conn, conn)
+        for each in CATEGORIES:
+            if each in where:
+                return each
+        raise ValueError(f"{where} is of no category")
+
+    def answer(self, url: str, data: bytes, ts_recv: int) -> str:
+        if "/instruments-info" not in url:
+            return super().answer(url, data, ts_recv)
+        result = msgspec.json.decode(data)["result"]
+        for each in result["list"]:
+            self.known[f"{result['category']}/{each['symbol']}"] = _listed(each)
+        if cursor := result.get("nextPageCursor"):
+            begin = f"{self.REST}?category={result['category']}&limit=1000"
+            self.requests.append(Request(f"{begin}&cursor={cursor}"))
+        return "instruments"
+
+    def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
+        frame = _FRAME.decode(data)
+        if not frame.topic:
+            if not frame.op:
+                raise ValueError("a message of no topic")
+            if not frame.success:
+                self.sink.event("refused", ts_recv, f"{conn}: {frame.ret_msg}")
+            return "response" if frame.success else "error"
+        kind, _, rest = frame.topic.partition(".")
+        if kind in self.IGNORED:
+            return kind
+        if frame.type not in ("snapshot", "delta"):
+            raise ValueError(f"a message of type {frame.type!r}")
+        if kind == "publicTrade":
+            self._trades(_TRADES.decode(frame.data), conn, ts_recv)
+        elif kind == "tickers":
+            self._ticker(_TICKER.decode(frame.data), frame, conn, ts_recv)
+        elif kind == "orderbook" and rest.startswith("1."):
+            self._top(_DEPTH.decode(frame.data), frame, conn, ts_recv)
+        elif kind == "orderbook":
+            self._depth(_DEPTH.decode(frame.data), frame, conn, ts_recv)
+        else:
+            raise ValueError(f"a message of topic {frame.topic!r}")
+        return kind
+
+    def _trades(self, trades: list[Trade], conn: str, ts_recv: int) -> None:
+        category = self.category(conn)
+        rows = [(t.T * MS_NS, {"instrument": self.code(f"{category}/{t.s}", ts_recv), "venue_seq": t.seq,
+                 "trade_id": int(t.i) if t.i.isdecimal() else 0, "price": number(t.p), "size": amount(t.v),
+                 "side": t.S[0], "action": "T", "condition": _CONDITIONS[t.BT, t.RPI]})
+                for t in trades]  # fmt: skip
+        self.sink.add_all("trade", ts_recv, rows)
+
+    def _ticker(self, new: Ticker, frame: Frame, conn: str, ts_recv: int) -> None:
+        native = f"{self.category(conn)}/{new.symbol}"
+        code, old = self.code(native, ts_recv), self._tickers.get((conn, native))
+        given_now = {n: v for n in QUOTE + FUNDING if (v := getattr(new, n)) is not None}
+        if frame.type == "delta" and old is not None:
+            new = msgspec.structs.replace(old, **given_now)
+        said: dict[str, Any] = {"instrument": code, "venue_seq": frame.cs}
+        quote, funding = [getattr(new, n) for n in QUOTE], [getattr(new, n) for n in FUNDING]
+        at = frame.ts * MS_NS
+        rows: list[tuple[str, dict[str, Any]]] = []
+        if None not in quote and not given_now.keys().isdisjoint(QUOTE):
+            price, size, ask, ask_size = (given(v) for v in quote)
+            rows.append(("quote", said | _sides(top(price, size), top(ask, ask_size))))
+        if None not in funding and not given_now.keys().isdisjoint(FUNDING):
+            levels = {f"level_{i}": given(v) for i, v in enumerate(funding, 1)}
+            rows.append(("status", said | {"kind": "funding"} | levels))
+        for table, row in rows:
+            self.sink.add(table, at, ts_recv, **row)
+        self._tickers[conn, native] = new
+
+    def _top(self, m: Depth, frame: Frame, conn: str, ts_recv: int) -> None:
+        native = f"{self.category(conn)}/{m.s}"
+        before = (
+            self._tops.get((conn, native), [(NAN, 0.0)] * 2) if frame.type == "delta" else [(NAN, 0.0)] * 2
+        )
+        now = []
+        for (best, best_size), raw in zip(before, (m.b, m.a), strict=True):
+            for price, size in _LEVELS.decode(raw):
+                if amount(size):
+                    best, best_size = number(price), amount(size)
+                elif number(price) == best:
+                    best, best_size = NAN, 0.0
+            now.append((best, best_size))
+        code = self.code(native, ts_recv)
+        self.sink.add("quote", frame.ts * MS_NS, ts_recv, instrument=code, venue_seq=m.u, **_sides(*now))
+        self._tops[conn, native] = now
+
+    def _depth(self, m: Depth, frame: Frame, conn: str, ts_recv: int) -> None:
+        changes = self.changes.clear().arrays(m.b, BID).arrays(m.a, ASK)
+        book = self.book(f"{self.category(conn)}/{m.s}", ts_recv, conn)
+        if frame.type == "snapshot":
+            book.snapshot(changes, frame.ts * MS_NS, ts_recv, m.u, in_order=True)
+        else:
+            book.change(changes, frame.ts * MS_NS, ts_recv, first=m.u, last=m.u)
+
+
+def _ask(verb: str, topics: list[str]) -> str:
+    return msgspec.json.encode({"op": verb, "args": topics}).decode()
+
+
+def _sides(bid: tuple[float, float], ask: tuple[float, float]) -> dict[str, float]:
+    return {"bid_price": bid[0], "bid_size": bid[1], "ask_price": ask[0], "ask_size": ask[1]}
+
+
+def _listed(each: dict[str, Any]) -> Instrument:
+    kind = each.get("contractType", "")
+    expiry = ms_date(int(each["deliveryTime"])) if kind.endswith("Futures") else ""
+    lot = each["lotSizeFilter"]
+    return Instrument(
+        currency(each["baseCoin"]), currency(each["quoteCoin"]),
+        "future" if expiry else "perp" if kind else "spot", expiry,
+        tick_size=given(each["priceFilter"]["tickSize"]),
+        lot_size=given(lot.get("qtyStep") or lot.get("basePrecision") or ""),
+    )  # fmt: skip

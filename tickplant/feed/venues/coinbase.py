@@ -1,0 +1,262 @@
+"""Coinbase: spot and futures, over its Advanced Trade API.
+
+    market_trades   trade; `side` is that of the maker, so the aggressor's is the other. The snapshot's have
+                    Flag.SNAPSHOT, and after a reconnection those missed Flag.LATE; ids have no holes
+    ticker          quote
+    level2          depth, and SYNTHETIC quotes; snapshot on subscription
+    status          status: value is the product's status, reason its message
+    candles, heartbeats, subscriptions: ignored
+
+Every message of a connection has the next sequence_num; a hole concerns all that comes over it.
+
+Source: "Advanced Trade WebSocket Channels" and "List Public Products" of docs.cdp.coinbase.com.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from tickplant._core.levels import ASK, BID, Changes
+from tickplant.feed.numbers import amount, given, number, top
+from tickplant.feed.symbols import Instrument, spot
+from tickplant.feed.times import iso_ns
+from tickplant.feed.venue import Channel, Connection, Request, Venue
+from tickplant.schema import Flag
+
+GROUP = 50
+"""Products of one connection."""
+
+
+class Trade(msgspec.Struct):
+    product_id: str
+    trade_id: str
+    price: str
+    size: str
+    time: str
+    side: Literal["BUY", "SELL"]
+
+
+class Ticker(msgspec.Struct):
+    product_id: str
+    best_bid: str
+    best_ask: str
+    best_bid_quantity: str
+    best_ask_quantity: str
+
+
+class Level(msgspec.Struct, gc=False):
+    side: Literal["bid", "offer"]
+    event_time: str
+    price_level: str
+    new_quantity: str
+
+
+class Product(msgspec.Struct):
+    id: str
+    status: str
+    status_message: str = ""
+
+
+class Trades(msgspec.Struct):
+    type: Literal["snapshot", "update"]
+    trades: list[Trade]
+
+
+class Tickers(msgspec.Struct):
+    tickers: list[Ticker]
+
+
+class Levels(msgspec.Struct):
+    type: Literal["snapshot", "update"]
+    product_id: str
+    updates: msgspec.Raw
+
+
+class Products(msgspec.Struct):
+    products: list[Product]
+
+
+class Frame(msgspec.Struct):
+    channel: str = ""
+    type: str = ""
+    message: str = ""
+    timestamp: str = ""
+    sequence_num: int = -1
+    events: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+_LEVELS = msgspec.json.Decoder(list[Level])
+_BID, _OFFER = b'{"side":"bid",', b'{"side":"offer",'
+_FRAME = msgspec.json.Decoder(Frame)
+_EVENTS: dict[str, msgspec.json.Decoder[list[Any]]] = {
+    "market_trades": msgspec.json.Decoder(list[Trades]),
+    "ticker": msgspec.json.Decoder(list[Tickers]),
+    "l2_data": msgspec.json.Decoder(list[Levels]),
+    "status": msgspec.json.Decoder(list[Products]),
+}
+
+
+class Coinbase(Venue):
+    """Advanced Trade, the public channels."""
+
+    NAME, VENUE, RECORDED = "coinbase", "COINBASE", ("COINBASE",)
+    IGNORED = frozenset({"candles", "heartbeats", "subscriptions"})
+    CHANNELS = (
+        Channel("trades", "trade", gap="sequence_num of the connection; trade id = last + 1"),
+        Channel("quotes", "quote", gap="sequence_num of the connection"),
+        Channel("book", "depth", gap="sequence_num of the connection"),
+        Channel("status", "status", gap="sequence_num of the connection"),
+    )
+    NAMES: ClassVar[dict[str, str]] = {
+        "trades": "market_trades", "quotes": "ticker", "book": "level2", "status": "status",
+    }  # fmt: skip
+    SOCKET = "wss://advanced-trade-ws.coinbase.com"
+    PRODUCTS = "https://api.coinbase.com/api/v3/brokerage/market/products"
+
+    def __init__(self, symbols: Iterable[str] = (), channels: Iterable[str] = ()) -> None:
+        super().__init__(symbols, channels)
+        self._last: dict[str, int] = {}
+
+    def begin(self) -> Sequence[Request]:
+        return [Request(self.PRODUCTS)]
+
+    def connections(self) -> Sequence[Connection]:
+        names, made = self.wanted(), []
+        for at in range(0, len(names), GROUP):
+            send = [self._subscribe(self.NAMES[c], names[at : at + GROUP]) for c in self.channels]
+            send.append(self._subscribe("heartbeats", []))  # or it closes when nothing happens
+            made.append(Connection(f"{self.NAME}.ws.{at // GROUP}", self.SOCKET, send))
+        return made
+
+    def connected(self, conn: str, ts_recv: int) -> None:
+        self._last.pop(conn, None)
+
+    def resync(self, native: str) -> None:
+        for verb in ("unsubscribe", "subscribe"):
+            self.replies.append((self.books[native].conn, self._subscribe("level2", [native], verb)))
+
+    def _subscribe(self, channel: str, natives: list[str], verb: str = "subscribe") -> str:
+        asked = {"type": verb, "channel": channel, "product_ids": natives}
+        return msgspec.json.encode(asked).decode()
+
+    def instrument(self, native: str) -> Instrument:
+        base, _, quote = native.partition("-")
+        if not base or not quote or "-" in quote:
+            return super().instrument(native)
+        return spot(base, quote)
+
+    def answer(self, url: str, data: bytes, ts_recv: int) -> str:
+        if "/products" not in url:
+            return super().answer(url, data, ts_recv)
+        for each in msgspec.json.decode(data)["products"]:
+            self.known[each["product_id"]] = self._listed(each)
+        return "instruments"
+
+    def _listed(self, each: dict[str, Any]) -> Instrument:
+        tick, lot = given(each.get("price_increment", "")), given(each.get("base_increment", ""))
+        more = each.get("future_product_details")
+        if not more:
+            return spot(each["base_currency_id"], each["quote_currency_id"], tick, lot)
+        expiry = (more.get("contract_expiry") or "")[:10].replace("-", "")
+        perpetual = more.get("contract_expiry_type") == "PERPETUAL"
+        return Instrument(
+            more.get("contract_root_unit") or each["base_currency_id"], each["quote_currency_id"],
+            "perp" if perpetual else "future", "" if perpetual else expiry, tick_size=tick, lot_size=lot,
+            multiplier=given(more.get("contract_size", "")),
+        )  # fmt: skip
+
+    def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
+        frame = _FRAME.decode(data)
+        if frame.type == "error":
+            self.sink.event("refused", ts_recv, f"{conn}: {frame.message}")
+            return "error"
+        self._follow(conn, frame.sequence_num, ts_recv)
+        if frame.channel in self.IGNORED:
+            return frame.channel
+        events = _EVENTS[frame.channel].decode(frame.events)
+        ts_event = iso_ns(frame.timestamp)
+        if frame.channel == "market_trades":
+            self._trades(events, ts_recv)
+        elif frame.channel == "ticker":
+            self._tickers([t for e in events for t in e.tickers], ts_event, ts_recv)
+        elif frame.channel == "l2_data":
+            self._levels(events, frame.sequence_num, conn, ts_event, ts_recv)
+        else:
+            products = [p for e in events for p in e.products]
+            rows = [(ts_event, {"instrument": self.code(p.id, ts_recv), "kind": "status",
+                                "value": p.status[:12],
+                                "reason": p.status_message.encode("ascii", "replace")[:12]})
+                    for p in products if p.id in self.known]  # fmt: skip
+            self.sink.add_all("status", ts_recv, rows)
+        return frame.channel
+
+    def _follow(self, conn: str, seq: int, ts_recv: int) -> None:
+        if seq < 0:
+            raise ValueError("a message without sequence_num")
+        last = self._last.get(conn, seq - 1)
+        self._last[conn] = seq
+        if seq == last + 1:
+            return
+        first, until = last + 1, max(last + 1, seq - 1)
+        self.sink.event("gap", ts_recv, f"{conn}: {seq} does not follow {last}", first=first, last=until)
+        for book in self._books_of(conn):
+            book.gap(ts_recv, f"{conn} misses messages", first, until)
+
+    def _trades(self, events: list[Trades], ts_recv: int) -> None:
+        made = []
+        for event in events:
+            known = {t.product_id for t in event.trades if (t.product_id, "trades") in self._numbers}
+            for t in event.trades:
+                flags = 0 if event.type == "update" else Flag.LATE if t.product_id in known else Flag.SNAPSHOT
+                row = {"instrument": self.code(t.product_id, ts_recv), "trade_id": int(t.trade_id),
+                       "price": number(t.price), "size": amount(t.size), "action": "T", "flags": int(flags),
+                       "side": "S" if t.side == "BUY" else "B"}  # fmt: skip
+                made.append((t, event.type == "snapshot", (iso_ns(t.time), row)))
+        made.sort(key=lambda m: int(m[0].trade_id))  # the newest comes first
+        self.sink.check("trade", ts_recv, [row for _, _, row in made])
+        self.sink.check("trade", ts_recv, [row for _, _, row in made])
+        rows = [row for t, again, row in made
+                if self.numbered(t.product_id, int(t.trade_id), ts_recv, again=again)]  # fmt: skip
+        self.sink.add_all("trade", ts_recv, rows)
+
+    def _tickers(self, tickers: list[Ticker], ts_event: int, ts_recv: int) -> None:
+        rows = []
+        for t in tickers:
+            bid, bid_size = top(given(t.best_bid), given(t.best_bid_quantity))
+            ask, ask_size = top(given(t.best_ask), given(t.best_ask_quantity))
+            code = self.code(t.product_id, ts_recv)
+            rows.append((ts_event, {"instrument": code, "bid_price": bid, "bid_size": bid_size,
+                                    "ask_price": ask, "ask_size": ask_size}))  # fmt: skip
+        self.sink.add_all("quote", ts_recv, rows)
+
+    def _levels(self, events: list[Levels], seq: int, conn: str, ts_event: int, ts_recv: int) -> None:
+        made = []
+        for event in events:
+            text = bytes(event.updates)
+            _, said, last = text.rpartition(b'"event_time":"')
+            at = iso_ns(last.partition(b'"')[0].decode()) if said else ts_event
+            made.append((event, _changes(text), at, self.book(event.product_id, ts_recv, conn)))
+        for event, changes, at, book in made:
+            if event.type == "snapshot":
+                book.snapshot(changes, at, ts_recv, seq)
+            else:
+                book.change(changes, at, ts_recv, last=seq)
+
+
+def _changes(text: bytes) -> Changes:
+    """Levels of a message: those of a snapshot are all the bids, then all the offers, and may be 20 MB."""
+    bids, offer, rest = text.partition(_OFFER)
+    offers = b"[" + offer + rest if offer else b"[]"
+    changes = Changes()
+    if bids.count(_BID) == text.count(_BID):
+        bids = bids.rstrip(b",") + b"]" if offer else bids
+        changes.objects(bids, BID, b"price_level", b"new_quantity")
+        if len(changes) == bids.count(_BID):
+            changes.objects(offers, ASK, b"price_level", b"new_quantity")
+            if len(changes) == text.count(_BID) + text.count(_OFFER):
+                return changes
+    changes.clear()
+    for level in _LEVELS.decode(text):
+        changes.add(level.side != "bid", level.price_level, level.new_quantity)
+    return changes

@@ -1,0 +1,237 @@
+"""Deribit: options, futures, perpetuals and spot.
+
+    trades             trade; direction is the aggressor's; venue_seq is trade_seq, which has no holes
+    quote, ticker      quote; ticker is a row of status too: funding of perpetuals, mark of the others
+                       (level_1 mark price, level_2 index price, level_3 funding rate), value its state
+    book               depth, and SYNTHETIC quotes; each names the one before (prev_change_id)
+    instrument.state   status state; what is new is looked up
+
+Options are priced in the coin. Heartbeats that ask for an answer are answered.
+
+Source: "Subscriptions" and "Market data" of the API v2 documentation.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from tickplant._core.levels import ASK, BID
+from tickplant.feed.book import Rule
+from tickplant.feed.numbers import NAN, top
+from tickplant.feed.symbols import Instrument, currency
+from tickplant.feed.times import MS_NS, ms_date
+from tickplant.feed.venue import Channel, Connection, Request, Venue
+
+GROUP = 200
+"""Instruments of one connection; the venue takes 500 channels."""
+
+
+class Trade(msgspec.Struct):
+    instrument_name: str
+    trade_seq: int
+    trade_id: str
+    timestamp: int
+    price: float
+    amount: float
+    direction: Literal["buy", "sell"]
+    liquidation: str = ""
+    block_trade_id: str | None = None
+
+
+class Quote(msgspec.Struct):
+    instrument_name: str
+    timestamp: int
+    best_bid_price: float | None
+    best_bid_amount: float
+    best_ask_price: float | None
+    best_ask_amount: float
+    mark_price: float | None = None
+    index_price: float | None = None
+    current_funding: float | None = None
+    state: str = ""
+
+
+class Depth(msgspec.Struct):
+    type: Literal["snapshot", "change"]
+    instrument_name: str
+    timestamp: int
+    change_id: int
+    bids: msgspec.Raw
+    asks: msgspec.Raw
+    prev_change_id: int = -1
+
+
+class State(msgspec.Struct):
+    instrument_name: str
+    timestamp: int
+    state: str
+
+
+class Params(msgspec.Struct):
+    channel: str = ""
+    type: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"")
+
+
+class Frame(msgspec.Struct):
+    method: str = ""
+    params: Params | None = None
+    id: int | str | None = None
+    result: msgspec.Raw = msgspec.Raw(b"")
+    error: dict[str, Any] | None = None
+
+
+_FRAME = msgspec.json.Decoder(Frame)
+_KINDS: dict[str, msgspec.json.Decoder[Any]] = {
+    "trades": msgspec.json.Decoder(list[Trade]),
+    "quote": msgspec.json.Decoder(Quote),
+    "ticker": msgspec.json.Decoder(Quote),
+    "book": msgspec.json.Decoder(Depth),
+    "instrument": msgspec.json.Decoder(State),
+}
+
+
+class Deribit(Venue):
+    """The public subscriptions."""
+
+    NAME, VENUE, RECORDED = "deribit", "DERIBIT", ("DERIBIT",)
+    IGNORED = frozenset({"response", "heartbeat"})
+    RULE = Rule.CHAIN
+    CHANNELS = (
+        Channel("trades", "trade", gap="trade_seq = last + 1"),
+        Channel("quotes", "quote"),
+        Channel("book", "depth", gap="prev_change_id = last change_id"),
+        Channel("funding", "status"),
+        Channel("status", "status"),
+    )
+    NAMES: ClassVar[dict[str, str]] = {
+        "trades": "trades.{}.100ms", "quotes": "quote.{}", "book": "book.{}.100ms",
+        "funding": "ticker.{}.100ms",
+    }  # fmt: skip
+    SOCKET, REST = "wss://www.deribit.com/ws/api/v2", "https://www.deribit.com/api/v2/public"
+
+    def begin(self) -> Sequence[Request]:
+        return [Request(f"{self.REST}/get_instruments?currency=any&expired=false")]
+
+    def connections(self) -> Sequence[Connection]:
+        names, made = self.wanted(), []
+        for at in range(0, len(names), GROUP):
+            channels = [self.NAMES[c].format(n) for c in self.channels if c in self.NAMES
+                        for n in names[at : at + GROUP]]  # fmt: skip
+            if "status" in self.channels and at == 0:
+                channels.append("instrument.state.any.any")
+            send = [_ask("public/set_heartbeat", interval=30)]
+            send += [
+                _ask("public/subscribe", channels=channels[i : i + 100]) for i in range(0, len(channels), 100)
+            ]
+            made.append(Connection(f"{self.NAME}.ws.{at // GROUP}", self.SOCKET, send))
+        return made
+
+    def resync(self, native: str) -> None:
+        channels = [self.NAMES["book"].format(native)]
+        for verb in ("unsubscribe", "subscribe"):
+            self.replies.append((self.books[native].conn, _ask(f"public/{verb}", channels=channels)))
+
+    def answer(self, url: str, data: bytes, ts_recv: int) -> str:
+        if "/get_instrument" not in url:
+            return super().answer(url, data, ts_recv)
+        result = msgspec.json.decode(data)["result"]
+        for each in result if isinstance(result, list) else [result]:
+            if each["kind"] in ("option", "future", "spot"):
+                self.known[each["instrument_name"]] = _listed(each)
+        return "instruments"
+
+    def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
+        frame = _FRAME.decode(data)
+        if frame.error is not None:
+            self.sink.event("refused", ts_recv, f"{conn}: {frame.error.get('message')}")
+            return "error"
+        if frame.method == "heartbeat" and frame.params is not None:
+            if frame.params.type == "test_request":
+                self.replies.append((conn, _ask("public/test")))
+            return "heartbeat"
+        if frame.params is None or frame.method != "subscription":
+            if frame.id is None or not frame.result:
+                raise ValueError("neither an answer nor of a subscription")
+            return "response"
+        kind = frame.params.channel.partition(".")[0]
+        m = _KINDS[kind].decode(frame.params.data)
+        if kind == "trades":
+            self._trades(m, ts_recv)
+        elif kind == "book":
+            self._depth(m, conn, ts_recv)
+        elif kind == "instrument":
+            self._state(m, ts_recv)
+        else:
+            self._quote(m, kind, ts_recv)
+        return kind
+
+    def _trades(self, trades: list[Trade], ts_recv: int) -> None:
+        made = []
+        for t in sorted(trades, key=lambda t: t.trade_seq):
+            if t.amount < 0:
+                raise ValueError(f"a size of {t.amount}")
+            row = {"instrument": self.code(t.instrument_name, ts_recv), "venue_seq": t.trade_seq,
+                   "trade_id": int(t.trade_id.rpartition("-")[2]), "price": t.price, "size": t.amount,
+                   "side": "B" if t.direction == "buy" else "S", "action": "T",
+                   "condition": "BLOCK" if t.block_trade_id else "LIQ" if t.liquidation else ""}  # fmt: skip
+            made.append((t, (t.timestamp * MS_NS, row)))
+        self.sink.check("trade", ts_recv, [row for _, row in made])
+        new = [row for t, row in made if self.numbered(t.instrument_name, t.trade_seq, ts_recv)]
+        self.sink.add_all("trade", ts_recv, new)
+
+    def _quote(self, q: Quote, kind: str, ts_recv: int) -> None:
+        code = self.code(q.instrument_name, ts_recv)
+        bid, bid_size = top(_or_nan(q.best_bid_price), q.best_bid_amount)
+        ask, ask_size = top(_or_nan(q.best_ask_price), q.best_ask_amount)
+        quote = {"instrument": code, "bid_price": bid, "bid_size": bid_size, "ask_price": ask,
+                 "ask_size": ask_size}  # fmt: skip
+        self.sink.check("quote", ts_recv, [(q.timestamp * MS_NS, quote)])
+        if kind == "ticker":
+            what = "mark" if q.current_funding is None else "funding"
+            self.sink.add("status", q.timestamp * MS_NS, ts_recv, instrument=code, kind=what, value=q.state,
+                          level_1=_or_nan(q.mark_price), level_2=_or_nan(q.index_price),
+                          level_3=_or_nan(q.current_funding))  # fmt: skip
+        self.sink.add("quote", q.timestamp * MS_NS, ts_recv, **quote)
+
+    def _depth(self, m: Depth, conn: str, ts_recv: int) -> None:
+        changes = self.changes.clear().arrays(m.bids, BID, 1, 2).arrays(m.asks, ASK, 1, 2)
+        book, at = self.book(m.instrument_name, ts_recv, conn), m.timestamp * MS_NS
+        if m.type == "snapshot":
+            book.snapshot(changes, at, ts_recv, m.change_id, in_order=True)
+        else:
+            book.change(changes, at, ts_recv, last=m.change_id, prev=m.prev_change_id)
+
+    def _state(self, m: State, ts_recv: int) -> None:
+        if m.instrument_name in self.known:
+            code = self.code(m.instrument_name, ts_recv)
+            self.sink.add(
+                "status", m.timestamp * MS_NS, ts_recv, instrument=code, kind="state", value=m.state
+            )
+        elif m.state in ("created", "started"):
+            self.requests.append(Request(f"{self.REST}/get_instrument?instrument_name={m.instrument_name}"))
+
+
+def _ask(method: str, **params: Any) -> str:
+    asked = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    return msgspec.json.encode(asked).decode()
+
+
+def _or_nan(value: float | None) -> float:
+    return NAN if value is None else value
+
+
+def _listed(each: dict[str, Any]) -> Instrument:
+    base, priced = currency(each["base_currency"]), currency(each["quote_currency"])
+    quote = currency(each.get("counter_currency") or ("USD" if priced == base else priced))
+    perpetual = each.get("settlement_period") == "perpetual"
+    kind = "perp" if perpetual else each["kind"]
+    strike = each.get("strike") or 0.0
+    return Instrument(
+        base, quote, kind, ms_date(each["expiration_timestamp"]) if kind in ("future", "option") else "",
+        f"{strike:.10f}".rstrip("0").rstrip(".") if kind == "option" else "",
+        each["option_type"][0].upper() if kind == "option" else "",
+        tick_size=float(each["tick_size"]), lot_size=float(each["min_trade_amount"]),
+        multiplier=float(each["contract_size"]), priced=priced,
+    )  # fmt: skip

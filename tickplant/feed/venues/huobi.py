@@ -1,0 +1,216 @@
+"""HTX, formerly Huobi: spot. Frames are JSON in gzip.
+
+    trade.detail     trade; direction is the aggressor's; trade_id is tradeId, venue_seq the message's id
+    bbo              quote
+    mbp.N            depth, and SYNTHETIC quotes; each names the one before (prevSeqNum). The snapshot is
+                     asked for over the same connection
+    depth.stepN      depth: all of the levels each time
+    kline, detail, ticker: ignored
+
+Pings are answered.
+
+Source: "Websocket Market Data" of the spot API documentation.
+"""
+
+import zlib
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import msgspec
+
+from tickplant._core.levels import ASK, BID
+from tickplant.feed.book import Rule
+from tickplant.feed.numbers import NAN, top
+from tickplant.feed.symbols import Instrument, spot
+from tickplant.feed.times import MS_NS
+from tickplant.feed.venue import Channel, Connection, Request, Venue
+
+GROUP = 50
+FRAME_MAX = 1 << 26
+"""Bytes that a frame may inflate to."""
+BOOK = "mbp.400"
+
+
+class Trade(msgspec.Struct):
+    ts: int
+    amount: float
+    price: float
+    direction: Literal["buy", "sell"]
+    tradeId: int = 0
+
+
+class Trades(msgspec.Struct):
+    id: int
+    data: list[Trade]
+
+
+class Best(msgspec.Struct):
+    quoteTime: int
+    bid: float | None
+    bidSize: float
+    ask: float | None
+    askSize: float
+    seqId: int = 0
+
+
+class Depth(msgspec.Struct):
+    bids: msgspec.Raw
+    asks: msgspec.Raw
+    version: int = 0
+    ts: int = 0
+
+
+class Change(msgspec.Struct):
+    seqNum: int
+    bids: msgspec.Raw = msgspec.Raw(b"[]")
+    asks: msgspec.Raw = msgspec.Raw(b"[]")
+    prevSeqNum: int = -1
+
+
+class Frame(msgspec.Struct):
+    ch: str = ""
+    rep: str = ""
+    ts: int = 0
+    tick: msgspec.Raw = msgspec.Raw(b"")
+    data: msgspec.Raw = msgspec.Raw(b"")
+    ping: int | None = None
+    status: str = ""
+    subbed: str = ""
+    unsubbed: str = ""
+    message: str = msgspec.field(default="", name="err-msg")
+
+
+_FRAME = msgspec.json.Decoder(Frame)
+_TRADES, _BEST = msgspec.json.Decoder(Trades), msgspec.json.Decoder(Best)
+_DEPTH, _CHANGE = msgspec.json.Decoder(Depth), msgspec.json.Decoder(Change)
+
+
+class Huobi(Venue):
+    """Spot."""
+
+    NAME, VENUE, RECORDED = "huobi", "HUOBI", ("HUOBI",)
+    IGNORED = frozenset({"kline", "detail", "ticker", "response", "ping"})
+    RULE = Rule.CHAIN
+    CHANNELS = (
+        Channel("trades", "trade"),
+        Channel("quotes", "quote"),
+        Channel("book", "depth", gap="prevSeqNum = last seqNum (mbp)"),
+    )
+    NAMES: ClassVar[dict[str, str]] = {"trades": "trade.detail", "quotes": "bbo", "book": BOOK}
+    SOCKET, FEED = "wss://api.huobi.pro/ws", "wss://api.huobi.pro/feed"
+    SYMBOLS = "https://api.huobi.pro/v1/common/symbols"
+
+    def begin(self) -> Sequence[Request]:
+        return [Request(self.SYMBOLS)]
+
+    def connections(self) -> Sequence[Connection]:
+        made = []
+        for name, natives in self._groups().items():
+            feed = ".feed." in name
+            channels = [c for c in self.channels if (c == "book") == feed]
+            send = [_ask("sub", n, self.NAMES[c]) for c in channels for n in natives]
+            if send:
+                made.append(Connection(name, self.FEED if feed else self.SOCKET, send))
+        return made
+
+    def _groups(self) -> dict[str, list[str]]:
+        names = self.wanted()
+        return {f"{self.NAME}.{which}.{at // GROUP}": names[at : at + GROUP]
+                for which in ("ws", "feed") for at in range(0, len(names), GROUP)}  # fmt: skip
+
+    def connected(self, conn: str, ts_recv: int) -> None:
+        if ".feed." in conn and "book" in self.channels:
+            self.replies.extend((conn, _ask("req", n, BOOK)) for n in self._groups().get(conn, ()))
+
+    def resync(self, native: str) -> None:
+        self.replies.append((self.books[native].conn, _ask("req", native, BOOK)))
+
+    def answer(self, url: str, data: bytes, ts_recv: int) -> str:
+        if "/common/symbols" not in url:
+            return super().answer(url, data, ts_recv)
+        for each in msgspec.json.decode(data)["data"]:
+            tick, lot = (float(f"1e-{int(each[p])}") for p in ("price-precision", "amount-precision"))
+            self.known[each["symbol"]] = spot(each["base-currency"], each["quote-currency"], tick, lot)
+        return "instruments"
+
+    def instrument(self, native: str) -> Instrument:
+        for quote in ("usdt", "husd", "usdc", "btc", "eth", "ht", "trx"):
+            if native.endswith(quote) and len(native) > len(quote):
+                return spot(native.removesuffix(quote), quote)
+        return super().instrument(native)
+
+    def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
+        frame = _FRAME.decode(_inflated(data))
+        if frame.ping is not None:
+            self.replies.append((conn, msgspec.json.encode({"pong": frame.ping}).decode()))
+            return "ping"
+        if frame.status == "error":
+            self.sink.event("refused", ts_recv, f"{conn}: {frame.message}")
+            return "error"
+        if frame.subbed or frame.unsubbed:
+            return "response"
+        market, native, kind = (*(frame.ch or frame.rep).split(".", 2), "", "")[:3]
+        if market != "market" or not kind:
+            raise ValueError("a message of no channel")
+        begins = kind.partition(".")[0]
+        if begins in self.IGNORED:
+            return begins
+        if begins == "trade" and kind.endswith("detail"):
+            self._trades(_TRADES.decode(frame.tick), native, ts_recv)
+        elif begins == "bbo":
+            self._best(_BEST.decode(frame.tick), native, ts_recv)
+        elif begins == "mbp":
+            m = _CHANGE.decode(frame.data if frame.rep else frame.tick)
+            self._change(m, frame, native, conn, ts_recv)
+        elif begins == "depth":
+            d = _DEPTH.decode(frame.tick)
+            changes = self.changes.clear().arrays(d.bids, BID).arrays(d.asks, ASK)
+            at = (d.ts or frame.ts) * MS_NS
+            self.book(native, ts_recv, conn).snapshot(changes, at, ts_recv, d.version)
+        else:
+            raise ValueError(f"a message of channel {frame.ch!r}")
+        return kind
+
+    def _trades(self, m: Trades, native: str, ts_recv: int) -> None:
+        code, rows = self.code(native, ts_recv), []
+        for t in reversed(m.data):  # the newest comes first
+            if t.amount < 0:
+                raise ValueError(f"a size of {t.amount}")
+            rows.append((t.ts * MS_NS, {
+                "instrument": code, "venue_seq": m.id, "trade_id": t.tradeId, "price": t.price,
+                "size": t.amount, "side": "B" if t.direction == "buy" else "S", "action": "T"}))  # fmt: skip
+        self.sink.add_all("trade", ts_recv, rows)
+
+    def _best(self, m: Best, native: str, ts_recv: int) -> None:
+        bid, bid_size = top(NAN if m.bid is None else m.bid, m.bidSize)
+        ask, ask_size = top(NAN if m.ask is None else m.ask, m.askSize)
+        self.sink.add("quote", m.quoteTime * MS_NS, ts_recv, instrument=self.code(native, ts_recv),
+                      venue_seq=m.seqId, bid_price=bid, bid_size=bid_size, ask_price=ask,
+                      ask_size=ask_size)  # fmt: skip
+
+    def _change(self, m: Change, frame: Frame, native: str, conn: str, ts_recv: int) -> None:
+        changes = self.changes.clear().arrays(m.bids, BID).arrays(m.asks, ASK)
+        book = self.book(native, ts_recv, conn)
+        if frame.rep:
+            if not book.live or m.seqNum > book.seq:
+                book.snapshot(changes, frame.ts * MS_NS, ts_recv, m.seqNum)
+        else:
+            book.change(changes, frame.ts * MS_NS, ts_recv, last=m.seqNum, prev=m.prevSeqNum)
+
+
+def _ask(verb: str, native: str, channel: str) -> str:
+    return msgspec.json.encode({verb: f"market.{native}.{channel}", "id": native}).decode()
+
+
+def _inflated(data: bytes) -> bytes:
+    """A frame's text. Raises ValueError if it is not gzip, or far too much."""
+    if data.startswith(b"{"):
+        return data
+    stream = zlib.decompressobj(wbits=31)
+    try:
+        text = stream.decompress(data, FRAME_MAX)
+    except zlib.error as e:
+        raise ValueError(f"not gzip: {e}") from None
+    if not stream.eof or stream.unused_data:
+        raise ValueError(f"not one whole frame of gzip, of at most {FRAME_MAX} bytes")
+    return text
