@@ -29,6 +29,8 @@ class Rule(enum.Enum):
     """The venue numbers nothing; a checksum may tell."""
     STEP = "each change begins one above the last"
     CHAIN = "each change names the one before"
+    LATER = "each change tells its time"
+    """Numbers are times: what the snapshot has is told, what is missing is not."""
 
 
 class Book:
@@ -53,7 +55,7 @@ class Book:
         kept, self._kept = self._kept, deque(maxlen=KEPT_MAX)
         first = True
         for each in kept:
-            if self.live and (self.rule is Rule.NONE or each[4] > seq):
+            if self.live and not self._had(each[4]):
                 self._apply(*each, joins=first)
                 first = False
 
@@ -68,7 +70,7 @@ class Book:
             if self.rule is not Rule.NONE:
                 self._kept.append((changes.copy(), ts_event, ts_recv, first, last, prev))
             return
-        if self.rule is not Rule.NONE and last <= self.seq:
+        if self._had(last):
             return  # the snapshot has it already, or it came twice
         self._apply(changes, ts_event, ts_recv, first, last, prev, joins=False)
 
@@ -89,6 +91,12 @@ class Book:
             if self._crossed:
                 self.sink.event("crossed", ts_recv, f"best bid of {self.name} not below its best offer",
                                 first=last, last=last, instrument=self.code, ts_event=ts_event)  # fmt: skip
+
+    def _had(self, last: int) -> bool:
+        """Is a change in the book already? Of two at the same time, both are applied: they set sizes."""
+        if self.rule is Rule.LATER:
+            return last < self.seq
+        return self.rule is not Rule.NONE and last <= self.seq
 
     def _follows(self, first: int, prev: int, joins: bool) -> bool:
         """Is nothing missing before a change? The first after a snapshot may overlap it."""

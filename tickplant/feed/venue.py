@@ -111,6 +111,8 @@ class Venue(ABC):
         self.requests: deque[Request] = deque()
         self.replies: deque[tuple[str, str]] = deque()
         """(connection, message) to be sent."""
+        self.reconnects: set[str] = set()
+        """Connections that the venue asks to be made anew."""
         self.changes = Changes()
         """For the message at hand."""
         self._codes: dict[str, int] = {}
@@ -155,12 +157,12 @@ class Venue(ABC):
             code = self._codes[native] = self.sink.define(is_.symbol, 0, ts_recv, **is_.definition(native))
         return code
 
-    def book(self, native: str, ts_recv: int) -> Book:
-        """The book of an instrument, made on first use."""
+    def book(self, native: str, ts_recv: int, levels_max: int = 0) -> Book:
+        """The book of an instrument, made on first use; `levels_max` instead of LEVELS_MAX, if not 0."""
         book = self.books.get(native)
         if book is None:
             code = self.code(native, ts_recv)
-            levels = Levels(self.levels, code, self.LEVELS_MAX)
+            levels = Levels(self.levels, code, levels_max or self.LEVELS_MAX)
             book = self.books[native] = Book(levels, self.sink, code, native, self.RULE)
             book.wanted = lambda: self.resync(native)
         return book
@@ -193,6 +195,7 @@ class Venue(ABC):
         self.sink.event("disconnected", ts_recv, f"{conn}: {cause}")
         for book in self.books.values():
             book.gap(ts_recv, f"{conn} was lost: {cause}")
+        self.replies = deque(r for r in self.replies if r[0] != conn)  # it subscribes anew
 
     def take(self) -> Batch:
         """All rows since the last time."""
