@@ -4,7 +4,16 @@ import importlib
 
 from tickplant.feed.venue import Venue
 
-MODULES = ("binance",)
+MODULES = (
+    "binance",
+    "bitfinex",
+    "bithumb",
+    "bitstamp",
+    "gemini",
+    "independent_reserve",
+    "kraken",
+    "kraken_v2",
+)
 
 
 def venues() -> dict[str, type[Venue]]:
