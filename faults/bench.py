@@ -162,6 +162,7 @@ def main() -> None:
     parser.add_argument("--case", action="append", choices=sorted(CASES), help="default: all")
     parser.add_argument("--json", action="store_true", help="a last line of JSON")
     parser.add_argument("--report", type=Path, help="write the outcomes as Markdown, too")
+    parser.add_argument("--also", type=Path, help="with --report: what another run printed with --json")
     arguments = parser.parse_args()
     logging.getLogger("tickplant").setLevel(logging.ERROR)
     print("".join(n.ljust(w) if i == 0 else n.rjust(w) for i, (n, w) in enumerate(COLUMNS)), flush=True)
@@ -176,12 +177,16 @@ def main() -> None:
         for wrong in outcome.found.wrong:
             print(f"    {wrong}", flush=True)
         outcomes.append(outcome)
+    mixed = f" --mixed-seconds {arguments.mixed_seconds:g}" if arguments.mixed_seconds else ""
+    only = "".join(f" --case {c}" for c in arguments.case or () if len(arguments.case) < 4)
+    command = f"bin/faults --seconds {arguments.seconds:g}{mixed} --seed {arguments.seed}{only}"
+    made = {"seed": arguments.seed, "command": command, "cases": [o.plain() for o in outcomes]}
     if arguments.report:
-        mixed = f" --mixed-seconds {arguments.mixed_seconds:g}" if arguments.mixed_seconds else ""
-        command = f"bin/faults --seconds {arguments.seconds:g}{mixed} --seed {arguments.seed}"
-        report.write(arguments.report, command, [o.plain() for o in outcomes])
+        other = json.loads(arguments.also.read_text().splitlines()[-1]) if arguments.also else {}
+        commands = "`, `".join([command, *([other["command"]] if other else [])])
+        report.write(arguments.report, commands, [*made["cases"], *other.get("cases", [])])
     if arguments.json:
-        print(json.dumps({"seed": arguments.seed, "cases": [o.plain() for o in outcomes]}))
+        print(json.dumps(made))
     sys.exit(any(o.verdict != "good" for o in outcomes))
 
 

@@ -11,6 +11,7 @@ from faults.site import Site
 from faults.source import BATCH_MAX, INSTRUMENTS, RUN_SHIFT, TABLES, calls, rows, symbol
 from tickplant._core import core
 from tickplant.hdb.loader import connect
+from tickplant.hdb.store import History
 from tickplant.journal import JournalReader
 from tickplant.schema import Rows, Table
 
@@ -53,8 +54,7 @@ def check(site: Site, dates: list[int]) -> Findings:
             for date in dates:
                 journal = journaled(site.config.journal_dir / str(date), table)
                 whole.append(journal)
-                back = [part for _, part in history.read_back(date, name)]
-                stores = [("postgres", np.concatenate([table.empty(0), *back]))]
+                stores = [("postgres", _in_order(found, history, date, table))]
                 for kind in ("local", "remote"):
                     path = site.folder / f"{kind}-{name}" / str(date)
                     stores.append((kind, table.rows(path.read_bytes() if path.exists() else b"")))
@@ -65,6 +65,17 @@ def check(site: Site, dates: list[int]) -> Findings:
         history.close()
     found.wrong += [text for witness in site.witness for text in witness()]
     return found
+
+
+def _in_order(found: Findings, history: History, date: int, table: Table) -> Rows:
+    """The rows of a table in PostgreSQL by their numbers, which are to be 0, 1, 2 ...: they lie in any order."""
+    parts = list(history.read_back(date, table.name))
+    numbers = np.concatenate([np.empty(0, np.int64), *(n for n, _ in parts)])
+    rows = np.concatenate([table.empty(0), *(r for _, r in parts)])
+    order = np.argsort(numbers, kind="stable")
+    if not np.array_equal(numbers[order], np.arange(len(numbers))):
+        found.wrong.append(f"postgres {table.name} {date}: its rows are not numbered one by one")
+    return rows[order]
 
 
 def _same(found: Findings, what: str, expected: Rows, there: Rows) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 _HEAD = """\
 # Reliability
 
-Made by the fault bench (`{command}`) on {date}: {cores} cores, Linux {kernel}, Python {python}. Do not edit.
+Made by the fault bench (`{command}`) on {date}: {cores} cores, Linux {kernel},
+Python {python}. Do not edit.
 
 Each case is a plant of its own: two feeds, local and remote readers of two tables, PostgreSQL. Faults are
 chosen by the seed and injected one after the other while rows flow; then the day is rolled and proven, and

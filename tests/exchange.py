@@ -66,6 +66,11 @@ class Exchange:
 
     def answer(self, path):
         self.answers += 1
+        if "/trades?" in path:
+            return [
+                {"id": n, "price": "100.50", "qty": "0.125", "time": n, "isBuyerMaker": False}
+                for n in range(1, self.trade_id + 1)
+            ]
         if path.endswith("exchangeInfo"):
             filters = [{"filterType": "PRICE_FILTER", "tickSize": "0.01"}]
             listed = {"symbol": SYMBOL, "baseAsset": "BTC", "quoteAsset": "USDT", "filters": filters}
@@ -85,12 +90,13 @@ class Exchange:
         if not hidden:
             self.say(json.dumps({"stream": "btcusdt@depth@100ms", "data": data}))
 
-    def trade(self):
-        """Print a trade."""
+    def trade(self, *, hidden=False):
+        """Print a trade; say so, unless it is hidden."""
         self.trade_id += 1
         data = {"e": "trade", "s": SYMBOL, "p": "100.50", "q": "0.125", "T": self.trade_id, "m": False,
                 "t": self.trade_id}  # fmt: skip
-        self.say(json.dumps({"stream": "btcusdt@trade", "data": data}))
+        if not hidden:
+            self.say(json.dumps({"stream": "btcusdt@trade", "data": data}))
 
     def say(self, message):
         """Send to all who are there."""

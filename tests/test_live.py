@@ -138,6 +138,21 @@ def test_a_message_that_got_lost_makes_the_book_stale_until_it_is_rebuilt(start,
     check_book(running, exchange)
 
 
+def test_trades_that_got_lost_are_had_over_rest_and_marked_late(start, exchange):
+    running = start()
+    running.until(running.in_step)
+    for n in range(20):
+        exchange.trade(hidden=n in (5, 6, 11))
+    running.until(lambda: len(running.rows("event")) and b"filled" in running.rows("event")["kind"])
+    running.until(lambda: (running.rows("event")["kind"] == b"filled").sum() == 2)
+    running.end()
+    trades = running.rows("trade")
+    assert sorted(trades["trade_id"].tolist()) == list(range(1, 21))
+    assert trades["trade_id"][trades["flags"] & Flag.LATE != 0].tolist() == [6, 7, 12]
+    gaps = events(running.cfg, running.plant.day.trading_date, "gap")
+    assert [(first, last) for *_, first, last in gaps] == [(6, 7), (12, 12)]
+
+
 def test_a_connection_that_is_cut_comes_back_and_the_book_is_rebuilt(start, exchange):
     running = start()
     running.until(running.in_step)

@@ -18,6 +18,7 @@
  *  - NaN compares with nothing: prices are refused before they come here (levels_sound). */
 #ifndef TP_LEVELS_H
 #define TP_LEVELS_H
+#include "decimal.h"
 #include "rows.h"
 #include <math.h>
 #include <string.h>
@@ -40,7 +41,7 @@ struct half {
 struct levels {
     struct half halves[2];
     double quoted[4]; /* bid price, bid size, ask price, ask size of the last quote row; NaN, 0: none */
-    size_t most;      /* levels that a half keeps; what is worse goes (0: any number) */
+    size_t most;      /* levels that a half keeps after a message; what is worse goes (0: any number) */
 };
 
 /* What the rows of a message have in common. */
@@ -146,26 +147,34 @@ static inline int levels_change(struct levels *b, struct rows *depth, const stru
         h->levels[at] = *l;
         return same ? 0 : levels_say(depth, s, l, h->count - 1 - at, 'C');
     }
-    if (b->most && h->count == b->most) {
-        if (at == 0) return 0; /* worse than all that are kept */
-        struct level worst = h->levels[0];
-        if (levels_say(depth, s, &worst, h->count - 1, 'D')) return -1;
-        half_remove(h, 0);
-        at--;
-    }
     if (half_insert(h, at, l)) return -1;
     return levels_say(depth, s, l, h->count - 1 - at, 'A');
+}
+
+/* After the changes of a message: levels beyond those that are kept go, the worst first. Not before, since a message
+ * that adds a level and takes another one away says nothing of the one that stays the last. */
+static inline int levels_trim(struct levels *b, struct rows *depth, const struct level_stamp *s) {
+    for (int which = 0; b->most && which < 2; which++) {
+        struct half *h = &b->halves[which];
+        size_t beyond = h->count > b->most ? h->count - b->most : 0;
+        for (size_t i = 0; i < beyond; i++)
+            if (levels_say(depth, s, &h->levels[i], h->count - 1 - i, 'D')) return -1;
+        if (beyond) memmove(h->levels, h->levels + beyond, (h->count -= beyond) * sizeof *h->levels);
+    }
+    return 0;
 }
 
 static inline int level_order(const void *a, const void *b) {
     const struct level *x = a, *y = b;
     if (x->half != y->half) return x->half < y->half ? -1 : 1;
-    if (x->price == y->price) return 0;
-    return level_is_better(x->half, x->price, y->price) ? 1 : -1; /* best last */
+    if (x->price != y->price) return level_is_better(x->half, x->price, y->price) ? 1 : -1; /* best last */
+    if (x->size != y->size) return x->size > y->size ? -1 : 1;
+    if (x->orders != y->orders) return x->orders > y->orders ? -1 : 1;
+    return x->size_decimals - y->size_decimals;
 }
 
-/* Begin anew from a whole list, which is sorted here; of two levels at one price the later in the list would win, so
- * there may be none. Returns how many were left out for that or for being empty, or -1 without memory. */
+/* Begin anew from a whole list, which is sorted here. A list has a price once; where it has it again, the largest size
+ * stays. Returns how many were left out for that or for being empty, or -1 without memory. */
 static inline int64_t levels_load(struct levels *b, struct rows *depth, const struct level_stamp *s, struct level *all,
                                   size_t n) {
     int64_t left_out = 0;
@@ -177,7 +186,7 @@ static inline int64_t levels_load(struct levels *b, struct rows *depth, const st
             left_out++;
             continue;
         }
-        if (half_insert(h, h->count, &all[i])) return -1;
+        if (half_insert(h, h->count, &all[i])) goto without_memory;
     }
     for (int which = 0; which < 2; which++) {
         struct half *h = &b->halves[which];
@@ -186,9 +195,24 @@ static inline int64_t levels_load(struct levels *b, struct rows *depth, const st
             h->count = b->most;
         }
         for (size_t i = h->count; i-- > 0;)
-            if (levels_say(depth, s, &h->levels[i], h->count - 1 - i, 'A')) return -1;
+            if (levels_say(depth, s, &h->levels[i], h->count - 1 - i, 'A')) goto without_memory;
     }
     return left_out;
+without_memory:
+    b->halves[0].count = b->halves[1].count = 0; /* as the row R says, not as much as there was memory for */
+    return -1;
+}
+
+/* Price and size of a level as integers: as if written with so many decimals, but without the point. Returns 0 if one has more digits than
+ * a float64 is sure to keep: below 2^51 the two roundings, of the text and of the product, add up to less than 1/2. */
+static inline int level_digits(const struct level *l, unsigned price_decimals, unsigned size_decimals, int64_t *price,
+                               int64_t *size) {
+    if (price_decimals > 22 || size_decimals > 22) return 0;
+    double p = l->price * TEN_TO[price_decimals], s = l->size * TEN_TO[size_decimals], most = 0x1p51;
+    if (!(fabs(p) < most && s < most)) return 0;
+    *price = llround(p);
+    *size = llround(s);
+    return 1;
 }
 
 static inline const struct level *half_best(const struct half *h) { return h->count ? &h->levels[h->count - 1] : NULL; }

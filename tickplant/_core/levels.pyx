@@ -1,8 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True
 """Books of price levels: the Python face of levels.h and decimal.h, which hold format and algorithm."""
 
+cimport cython
 import numpy as np
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.math cimport NAN
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
@@ -40,6 +42,8 @@ cdef extern from "levels.h" nogil:
     int levels_change(levels *b, rows *depth, const level_stamp *s, const level *l)
     int64_t levels_load(levels *b, rows *depth, const level_stamp *s, level *all, size_t n)
     int levels_crossed(const levels *b)
+    int levels_trim(levels *b, rows *depth, const level_stamp *s)
+    int level_digits(const level *l, unsigned price_decimals, unsigned size_decimals, int64_t *price, int64_t *size)
     int levels_quote(levels *b, rows *quotes, const level_stamp *s)
 
 cdef extern from "decimal.h" nogil:
@@ -61,8 +65,6 @@ DTYPES = {
     name: np.dtype([tuple(c.split("=")) for c in (_KEY + columns).split()]).newbyteorder("<")
     for name, columns in _TABLES.items()
 }
-
-cdef char LONGEST = 64
 
 
 cdef decimal _number(const char *p, const char *end) except *:
@@ -88,18 +90,21 @@ def to_float(bytes text):
     return d.value, d.decimals
 
 
+@cython.final
 cdef class _Scanner:
     """Walks over JSON text that has been found to be sound by the parser it came from, or says where it is not."""
 
-    cdef const uint8_t[::1] held
+    cdef Py_buffer held
     cdef const char *p
     cdef const char *end
 
-    def __init__(self, raw):
-        self.held = memoryview(raw).cast("B")
-        if self.held.shape[0]:
-            self.p = <const char *>&self.held[0]
-            self.end = self.p + self.held.shape[0]
+    def __cinit__(self, raw):
+        PyObject_GetBuffer(raw, &self.held, PyBUF_SIMPLE)
+        self.p = <const char *>self.held.buf
+        self.end = self.p + self.held.len
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.held)
 
     cdef char peek(self) noexcept:
         while self.p < self.end and self.p[0] in b" \t\r\n":
@@ -119,6 +124,12 @@ cdef class _Scanner:
         if c != b"," and c != closing:
             raise ValueError(f"not a list of levels: ',' or {chr(closing)!r} expected")
         return c == b","
+
+    cdef int finish(self) except -1:
+        """There is nothing more."""
+        if self.peek() or self.p < self.end:
+            raise ValueError("not a list of levels: something follows it")
+        return 0
 
     cdef decimal number(self) except *:
         """A number, quoted or not."""
@@ -151,6 +162,7 @@ cdef class _Scanner:
         return 0
 
 
+@cython.final
 cdef class Changes:
     """Levels as a message gives them: new sizes at prices, 0 for none."""
 
@@ -220,6 +232,8 @@ cdef class Changes:
         cdef int at, had
         s.expect(b"[")
         if s.peek() == b"]":
+            s.p += 1
+            s.finish()
             return self
         while True:
             s.expect(b"[")
@@ -244,6 +258,7 @@ cdef class Changes:
                 raise ValueError("a level without price or size")
             self.take(l)
             if not s.follows(b"]"):
+                s.finish()
                 return self
 
     def objects(self, raw, int half, bytes price, bytes size):
@@ -259,6 +274,8 @@ cdef class Changes:
         cdef Py_ssize_t n
         s.expect(b"[")
         if s.peek() == b"]":
+            s.p += 1
+            s.finish()
             return self
         while True:
             s.expect(b"{")
@@ -285,9 +302,11 @@ cdef class Changes:
                 raise ValueError("a level without price or size")
             self.take(l)
             if not s.follows(b"]"):
+                s.finish()
                 return self
 
 
+@cython.final
 cdef class LevelRows:
     """The rows of depth and quote that books have made, until they are taken."""
 
@@ -316,12 +335,13 @@ cdef bytes _taken(rows *r):
 
 
 cdef bytes _text(double value, uint8_t decimals):
-    cdef char text[400]
+    cdef char text[768]  # 309 digits and 254 decimals
     if decimals == DECIMALS_UNKNOWN:
         return repr(value).encode()
     return text[:snprintf(text, sizeof(text), b"%.*f", <int>decimals, value)]
 
 
+@cython.final
 cdef class Levels:
     """The price levels of one instrument."""
 
@@ -330,7 +350,7 @@ cdef class Levels:
     cdef LevelRows out
 
     def __cinit__(self, LevelRows out, uint32_t instrument, size_t most=0):
-        """`out`: where rows go; `most`: levels kept of each half, 0 for all."""
+        """`out`: where rows go; `most`: levels kept of each half after a message, 0 for all."""
         levels_open(&self.book, most)
         self.out, self.instrument = out, instrument
 
@@ -353,6 +373,8 @@ cdef class Levels:
         for i in range(changes.count):
             if levels_change(&self.book, &self.out.depth, &s, &changes.all[i]):
                 raise MemoryError
+        if levels_trim(&self.book, &self.out.depth, &s):
+            raise MemoryError
         self.quote(&s)
 
     def load(self, Changes changes, int64_t ts_event, int64_t ts_recv, int64_t venue_seq=0, uint16_t flags=0):
@@ -397,3 +419,24 @@ cdef class Levels:
             l = &self.book.halves[half != 0].levels[n - 1 - i]
             out.append((_text(l.price, l.price_decimals), _text(l.size, l.size_decimals)))
         return out
+
+    def digits(self, int half, Py_ssize_t most, int price_decimals=-1, int size_decimals=-1):
+        """Prices and sizes of the best levels of a half without points and leading zeros, one behind the other.
+
+        With so many decimals, or as many as each was written with (-1). None if one has more digits than a
+        float64 is sure to keep.
+        """
+        cdef size_t i, n = self.book.halves[half != 0].count
+        cdef int64_t price = 0, size = 0
+        cdef const level *l
+        cdef unsigned p, s
+        cdef char text[48]
+        out = bytearray()
+        for i in range(min(<size_t>most, n)):
+            l = &self.book.halves[half != 0].levels[n - 1 - i]
+            p = l.price_decimals if price_decimals < 0 else <unsigned>price_decimals
+            s = l.size_decimals if size_decimals < 0 else <unsigned>size_decimals
+            if not level_digits(l, p, s, &price, &size):
+                return None
+            out += text[:snprintf(text, sizeof(text), b"%lld%lld", <long long>price, <long long>size)]
+        return bytes(out)

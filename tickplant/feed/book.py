@@ -30,6 +30,8 @@ class Rule(enum.Enum):
     """The venue numbers nothing; a checksum may tell."""
     STEP = "each change begins one above the last"
     CHAIN = "each change names the one before"
+    LATER = "each change is later than the last"
+    """The numbers are times: what the snapshot has is told by them, a hole is not."""
 
 
 class Book:
@@ -93,7 +95,9 @@ class Book:
             return first <= self.seq + 1 and last > self.seq
         if self.rule is Rule.CHAIN:  # numbers may start again, if the one before is named all the same
             return prev == self.seq or prev < self.seq < last
-        return True
+        return (
+            self.rule is Rule.NONE or last >= self.seq
+        )  # of two at one time both are applied: they set sizes
 
     def _keep(self, changes: Changes, *numbers: int) -> None:
         ts_event, ts_recv, first, last, prev = numbers

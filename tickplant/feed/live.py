@@ -124,12 +124,14 @@ class Live:
     async def _converse(self, connection: Connection, socket: ClientConnection) -> None:
         """Subscribe, then take what comes. Raises when the connection ends or is silent."""
         name = connection.name
-        self._record("connect", name, now_ns(), "", addr=connection.url)
+        at = now_ns()
+        self._record("connect", name, at, "", addr=connection.url)
+        self.venue.urls[name] = connection.url
+        self.venue.connected(name, at)
         for message in connection.send:
             await self._send(name, message)
             await asyncio.sleep(1 / self.venue.SUBSCRIPTIONS_PER_S)
-        self.venue.connected(name, now_ns())
-        self._wanted.set()
+        await self._after()
         async with self._pinging(connection):
             while True:
                 try:
@@ -141,6 +143,9 @@ class Live:
                 self._record("recv", name, at, data)
                 self.venue.receive(name, data.encode() if isinstance(data, str) else data, at)
                 await self._after()
+                if name in self.venue.reconnects:
+                    self.venue.reconnects.discard(name)
+                    raise ConnectionError("the venue asks for another connection")
 
     @contextlib.asynccontextmanager
     async def _pinging(self, connection: Connection) -> AsyncIterator[None]:

@@ -1,5 +1,7 @@
 """Numbers as venues write them in text, to float64, correctly rounded."""
 
+from math import isfinite
+
 from tickplant._core.levels import to_float
 
 NAN = float("nan")
@@ -23,6 +25,13 @@ def given(text: str) -> float:
     return number(text) if text else NAN
 
 
+def step(decimals: int) -> float:
+    """The step between numbers with so many decimals. Raises ValueError for what can't be."""
+    if not 0 <= decimals <= 30:
+        raise ValueError(f"a number of {decimals} decimals")
+    return float(f"1e-{decimals}")
+
+
 def top(price: float, size: float) -> tuple[float, float]:
-    """One side of a quote: as given, or NaN and 0 where the venue writes 0 for a side that is empty."""
-    return (price, size) if size > 0 else (NAN, 0.0)
+    """One side of a quote: as given, or NaN and 0 where the venue gives no size or no price."""
+    return (price, size) if size > 0 and isfinite(price) else (NAN, 0.0)

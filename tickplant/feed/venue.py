@@ -26,13 +26,12 @@ from tickplant.feed.book import Book, Rule
 from tickplant.feed.capture import Batch
 from tickplant.feed.sink import Sink
 from tickplant.feed.symbols import Instrument
+from tickplant.feed.trades import TradeIds
 
 REFUSED = (msgspec.MsgspecError, SchemaError, ValueError, KeyError, IndexError, TypeError, OverflowError)
 """What a decoder may raise at a message that is not as the venue documents it."""
 INSTRUMENTS_MAX = 65_536
 """Of one feed; as many as the plant takes of one (limits.feed_instruments)."""
-AGAIN = 1_000_000
-"""A trade's number that is so much below the last one is no duplicate: the venue counts anew."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +114,14 @@ class Venue(ABC):
         self.requests: deque[Request] = deque()
         self.replies: deque[tuple[str, str]] = deque()
         """(connection, message) to be sent."""
+        self.reconnects: set[str] = set()
+        """Connections that the venue asks to be made anew."""
         self.changes = Changes()
         """For the message at hand."""
         self.urls: dict[str, str] = {}
         """What each connection of a recording went to; recorders name connections as they like."""
         self._codes: dict[str, int] = {}
-        self._numbers: dict[tuple[str, str], int] = {}
+        self.trades = TradeIds(self.sink, self.missed)
 
     # ---- what a venue says ----
 
@@ -168,12 +169,15 @@ class Venue(ABC):
             code = self._codes[native] = self.sink.define(is_.symbol, 0, ts_recv, **is_.definition(native))
         return code
 
-    def book(self, native: str, ts_recv: int, conn: str = "") -> Book:
-        """The book of an instrument, made on first use; `conn`: the only one that its changes come over."""
+    def book(self, native: str, ts_recv: int, conn: str = "", levels_max: int = 0) -> Book:
+        """The book of an instrument, made on first use.
+
+        `conn`: the only one that its changes come over; `levels_max`: instead of LEVELS_MAX, if not 0.
+        """
         book = self.books.get(native)
         if book is None:
             code = self.code(native, ts_recv)
-            levels = Levels(self.levels, code, self.LEVELS_MAX)
+            levels = Levels(self.levels, code, levels_max or self.LEVELS_MAX)
             book = self.books[native] = Book(levels, self.sink, code, native, self.RULE, conn)
             book.wanted = lambda: self.resync(native)
         book.conn = conn or book.conn
@@ -182,24 +186,15 @@ class Venue(ABC):
     def numbered(
         self, native: str, number: int, ts_recv: int, series: str = "trades", *, again: bool = False
     ) -> bool:
-        """A trade of an instrument whose trades are numbered without holes.
+        """A trade of an instrument whose trades are numbered without holes: is it to be a row?
 
-        An event if some are missing before it, or if it came already: then False, and it is no row.
+        An event if some are missing before it, which are asked for (`missed`), or if it came already.
         `again`: the venue repeats itself, as in a snapshot, which is no event.
         """
-        last = self._numbers.get((native, series), number - 1)
-        if number <= last and last - number < AGAIN:
-            if again:
-                return False
-            self.sink.event("duplicate", ts_recv, f"{series} of {native}", first=number, last=number,
-                            instrument=self.code(native, ts_recv))  # fmt: skip
-            return False
-        if number != last + 1:
-            self.sink.event("gap", ts_recv, f"{series} of {native}: {number} does not follow {last}",
-                            first=last + 1, last=max(last + 1, number - 1),
-                            instrument=self.code(native, ts_recv))  # fmt: skip
-        self._numbers[native, series] = number
-        return True
+        return self.trades.is_new(series, native, self.code(native, ts_recv), number, ts_recv, again=again)
+
+    def missed(self, series: str, native: str, first: int, last: int) -> None:  # noqa: B027
+        """Ask for trades that are missing, if the venue has them over REST: a request."""
 
     def resync(self, native: str) -> None:  # noqa: B027
         """Ask for a snapshot of an instrument's book: a request, or a new subscription among the replies."""
@@ -229,6 +224,7 @@ class Venue(ABC):
         self.sink.event("disconnected", ts_recv, f"{conn}: {cause}")
         for book in self._books_of(conn):
             book.gap(ts_recv, f"{conn} was lost: {cause}")
+        self.replies = deque(r for r in self.replies if r[0] != conn)  # it subscribes anew
 
     def take(self) -> Batch:
         """All rows since the last time."""

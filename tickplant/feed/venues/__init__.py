@@ -5,7 +5,10 @@ import importlib
 from tickplant.errors import ConfigError
 from tickplant.feed.venue import Venue
 
-MODULES = ("binance", "bitflyer", "bybit", "coinbase", "deribit", "huobi", "okx", "upbit")
+MODULES = (
+    "binance", "bitfinex", "bitflyer", "bithumb", "bitstamp", "bybit", "coinbase", "deribit", "gemini",
+    "huobi", "independent_reserve", "kraken", "kraken_v2", "okx", "upbit",
+)  # fmt: skip
 
 
 def venues() -> dict[str, type[Venue]]:

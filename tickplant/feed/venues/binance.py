@@ -11,7 +11,7 @@
 Source: "WebSocket Streams" and "Market Data" of each API's documentation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -22,6 +22,7 @@ from tickplant.feed.numbers import amount, given, number, top
 from tickplant.feed.symbols import Instrument, currency, spot
 from tickplant.feed.times import MS_NS, yymmdd
 from tickplant.feed.venue import Channel, Connection, Request, Venue
+from tickplant.schema import Flag
 
 GROUP = 50
 """Instruments of one connection; the venue takes 1024 streams, and its servers long addresses."""
@@ -72,6 +73,21 @@ class Snapshot(msgspec.Struct):
     E: int = 0
 
 
+class Late(msgspec.Struct):
+    """A trade over REST; aggregate ones have the short names."""
+
+    id: int = 0
+    a: int = 0
+    price: str = ""
+    p: str = ""
+    qty: str = ""
+    q: str = ""
+    time: int = 0
+    T: int = 0
+    isBuyerMaker: bool = False
+    m: bool = False
+
+
 class Frame(msgspec.Struct):
     stream: str = ""
     data: msgspec.Raw = msgspec.Raw(b"")
@@ -88,6 +104,7 @@ KINDS: dict[str, Any] = {
 _FRAME = msgspec.json.Decoder(Frame)
 _KINDS = {name: msgspec.json.Decoder(kind) for name, kind in KINDS.items()}
 _SNAPSHOT = msgspec.json.Decoder(Snapshot)
+_LATE = msgspec.json.Decoder(list[Late])
 
 
 class Binance(Venue):
@@ -97,7 +114,7 @@ class Binance(Venue):
     IGNORED = frozenset({"kline", "response"})
     RULE = Rule.STEP
     CHANNELS: ClassVar[Sequence[Channel]] = (
-        Channel("trades", "trade", gap="trade id = last + 1"),
+        Channel("trades", "trade", gap="trade id = last + 1", rest="missed trades, of the last 1,000"),
         Channel("quotes", "quote"),
         Channel("book", "depth", gap="U = last u + 1", rest="snapshot"),
     )
@@ -105,6 +122,11 @@ class Binance(Venue):
         "trades": "trade", "quotes": "bookTicker", "book": "depth@100ms", "funding": "markPrice@1s",
     }  # fmt: skip
     SOCKET, REST = "wss://stream.binance.com:9443/stream", "https://api.binance.com/api/v3"
+
+    def __init__(self, symbols: Iterable[str] = (), channels: Iterable[str] = ()) -> None:
+        super().__init__(symbols, channels)
+        self._holes: dict[str, list[tuple[str, str, tuple[int, int]]]] = {}
+        """By the request for it: series, instrument, and the numbers that are missing."""
 
     def begin(self) -> Sequence[Request]:
         return [Request(f"{self.REST}/exchangeInfo")]
@@ -154,6 +176,8 @@ class Binance(Venue):
             for each in msgspec.json.decode(data)["symbols"]:
                 self.known[each["symbol"]] = self.listed(each)
             return "instruments"
+        if url in self._holes:
+            return self._fill(url, data, ts_recv)
         if "/depth?" in url:
             return self._snapshot(url.partition("symbol=")[2].partition("&")[0], data, ts_recv)
         return super().answer(url, data, ts_recv)
@@ -164,6 +188,28 @@ class Binance(Venue):
         tick = float(filters.get("PRICE_FILTER", {}).get("tickSize", "nan"))
         lot = float(filters.get("LOT_SIZE", {}).get("stepSize", "nan"))
         return spot(each["baseAsset"], each["quoteAsset"], tick, lot)
+
+    def missed(self, series: str, native: str, first: int, last: int) -> None:
+        url = f"{self.REST}/trades?symbol={native}&limit=1000"  # the newest; older ones need a key
+        if series != "trades":
+            url = f"{self.REST}/aggTrades?symbol={native}&fromId={first}&limit={min(1000, last - first + 1)}"
+        self._holes.setdefault(url, []).append((series, native, (first, last)))
+        self.requests.append(Request(url))
+
+    def _fill(self, url: str, data: bytes, ts_recv: int) -> str:
+        """Trades for the holes for which they were asked."""
+        late = [(t.id or t.a, number(t.price or t.p), amount(t.qty or t.q), t) for t in _LATE.decode(data)]
+        for series, native, hole in self._holes.pop(url):
+            code, there = self.code(native, ts_recv), 0
+            for trade_id, price, size, t in sorted(late, key=lambda made: made[0]):
+                if hole[0] <= trade_id <= hole[1] and self.trades.fills(series, native, trade_id):
+                    there += 1
+                    side = "S" if t.isBuyerMaker or t.m else "B"
+                    self.sink.add("trade", (t.time or t.T) * MS_NS, ts_recv, instrument=code, size=size,
+                                  trade_id=trade_id, price=price, action="T", side=side,
+                                  flags=Flag.LATE)  # fmt: skip
+            self.trades.filled(series, native, code, hole, there, ts_recv)
+        return "trades"
 
     def _only(self) -> str:
         (native,) = self.books
@@ -206,7 +252,7 @@ class BinanceUsdm(Binance):
     NAME, VENUE, RECORDED = "binance-usdm", "BINANCE-USDM", ("BINANCE_FUTURES",)
     RULE = Rule.CHAIN
     CHANNELS = (
-        Channel("trades", "trade", gap="trade id = last + 1"),
+        Channel("trades", "trade", gap="trade id = last + 1", rest="missed trades by id"),
         Channel("quotes", "quote"),
         Channel("book", "depth", gap="pu = last u", rest="snapshot"),
         Channel("funding", "status"),

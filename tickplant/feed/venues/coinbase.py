@@ -206,7 +206,7 @@ class Coinbase(Venue):
     def _trades(self, events: list[Trades], ts_recv: int) -> None:
         made = []
         for event in events:
-            known = {t.product_id for t in event.trades if (t.product_id, "trades") in self._numbers}
+            known = {t.product_id for t in event.trades if self.trades.knows("trades", t.product_id)}
             for t in event.trades:
                 flags = 0 if event.type == "update" else Flag.LATE if t.product_id in known else Flag.SNAPSHOT
                 row = {"instrument": self.code(t.product_id, ts_recv), "trade_id": int(t.trade_id),

@@ -1,0 +1,174 @@
+"""Bitstamp, WebSocket version 2: `{"event", "channel", "data"}`.
+
+    live_trades_X        trade; order ids of both sides are not kept. type 0 is a purchase, 1 a sale
+    diff_order_book_X    depth, and SYNTHETIC quotes; venue_seq is microtimestamp. What the snapshot over
+                         REST has is told by it; that a change is missing is not
+    live_orders_X        order: order_created A, order_changed X, order_deleted D; ref_id: the trade account
+    bts:request_reconnect    the connection is to be made anew; event reconnect
+    bts:subscription_succeeded, bts:unsubscription_succeeded, bts:heartbeat    ignored
+
+trading-pairs-info gives the instruments, and status trading. Times are microseconds. Source: "WebSocket
+API v2" and "HTTP API" of Bitstamp's documentation.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import ClassVar
+
+import msgspec
+
+from tickplant._core.levels import ASK, BID
+from tickplant.feed.book import Rule
+from tickplant.feed.numbers import amount, number, step
+from tickplant.feed.symbols import Instrument, spot
+from tickplant.feed.venue import Channel, Connection, Request, Venue
+
+US_NS = 1000
+QUOTES = ("usdt", "usdc", "pyusd", "eurc", "usd", "eur", "gbp", "btc", "eth", "pax", "dai")
+
+
+class Frame(msgspec.Struct):
+    event: str
+    channel: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class Trade(msgspec.Struct):
+    id: int
+    amount_str: str
+    price_str: str
+    type: int
+    microtimestamp: str
+
+
+class Order(msgspec.Struct):
+    id: int
+    amount_str: str
+    price_str: str
+    order_type: int
+    microtimestamp: str
+
+
+class Levels(msgspec.Struct):
+    microtimestamp: str
+    bids: msgspec.Raw
+    asks: msgspec.Raw
+
+
+class Pair(msgspec.Struct):
+    name: str
+    url_symbol: str
+    base_decimals: int
+    counter_decimals: int
+    trading: str = ""
+
+
+_FRAME = msgspec.json.Decoder(Frame)
+_TRADE = msgspec.json.Decoder(Trade)
+_ORDER = msgspec.json.Decoder(Order)
+_LEVELS = msgspec.json.Decoder(Levels)
+_PAIRS = msgspec.json.Decoder(list[Pair])
+
+
+class Bitstamp(Venue):
+    """Spot."""
+
+    NAME, VENUE, RECORDED = "bitstamp", "BITSTAMP", ("BITSTAMP",)
+    IGNORED = frozenset({"bts:subscription_succeeded", "bts:unsubscription_succeeded", "bts:heartbeat"})
+    RULE = Rule.LATER
+    CHANNELS: ClassVar[Sequence[Channel]] = (
+        Channel("trades", "trade"),
+        Channel("book", "depth", rest="snapshot"),
+        Channel("orders", "order"),
+        Channel("status", "status", rest="trading of each pair"),
+    )
+    NAMES: ClassVar[dict[str, str]] = {
+        "trades": "live_trades", "book": "diff_order_book", "orders": "live_orders",
+    }  # fmt: skip
+    ACTIONS: ClassVar[dict[str, str]] = {"order_created": "A", "order_changed": "X", "order_deleted": "D"}
+    REST = "https://www.bitstamp.net/api/v2"
+
+    def begin(self) -> Sequence[Request]:
+        return [Request(f"{self.REST}/trading-pairs-info/")]
+
+    def connections(self) -> Sequence[Connection]:
+        streams = [f"{self.NAMES[c]}_{n}" for c in self.channels if c in self.NAMES
+                   for n in self.known if self.wants(n)]  # fmt: skip
+        send = [json.dumps({"event": "bts:subscribe", "data": {"channel": s}}) for s in streams]
+        ping = json.dumps({"event": "bts:heartbeat"})
+        return [Connection(f"{self.NAME}.ws", "wss://ws.bitstamp.net", send, ping=ping)]
+
+    def connected(self, conn: str, ts_recv: int) -> None:
+        if "book" in self.channels:
+            for native in [n for n in self.known if self.wants(n)]:
+                self.resync(native)
+
+    def resync(self, native: str) -> None:
+        self.requests.append(Request(f"{self.REST}/order_book/{native}", after_s=1.0))
+
+    def instrument(self, native: str) -> Instrument:
+        for quote in QUOTES:
+            if native.endswith(quote) and len(native) > len(quote):
+                return spot(native.removesuffix(quote), quote)
+        return super().instrument(native)
+
+    def answer(self, url: str, data: bytes, ts_recv: int) -> str:
+        _, found, native = url.rstrip("/").partition("/order_book/")
+        if found:
+            m = _LEVELS.decode(data)
+            at = int(m.microtimestamp)
+            changes = self.changes.clear().arrays(m.bids, BID).arrays(m.asks, ASK)
+            self.book(native, ts_recv).snapshot(changes, at * US_NS, ts_recv, at)
+            return "depth snapshot"
+        if "trading-pairs-info" not in url:
+            return super().answer(url, data, ts_recv)
+        pairs = _PAIRS.decode(data)
+        for pair in pairs:
+            base, _, quote = pair.name.partition("/")
+            listed = spot(base, quote, step(pair.counter_decimals), step(pair.base_decimals))
+            self.known[pair.url_symbol] = listed
+        for pair in pairs:
+            if self.wants(pair.url_symbol):
+                self.sink.add("status", 0, ts_recv, instrument=self.code(pair.url_symbol, ts_recv),
+                              kind="trading", value=pair.trading[:12])  # fmt: skip
+        return "instruments"
+
+    def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
+        m = _FRAME.decode(data)
+        name, _, native = m.channel.rpartition("_")
+        if m.event == "data" and name == "diff_order_book":
+            self._book(native, _LEVELS.decode(m.data), ts_recv)
+        elif m.event == "trade" and name == "live_trades":
+            self._trade(native, _TRADE.decode(m.data), ts_recv)
+        elif m.event in self.ACTIONS and name == "live_orders":
+            self._order(native, self.ACTIONS[m.event], _ORDER.decode(m.data), ts_recv)
+        elif m.event == "bts:request_reconnect":
+            self.sink.event("reconnect", ts_recv, f"{conn}: the venue asks for it")
+            self.reconnects.add(conn)
+        elif m.event == "bts:error":
+            self.sink.event("refused", ts_recv, bytes(m.data).decode())
+        elif m.event not in self.IGNORED:
+            raise ValueError(f"{m.event[:20]!r} of {m.channel[:40]!r} is no event")
+        return name if m.event == "data" else m.event
+
+    def _trade(self, native: str, m: Trade, ts_recv: int) -> None:
+        self.sink.add("trade", int(m.microtimestamp) * US_NS, ts_recv, instrument=self.code(native, ts_recv),
+                      trade_id=m.id, price=number(m.price_str), size=amount(m.amount_str), action="T",
+                      side="BS"[_side(m.type)])  # fmt: skip
+
+    def _order(self, native: str, action: str, m: Order, ts_recv: int) -> None:
+        self.sink.add("order", int(m.microtimestamp) * US_NS, ts_recv, instrument=self.code(native, ts_recv),
+                      order_id=m.id, price=number(m.price_str), size=amount(m.amount_str), action=action,
+                      side="BS"[_side(m.order_type)])  # fmt: skip
+
+    def _book(self, native: str, m: Levels, ts_recv: int) -> None:
+        at = int(m.microtimestamp)
+        changes = self.changes.clear().arrays(m.bids, BID).arrays(m.asks, ASK)
+        self.book(native, ts_recv).change(changes, at * US_NS, ts_recv, first=at, last=at)
+
+
+def _side(code: int) -> int:
+    """0 buys, 1 sells. Raises ValueError for what is neither."""
+    if code not in (0, 1):
+        raise ValueError(f"{code} is no side")
+    return code

@@ -1,0 +1,168 @@
+"""Gemini, market data version 2.
+
+    l2_updates    depth, and SYNTHETIC quotes. The first of a subscription has all levels, and trades,
+                  which get Flag.SNAPSHOT; the others have changes only. Nothing is numbered, no time is told
+    trade         trade; venue_seq is event_id, trade_id tid
+    auction_result    trade with Flag.CROSS
+    heartbeat, candles, auction_indicative, auction_open, auction_extension    ignored
+
+symbols/details gives the instruments, and status trading. Times are milliseconds. Source: "Market Data
+V2" and "Symbol Details" of Gemini's API documentation.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import ClassVar
+
+import msgspec
+
+from tickplant._core.levels import ASK, BID
+from tickplant.feed.numbers import amount, number
+from tickplant.feed.symbols import Instrument, currency, spot
+from tickplant.feed.venue import Channel, Connection, Request, Venue
+from tickplant.schema import Flag
+
+MS_NS = 1_000_000
+SIDES = {"buy": "B", "sell": "S"}
+HALVES = {"buy": BID, "sell": ASK}
+QUOTES = ("GUSDPERP", "USDCPERP", "GUSD", "RLUSD", "USDC", "USDT", "USD", "EUR", "GBP", "SGD", "BTC", "ETH",
+          "DAI", "FIL", "BCH", "LTC")  # fmt: skip
+
+
+class Trade(msgspec.Struct):
+    symbol: str
+    event_id: int
+    timestamp: int
+    price: str
+    quantity: str
+    side: str = ""
+    tid: int = 0
+
+
+class Levels(msgspec.Struct):
+    symbol: str
+    changes: list[tuple[str, str, str]]
+    trades: list[Trade] | None = None
+    auction_events: list[msgspec.Raw] | None = None
+
+
+class Kind(msgspec.Struct):
+    type: str
+    result: str = ""
+
+
+class Auction(msgspec.Struct):
+    symbol: str
+    result: str
+    time_ms: int
+    auction_price: str
+    auction_quantity: str
+
+
+class Details(msgspec.Struct):
+    symbol: str
+    base_currency: str
+    quote_currency: str
+    tick_size: float
+    quote_increment: float
+    status: str
+    product_type: str = "spot"
+
+
+_KIND = msgspec.json.Decoder(Kind)
+_TRADE = msgspec.json.Decoder(Trade)
+_LEVELS = msgspec.json.Decoder(Levels)
+_AUCTION = msgspec.json.Decoder(Auction)
+_DETAILS = msgspec.json.Decoder(Details)
+
+
+class Gemini(Venue):
+    """Spot and perpetuals."""
+
+    NAME, VENUE, RECORDED = "gemini", "GEMINI", ("GEMINI",)
+    IGNORED = frozenset({"heartbeat", "candles", "auction_indicative", "auction_open", "auction_extension",
+                         "GET symbols"})  # fmt: skip
+    CHANNELS: ClassVar[Sequence[Channel]] = (
+        Channel("trades", "trade"),
+        Channel("book", "depth"),
+        Channel("status", "status", rest="trading of each symbol"),
+    )
+    REST = "https://api.gemini.com/v1/symbols"
+
+    def begin(self) -> Sequence[Request]:
+        return [Request(self.REST)]
+
+    def connections(self) -> Sequence[Connection]:
+        symbols = [n for n in self.known if self.wants(n)]
+        send = [self.subscription("subscribe", symbols)]
+        return [Connection(f"{self.NAME}.ws", "wss://api.gemini.com/v2/marketdata", send, silence_s=15.0)]
+
+    def subscription(self, kind: str, symbols: Sequence[str]) -> str:
+        """The message that subscribes, or ends it; trades come with the book."""
+        return json.dumps({"type": kind, "subscriptions": [{"name": "l2", "symbols": symbols}]})
+
+    def resync(self, native: str) -> None:
+        for kind in ("unsubscribe", "subscribe"):
+            self.replies.append((f"{self.NAME}.ws", self.subscription(kind, [native])))
+
+    def instrument(self, native: str) -> Instrument:
+        for quote in QUOTES:
+            if native.endswith(quote) and len(native) > len(quote):
+                base, name = currency(native.removesuffix(quote)), quote.removesuffix("PERP")
+                return Instrument(base, name, "perp" if name != quote else "spot")
+        return super().instrument(native)
+
+    def answer(self, url: str, data: bytes, ts_recv: int) -> str:
+        if "/symbols/details/" in url:
+            m = _DETAILS.decode(data)
+            # tick_size is the step of sizes, quote_increment that of prices
+            listed = spot(m.base_currency, m.quote_currency, m.quote_increment, m.tick_size)
+            if m.product_type != "spot":
+                listed = Instrument(listed.base, listed.quote, "perp", tick_size=m.quote_increment,
+                                    lot_size=m.tick_size)  # fmt: skip
+            self.known[m.symbol] = listed
+            if self.wants(m.symbol):
+                self.sink.add("status", 0, ts_recv, instrument=self.code(m.symbol, ts_recv), kind="trading",
+                              value=m.status[:12])  # fmt: skip
+            return "details"
+        if url != self.REST:
+            return super().answer(url, data, ts_recv)
+        for name in msgspec.json.decode(data, type=list[str]):
+            self.requests.append(Request(f"{self.REST}/details/{name}"))
+        return "symbols"
+
+    def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
+        head = _KIND.decode(data)
+        kind = head.type
+        if kind == "l2_updates":
+            self._levels(_LEVELS.decode(data), ts_recv)
+        elif kind == "trade":
+            self._trades([_TRADE.decode(data)], ts_recv, 0)
+        elif kind == "auction_result":
+            self._auction(_AUCTION.decode(data), ts_recv)
+        elif kind not in self.IGNORED:
+            raise ValueError(f"{kind[:20]!r} is no type of message")
+        return kind
+
+    def _levels(self, m: Levels, ts_recv: int) -> None:
+        self.changes.clear()
+        for side, at, quantity in m.changes:
+            self.changes.add(HALVES[side], at, quantity)
+        whole = m.trades is not None or m.auction_events is not None
+        self._trades(m.trades or [], ts_recv, Flag.SNAPSHOT)
+        book = self.book(m.symbol, ts_recv)
+        (book.snapshot if whole else book.change)(self.changes, 0, ts_recv)
+
+    def _trades(self, trades: Sequence[Trade], ts_recv: int, flags: int) -> None:
+        made = [(number(t.price), amount(t.quantity), SIDES.get(t.side, ""), self.code(t.symbol, ts_recv))
+                for t in trades]  # fmt: skip
+        for (at, quantity, side, code), t in zip(made, trades, strict=True):
+            self.sink.add("trade", t.timestamp * MS_NS, ts_recv, instrument=code, venue_seq=t.event_id,
+                          trade_id=t.tid or t.event_id, price=at, size=quantity, side=side, action="T",
+                          flags=flags)  # fmt: skip
+
+    def _auction(self, m: Auction, ts_recv: int) -> None:
+        if m.result == "success":
+            self.sink.add("trade", m.time_ms * MS_NS, ts_recv, instrument=self.code(m.symbol, ts_recv),
+                          price=number(m.auction_price), size=amount(m.auction_quantity), action="T",
+                          flags=Flag.CROSS)  # fmt: skip

@@ -1,0 +1,189 @@
+"""Kraken, WebSocket version 1: `[channelID, data, ..., name, pair]`.
+
+    trade             trade; no id. side b or s of the taker; m (market order) or l in `condition`
+    spread            quote
+    ticker            quote, without a time
+    book-N            depth, and SYNTHETIC quotes. N levels of each side: what falls out of them is not
+                      told. `c` is the CRC-32 of the ten best asks, then bids: price and volume, each
+                      without point and leading zeros. A book out of step is subscribed to again
+    systemStatus      status system
+    ohlc, heartbeat, pong, subscriptionStatus    ignored
+
+Times are seconds as decimal text. Source: "WebSockets 1.9" of Kraken's API documentation.
+"""
+
+import json
+import zlib
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import msgspec
+
+from tickplant._core.levels import ASK, BID
+from tickplant.feed.book import Book
+from tickplant.feed.numbers import amount, number, step
+from tickplant.feed.symbols import Instrument, spot
+from tickplant.feed.times import decimal_ns
+from tickplant.feed.venue import Channel, Connection, Request, Venue
+
+DEPTHS = (10, 25, 100, 500, 1000)
+CHECKED = 10
+"""Levels of each side that the checksum is made of."""
+
+
+class Part(msgspec.Struct, rename={"asks": "as", "bids": "bs"}):
+    asks: list[list[str]] | None = None
+    bids: list[list[str]] | None = None
+    a: list[list[str]] = []
+    b: list[list[str]] = []
+    c: str = ""
+
+
+class Ticker(msgspec.Struct):
+    a: tuple[str, Any, str]
+    b: tuple[str, Any, str]
+
+
+class Event(msgspec.Struct):
+    event: str
+    status: str = ""
+    errorMessage: str = ""
+
+
+_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+_EVENT = msgspec.json.Decoder(Event)
+_TEXT = msgspec.json.Decoder(str)
+_PART = msgspec.json.Decoder(Part)
+_TICKER = msgspec.json.Decoder(Ticker)
+_SPREAD = msgspec.json.Decoder(tuple[str, str, str, str, str])
+_TRADES = msgspec.json.Decoder(list[tuple[str, str, str, str, str, str]])
+
+
+class Kraken(Venue):
+    """Spot, version 1."""
+
+    NAME, VENUE, RECORDED = "kraken", "KRAKEN", ("KRAKEN",)
+    IGNORED = frozenset({"ohlc", "heartbeat", "pong", "subscriptionStatus"})
+    CHANNELS: ClassVar[Sequence[Channel]] = (
+        Channel("trades", "trade"),
+        Channel("quotes", "quote"),
+        Channel("book", "depth", checksum="CRC-32 of the best 10 levels, on each update"),
+        Channel("status", "status"),
+    )
+    NAMES: ClassVar[dict[str, str]] = {"trades": "trade", "quotes": "spread", "book": "book"}
+    LEVELS_MAX = 1000
+    SOCKET, REST = "wss://ws.kraken.com", "https://api.kraken.com/0/public/AssetPairs"
+
+    def begin(self) -> Sequence[Request]:
+        return [Request(self.REST)]
+
+    def connections(self) -> Sequence[Connection]:
+        pairs = [n for n in self.known if self.wants(n)]
+        send = [
+            self.subscription("subscribe", self.NAMES[c], pairs) for c in self.channels if c in self.NAMES
+        ]
+        return [Connection(f"{self.NAME}.ws", self.SOCKET, send, ping=self.ping(), ping_s=30)]
+
+    def ping(self) -> str:
+        """What is sent to be answered."""
+        return json.dumps({"event": "ping"})
+
+    def subscription(self, event: str, name: str, pairs: Sequence[str]) -> str:
+        """The message that subscribes, or ends it."""
+        what: dict[str, Any] = {"name": name} | ({"depth": self.LEVELS_MAX} if name == "book" else {})
+        return json.dumps({"event": event, "pair": pairs, "subscription": what})
+
+    def resync(self, native: str) -> None:
+        for event in ("unsubscribe", "subscribe"):
+            self.replies.append((f"{self.NAME}.ws", self.subscription(event, "book", [native])))
+
+    def instrument(self, native: str) -> Instrument:
+        base, slash, quote = native.partition("/")
+        return spot(base, quote) if base and slash and quote else super().instrument(native)
+
+    def answer(self, url: str, data: bytes, ts_recv: int) -> str:
+        if "AssetPairs" not in url:
+            return super().answer(url, data, ts_recv)
+        for each in msgspec.json.decode(data)["result"].values():
+            if "wsname" in each:  # dark pools have none
+                base, _, quote = each["wsname"].partition("/")
+                self.remember(spot(base, quote, step(each["pair_decimals"]), step(each["lot_decimals"])),
+                          each["wsname"])  # fmt: skip
+        return "instruments"
+
+    def remember(self, instrument: Instrument, name: str) -> None:
+        """An instrument, by the name it has in messages."""
+        self.known[name] = instrument
+
+    def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
+        if data[:1] == b"{":
+            return self._event(_EVENT.decode(data), ts_recv)
+        _, *raw, named, paired = _ARRAY.decode(data)
+        name, pair = _TEXT.decode(named), _TEXT.decode(paired)
+        if name.startswith("book-"):
+            self._book(pair, int(name[5:]), [_PART.decode(r) for r in raw], ts_recv)
+            return name
+        kind = name.partition("-")[0]
+        if kind != "ohlc":
+            (one,) = raw
+            {"trade": self._trades, "spread": self._spread, "ticker": self._ticker}[kind](pair, one, ts_recv)
+        return kind
+
+    def _event(self, m: Event, ts_recv: int) -> str:
+        if m.event == "systemStatus":
+            self.sink.add("status", 0, ts_recv, kind="system", value=m.status[:12])
+        elif m.event not in self.IGNORED:
+            raise ValueError(f"{m.event[:20]!r} is no event: {m.errorMessage}")
+        elif m.status == "error":
+            self.sink.event("refused", ts_recv, m.errorMessage)
+        return m.event
+
+    def _trades(self, pair: str, raw: msgspec.Raw, ts_recv: int) -> None:
+        made = [
+            (decimal_ns(at), {"price": number(p), "size": amount(q), "side": {"b": "B", "s": "S"}[side],
+                              "condition": how[:6], "action": "T"})
+            for p, q, at, side, how, _ in _TRADES.decode(raw)
+        ]  # fmt: skip
+        for ts_event, values in made:
+            self.sink.add("trade", ts_event, ts_recv, instrument=self.code(pair, ts_recv), **values)
+
+    def _spread(self, pair: str, raw: msgspec.Raw, ts_recv: int) -> None:
+        bid, ask, at, bid_size, ask_size = _SPREAD.decode(raw)
+        self._quote(pair, decimal_ns(at), ts_recv, bid, bid_size, ask, ask_size)
+
+    def _ticker(self, pair: str, raw: msgspec.Raw, ts_recv: int) -> None:
+        m = _TICKER.decode(raw)
+        self._quote(pair, 0, ts_recv, m.b[0], m.b[2], m.a[0], m.a[2])
+
+    def _quote(self, pair: str, ts_event: int, ts_recv: int, b: str, bs: str, a: str, asz: str) -> None:
+        values = {
+            "bid_price": number(b),
+            "bid_size": amount(bs),
+            "ask_price": number(a),
+            "ask_size": amount(asz),
+        }
+        self.sink.add("quote", ts_event, ts_recv, instrument=self.code(pair, ts_recv), **values)
+
+    def _book(self, pair: str, depth: int, parts: Sequence[Part], ts_recv: int) -> None:
+        if depth not in DEPTHS:
+            raise ValueError(f"a book of {depth} levels")
+        self.changes.clear()
+        newest, checksum, whole = "0", "", False
+        for part in parts:
+            whole = whole or part.asks is not None or part.bids is not None
+            for half, levels in ((ASK, part.asks or part.a), (BID, part.bids or part.b)):
+                for level in levels:
+                    self.changes.add(half, level[0], level[1])
+                    newest = max(newest, level[2])
+            checksum = checksum or part.c
+        book = self.book(pair, ts_recv, levels_max=depth)
+        (book.snapshot if whole else book.change)(self.changes, decimal_ns(newest), ts_recv)
+        if checksum:
+            check(book, int(checksum), ts_recv)
+
+
+def check(book: Book, told: int, ts_recv: int, price_decimals: int = -1, size_decimals: int = -1) -> None:
+    """Compare a book with its checksum; where digits were lost in float64, nothing can be told."""
+    asks, bids = (book.levels.digits(h, CHECKED, price_decimals, size_decimals) for h in (ASK, BID))
+    if book.live and asks is not None and bids is not None and zlib.crc32(asks + bids) != told:
+        book.gap(ts_recv, f"its checksum is not {told}")

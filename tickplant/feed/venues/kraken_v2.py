@@ -1,0 +1,188 @@
+"""Kraken, WebSocket version 2: `{"channel", "type", "data": [...]}`.
+
+    trade         trade; trade_id; the snapshot's with Flag.SNAPSHOT. market or limit in `condition`
+    ticker        quote; no time
+    book          depth, and SYNTHETIC quotes; levels and checksum as in version 1
+    instrument    definitions, and status trading of each pair
+    status        status system
+    heartbeat, ohlc, pong, subscribe, unsubscribe    ignored
+
+Pairs have their usual names here. Source: "WebSockets v2" of Kraken's API documentation.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar
+
+import msgspec
+
+from tickplant._core.levels import ASK, BID
+from tickplant.feed.symbols import Instrument, spot
+from tickplant.feed.times import iso_ns
+from tickplant.feed.venue import Channel
+from tickplant.feed.venues.kraken import DEPTHS, Kraken, check
+
+SIDES = {"buy": "B", "sell": "S"}
+
+
+class Trade(msgspec.Struct):
+    symbol: str
+    side: str
+    price: float
+    qty: float
+    trade_id: int
+    timestamp: str
+    ord_type: str = ""
+
+
+class Ticker(msgspec.Struct):
+    symbol: str
+    bid: float
+    bid_qty: float
+    ask: float
+    ask_qty: float
+    timestamp: str = ""
+
+
+class Levels(msgspec.Struct):
+    symbol: str
+    bids: msgspec.Raw = msgspec.Raw(b"[]")
+    asks: msgspec.Raw = msgspec.Raw(b"[]")
+    checksum: int = -1
+    timestamp: str = ""
+
+
+class Pair(msgspec.Struct):
+    symbol: str
+    base: str
+    quote: str
+    status: str
+    price_precision: int
+    qty_precision: int
+    price_increment: float = float("nan")
+    qty_increment: float = float("nan")
+
+
+class Pairs(msgspec.Struct):
+    pairs: list[Pair] = []
+
+
+class System(msgspec.Struct):
+    system: str
+
+
+class Result(msgspec.Struct):
+    channel: str = ""
+    symbol: str = ""
+    depth: int = 0
+
+
+class Frame(msgspec.Struct):
+    channel: str = ""
+    type: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"[]")
+    method: str = ""
+    success: bool = True
+    error: str = ""
+    result: Result | None = None
+
+
+_FRAME = msgspec.json.Decoder(Frame)
+_TRADES = msgspec.json.Decoder(list[Trade])
+_TICKERS = msgspec.json.Decoder(list[Ticker])
+_BOOKS = msgspec.json.Decoder(list[Levels])
+_PAIRS = msgspec.json.Decoder(Pairs)
+_SYSTEM = msgspec.json.Decoder(list[System])
+
+
+class KrakenV2(Kraken):
+    """Spot, version 2."""
+
+    NAME, RECORDED = "kraken-v2", ("KRAKEN_V2",)
+    IGNORED = frozenset({"heartbeat", "ohlc", "pong", "ping", "subscribe", "unsubscribe"})
+    CHANNELS = (
+        Channel("trades", "trade"),
+        Channel("quotes", "quote"),
+        Channel("book", "depth", checksum="CRC-32 of the best 10 levels, on each update"),
+        Channel("status", "status"),
+    )
+    NAMES: ClassVar[dict[str, str]] = {
+        "trades": "trade", "quotes": "ticker", "book": "book", "status": "instrument",
+    }  # fmt: skip
+    SOCKET = "wss://ws.kraken.com/v2"
+
+    def __init__(self, symbols: Iterable[str] = (), channels: Iterable[str] = ()) -> None:
+        super().__init__(symbols, channels)
+        self.depths: dict[str, int] = {}
+        """Levels that were subscribed to, by pair."""
+        self.decimals: dict[str, tuple[int, int]] = {}
+        """Of prices and sizes, by pair: what checksums are made with."""
+
+    def ping(self) -> str:
+        return json.dumps({"method": "ping"})
+
+    def subscription(self, event: str, name: str, pairs: Sequence[str]) -> str:
+        params = {"channel": name}
+        whole = params | {"symbol": pairs} if name != "instrument" else params
+        return json.dumps({"method": event, "params": whole | ({"depth": 1000} if name == "book" else {})})
+
+    def remember(self, instrument: Instrument, name: str) -> None:
+        super().remember(instrument, f"{instrument.base}/{instrument.quote}")
+
+    def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
+        m = _FRAME.decode(data)
+        kind = m.channel or m.method
+        if m.method:
+            if not m.success:
+                self.sink.event("refused", ts_recv, m.error)
+            elif m.result and m.result.channel == "book" and m.result.depth in DEPTHS:
+                self.depths[m.result.symbol] = m.result.depth
+        if kind in self.IGNORED:
+            return kind
+        kinds: dict[str, Callable[[Frame, int], None]] = {
+            "trade": self._trade, "ticker": self._tickers, "book": self._books,
+            "instrument": self._instruments, "status": self._status,
+        }  # fmt: skip
+        kinds[kind](m, ts_recv)
+        return kind
+
+    def _trade(self, m: Frame, ts_recv: int) -> None:
+        flags = 1 if m.type == "snapshot" else 0
+        trades = _TRADES.decode(m.data)
+        made = [(iso_ns(t.timestamp), self.code(t.symbol, ts_recv), SIDES[t.side]) for t in trades]
+        if any(t.qty < 0 for t in trades):
+            raise ValueError("a trade of less than nothing")
+        for (ts_event, code, side), t in zip(made, trades, strict=True):
+            self.sink.add("trade", ts_event, ts_recv, instrument=code, side=side, trade_id=t.trade_id,
+                          price=t.price, size=t.qty, condition=t.ord_type[:6], action="T",
+                          flags=flags)  # fmt: skip
+
+    def _tickers(self, m: Frame, ts_recv: int) -> None:
+        for t in _TICKERS.decode(m.data):
+            if t.bid_qty < 0 or t.ask_qty < 0:
+                raise ValueError("a quote of less than nothing")
+            self.sink.add("quote", iso_ns(t.timestamp) if t.timestamp else 0, ts_recv,
+                          instrument=self.code(t.symbol, ts_recv), bid_price=t.bid, bid_size=t.bid_qty,
+                          ask_price=t.ask, ask_size=t.ask_qty)  # fmt: skip
+
+    def _books(self, m: Frame, ts_recv: int) -> None:
+        for b in _BOOKS.decode(m.data):
+            self.changes.clear().objects(b.bids, BID, b"price", b"qty").objects(b.asks, ASK, b"price", b"qty")
+            ts_event = iso_ns(b.timestamp) if b.timestamp else 0
+            book = self.book(b.symbol, ts_recv, levels_max=self.depths.get(b.symbol, 0))
+            (book.snapshot if m.type == "snapshot" else book.change)(self.changes, ts_event, ts_recv)
+            if b.checksum >= 0:
+                check(book, b.checksum, ts_recv, *self.decimals.get(b.symbol, (-1, -1)))
+
+    def _instruments(self, m: Frame, ts_recv: int) -> None:
+        for p in _PAIRS.decode(m.data).pairs:
+            if not (0 <= p.price_precision <= 22 and 0 <= p.qty_precision <= 22):
+                raise ValueError(f"decimals of {p.symbol[:20]}: {p.price_precision}, {p.qty_precision}")
+            self.known[p.symbol] = spot(p.base, p.quote, p.price_increment, p.qty_increment)
+            self.decimals[p.symbol] = p.price_precision, p.qty_precision
+            self.sink.add("status", 0, ts_recv, instrument=self.code(p.symbol, ts_recv), kind="trading",
+                          value=p.status[:12])  # fmt: skip
+
+    def _status(self, m: Frame, ts_recv: int) -> None:
+        for each in _SYSTEM.decode(m.data):
+            self.sink.add("status", 0, ts_recv, kind="system", value=each.system[:12])
