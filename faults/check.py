@@ -68,7 +68,7 @@ def check(site: Site, dates: list[int]) -> Findings:
 
 
 def _in_order(found: Findings, history: History, date: int, table: Table) -> Rows:
-    """The rows of a table in PostgreSQL by their numbers, which are to be 0, 1, 2 ...: they lie in any order."""
+    """The rows of a table in PostgreSQL by their numbers, which are to be 0, 1, 2 ...: they lie anyhow."""
     parts = list(history.read_back(date, table.name))
     numbers = np.concatenate([np.empty(0, np.int64), *(n for n, _ in parts)])
     rows = np.concatenate([table.empty(0), *(r for _, r in parts)])
