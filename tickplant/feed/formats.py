@@ -34,7 +34,10 @@ class Format:
         return found
 
 
-FORMATS = (Format("Nasdaq ITCH 5.0", "itch50:Itch50"),)
+FORMATS = (
+    Format("Nasdaq ITCH 5.0", "itch50:Itch50"),
+    Format("Databento DBN", "dbn:Dbn"),
+)
 
 
 def open_capture(path: Path, **options: Any) -> Capture:
