@@ -1,10 +1,12 @@
 """Records per second from Databento DBN to rows of the plant: market by order, and trades.
 
-A file is made up in memory: INSTRUMENTS instruments, actions in the proportions of a real day. It is decoded in
-pieces of 1 MiB, as the capture does, the rows dropped. `mixed` has records of both types, turn and turn about.
+A file is made up in memory: INSTRUMENTS instruments, actions in the proportions of a real day. It is
+decoded in pieces of 1 MiB, as the capture does, the rows dropped. `mixed` has records of both types,
+turn and turn about.
 
-The limit is Databento's own decoder in the same process: from the same bytes to its record objects, which it makes
-one by one (a tenth of the records, for it takes long), and then nothing more done with them. Both take turns.
+The limit is Databento's own decoder in the same process: from the same bytes to its record objects,
+which it makes one by one (a tenth of the records, for it takes long), and then nothing more done with
+them. Both take turns.
 
     python benchmarks/bench_dbn.py [--records 1000000] [--rounds 5]
 """
@@ -63,11 +65,11 @@ def ours(data: bytes, count: int) -> float:
     for number in range(INSTRUMENTS):
         decoder.symbols.add(5000 + number * 7, BEGIN_NS, BEGIN_NS + DAY_NS, f"S{number}")
     view, at = memoryview(data), 0
-    begin = time.perf_counter()
+    begin = time.process_time()
     while at < len(data):
         _, used, _ = decoder.decode(view[at : at + PIECE], at)
         at += used
-    rate = count / (time.perf_counter() - begin)
+    rate = count / (time.process_time() - begin)
     assert decoder.messages.total() == count
     return rate
 
@@ -76,11 +78,11 @@ def theirs(data: bytes, count: int) -> float:
     """Records per second of the library's decoder, to its objects."""
     decoder = library().DBNDecoder(has_metadata=False, input_version=3)
     seen, view = 0, memoryview(data)
-    begin = time.perf_counter()
+    begin = time.process_time()
     for at in range(0, len(data), PIECE):
         decoder.write(bytes(view[at : at + PIECE]))
         seen += len(decoder.decode())
-    rate = seen / (time.perf_counter() - begin)
+    rate = seen / (time.process_time() - begin)
     assert seen == count
     return rate
 

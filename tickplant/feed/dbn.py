@@ -1,8 +1,8 @@
 """Databento DBN, versions 1 to 3: files of recorded market data of many venues, plain or zstd.
 
-The format is Databento's (docs.databento.com, "Databento Binary Encoding"). Metadata are read by Databento's
-library, records as columns (`dbn_records`); ids become instruments by date (`dbn_symbols`). What table each
-schema's records go to; prices are fixed-point integers of 1e-9, undefined ones NaN:
+The format is Databento's (docs.databento.com, "Databento Binary Encoding"). Metadata are read by
+Databento's library, records as columns (`dbn_records`); ids become instruments by date (`dbn_symbols`).
+What table each schema's records go to; prices are fixed-point integers of 1e-9, undefined ones NaN:
 
     mbo              A order A, C order X (of `size`: what is left is not told), M order U with ref_id
                      the same order, F order E of the resting order, R order R: the book is cleared;
@@ -25,10 +25,10 @@ schema's records go to; prices are fixed-point integers of 1e-9, undefined ones 
     error            event session
     symbol mapping   is for resolving symbols; system messages are ignored
 
-trade.side is the aggressor's, as the venue says. Flags: SNAPSHOT is SNAPSHOT. MAYBE_BAD_BOOK (the channel lost
-packets that can't be had again) is an event `gap` with the first and last sequence number so marked in a batch.
-Databento's order ids are unsigned; those above 2^63 are negative here. BAD_TS_RECV, TOB, MBP and LAST are dropped.
-The venue of an instrument is that of the record's publisher.
+trade.side is the aggressor's, as the venue says. Flags: SNAPSHOT is SNAPSHOT. MAYBE_BAD_BOOK (the
+channel lost packets that can't be had again) is an event `gap` with the first and last sequence number
+so marked in a batch. Databento's order ids are unsigned; those above 2^63 are negative here.
+BAD_TS_RECV, TOB, MBP and LAST are dropped. The venue of an instrument is that of the record's publisher.
 """
 
 import os
@@ -38,6 +38,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tickplant.errors import CaptureError
 from tickplant.feed import dbn_rows
@@ -75,9 +76,7 @@ class Dbn(Capture):
         """DBN and a version number."""
         return head.plain[:3] == b"DBN" and len(head.plain) >= 8 and 1 <= head.plain[3] <= 3
 
-    def __init__(
-        self, path: str | os.PathLike[str], *, venue: str = "", chunk_bytes: int = 1 << 20
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, venue: str = "", chunk_bytes: int = 1 << 20) -> None:
         super().__init__()
         self.path = os.fspath(path)
         self.chunk_bytes = max(1, chunk_bytes)
@@ -280,7 +279,12 @@ def instruments(values: Values) -> list[tuple[str, dict[str, Any]]]:
     for i, row in enumerate(values):
         kind = row["instrument_class"]
         deleted = "D" if row["security_update_action"] == b"D" else ""
-        about = [kind.decode("ascii", "replace"), _expiry(int(row["expiration"])), _number(strike[i]), deleted]
+        about = [
+            kind.decode("ascii", "replace"),
+            _expiry(int(row["expiration"])),
+            _number(strike[i]),
+            deleted,
+        ]
         made.append((row["raw_symbol"].decode("utf-8", "replace"), {
             "kind": KINDS.get(kind, ""), "currency": row["currency"], "tick_size": float(tick[i]),
             "lot_size": float(lot[i]), "multiplier": float(factor[i]),
@@ -289,9 +293,10 @@ def instruments(values: Values) -> list[tuple[str, dict[str, Any]]]:
     return made
 
 
-def _defined(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _defined(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Whether counts are given; a venue without one sends all ones, or nonsense below zero."""
-    return (values > 0) & (values != UNDEF_INT)
+    given: npt.NDArray[np.bool_] = (values > 0) & (values != UNDEF_INT)
+    return given
 
 
 def _expiry(at_ns: int) -> str:

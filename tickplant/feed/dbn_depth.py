@@ -1,9 +1,10 @@
 """Databento DBN: books of ten levels, one whole book a record, to what changed in them.
 
-A book is kept by price: a level that is in it and was not is A, one of other size or number of orders is C,
-one that is gone (taken, or pushed beyond the tenth) is D of size 0. Who applies the rows of a record holds
-exactly the levels of the record. `level` is a level's place, counted from 0: in the record, for D in the one
-before. The first book of an instrument, and one after the venue cleared it (action R), is R and then all of it.
+A book is kept by price: a level that is in it and was not is A, one of other size or number of orders is
+C, one that is gone (taken, or pushed beyond the tenth) is D of size 0. Who applies the rows of a record
+holds exactly the levels of the record. `level` is a level's place, counted from 0: in the record, for D
+in the one before. The first book of an instrument, and one after the venue cleared it (action R), is R
+and then all of it.
 """
 
 from typing import Any

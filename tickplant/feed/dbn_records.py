@@ -1,7 +1,7 @@
 """Databento DBN: the records of a file as structured arrays, one per type and length.
 
-A record (docs.databento.com, "Databento Binary Encoding", Records) is a little-endian struct without padding
-that begins with
+A record (docs.databento.com, "Databento Binary Encoding", Records) is a little-endian struct without
+padding that begins with
 
     offset  field          type  meaning
          0  length         u1    of the record, in units of 4 bytes
@@ -10,10 +10,11 @@ that begins with
          4  instrument_id  u4    Databento's, within a UTC date
          8  ts_event       u8    the venue's time, ns UTC
 
-The rest depends on rtype and the version of the file, and is laid out as the library's record classes publish:
-`MBOMsg`, `MBP1Msg`, ... for all versions, except for definitions, statistics, symbol mappings, errors and system
-messages, which grew (`InstrumentDefMsg` 360, 400, 520 bytes; `StatMsg` 64, 64, 80; the others in version 2).
-A longer record has fields at its end that are not known here (with `ts_out` its time of sending).
+The rest depends on rtype and the version of the file, and is laid out as the library's record classes
+publish: `MBOMsg`, `MBP1Msg`, ... for all versions, except for definitions, statistics, symbol mappings,
+errors and system messages, which grew (`InstrumentDefMsg` 360, 400, 520 bytes; `StatMsg` 64, 64, 80; the
+others in version 2). A longer record has fields at its end that are not known here (with `ts_out` its
+time of sending).
 """
 
 from collections.abc import Iterator
@@ -94,7 +95,7 @@ def layout(version: int, rtype: int, size: int) -> np.dtype[np.void] | None:
     known = np.dtype([(name, "<" + form) for name, form in kind._dtypes])
     if size < known.itemsize:
         return None
-    fields = known.fields or {}
+    fields: Any = known.fields
     return np.dtype({
         "names": list(fields),
         "formats": [field[0] for field in fields.values()],
@@ -106,18 +107,18 @@ def layout(version: int, rtype: int, size: int) -> np.dtype[np.void] | None:
 def split(data: memoryview, version: int, at: int) -> tuple[list[Records | Refused], int, str | None]:
     """The whole records at the beginning of `data`, which is at byte `at` of the stream.
 
-    Returns records by type, the bytes they take, and what is wrong with the next one if it can't be a record
-    (its length says less than a header has).
+    Returns records by type, the bytes they take, and what is wrong with the next one if it can't be a
+    record (its length says less than a header has).
     """
     bytes_ = np.frombuffer(data, np.uint8)
-    if len(bytes_) < HEADER_SIZE:
-        return [], 0, None if not len(bytes_) or bytes_[0] * 4 >= HEADER_SIZE else _wrong(bytes_[0])
-    size = int(bytes_[0]) * 4
+    size = data[0] * 4 if len(data) else 0
     if size >= HEADER_SIZE and (count := len(bytes_) // size):
-        whole = bytes_[: count * size].reshape(count, size)
-        if (whole[:, 0] == bytes_[0]).all() and (whole[:, 1] == bytes_[1]).all():
+        end = count * size
+        whole = bytes_[:end].reshape(count, size)
+        more = end < len(data) and data[end] != data[0]  # perhaps whole, and shorter
+        if not more and (whole[:, 0] == bytes_[0]).all() and (whole[:, 1] == bytes_[1]).all():
             offsets = at + np.arange(count, dtype=np.int64) * size
-            return [_made(version, int(bytes_[1]), size, whole, offsets)], count * size, None
+            return [_made(version, int(bytes_[1]), size, whole, offsets)], end, None
     starts, end = _walk(data)
     bad = _wrong(data[end]) if end < len(data) and data[end] * 4 < HEADER_SIZE else None
     return list(_grouped(bytes_, version, at, starts)), end, bad

@@ -52,6 +52,14 @@ Codes = npt.NDArray[np.uint32]
 Made = list[tuple[str, Rows]]
 
 
+def chosen(values: Values, which: npt.NDArray[np.bool_]) -> Values:
+    """The records for which it is true."""
+    # As numbers: numpy copies structs one by one.
+    word = "<u8" if values.dtype.itemsize % 8 == 0 else "<u4"
+    words = np.ascontiguousarray(values).view(word).reshape(len(values), -1)
+    return words.take(np.flatnonzero(which), axis=0).view(values.dtype).reshape(-1)
+
+
 def letters(values: Values, field: str) -> npt.NDArray[np.uint8]:
     """A column of single characters, as numbers."""
     return values[field].view(np.uint8)
@@ -147,9 +155,9 @@ def by_order(records: Records, codes: Codes) -> Made:
         return [("order", orders(records.values, codes))]
     made: Made = []
     if order.any():
-        made.append(("order", orders(records.values[order], codes[order])))
+        made.append(("order", orders(chosen(records.values, order), codes[order])))
     if trade.any():
-        made.append(("trade", trades(records.values[trade], codes[trade])))
+        made.append(("trade", trades(chosen(records.values, trade), codes[trade])))
     return made
 
 
@@ -170,7 +178,7 @@ def only_trades(records: Records, codes: Codes) -> Made:
     trade = letters(records.values, "action") == ord("T")
     if trade.all():
         return [("trade", trades(records.values, codes))]
-    return [("trade", trades(records.values[trade], codes[trade]))] if trade.any() else []
+    return [("trade", trades(chosen(records.values, trade), codes[trade]))] if trade.any() else []
 
 
 def bars(records: Records, codes: Codes) -> Made:

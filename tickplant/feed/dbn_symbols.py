@@ -1,8 +1,8 @@
 """Databento DBN: which instrument an instrument id means at a time, and its code.
 
 Databento gives an id anew each UTC date; the metadata of a file says by date which symbol an id was
-(docs.databento.com, "Symbology"). The instrument, and so the code, follows the symbol, not the id. An id that
-nothing explains is the instrument "#<id>".
+(docs.databento.com, "Symbology"). The instrument, and so the code, follows the symbol, not the id. An id
+that nothing explains is the instrument "#<id>".
 """
 
 from bisect import bisect_right
@@ -17,16 +17,20 @@ EVER = (1 << 63) - 1
 DAY_NS = 86_400_000_000_000
 _EPOCH = date(1970, 1, 1).toordinal()
 
-VENUES = (
-    "GLBX XNAS XBOS XPSX BATS BATY EDGA EDGX XNYS XCIS XASE XCHI XCIS XCIS MEMX EPRL FINN FINC FINY AMXO XBOX "
-    "XCBO EMLD EDGO GMNI XISX MCRY XMIO ARCO OPRA MPRL XNDQ XBXO C2OX XPHL BATO MXOP IEXG XCHI XCIS IEXG EPRL "
-    "ARCX XNYS XNYS XNAS XNAS XCHI XCIS IEXG EPRL XNAS XNYS FINN FINY FINC IFEU NDEX DBEQ EQUS SPHR XCHI XCIS "
-    "IEXG EPRL XNAS XNYS FINN FINY FINC BATS BATY EDGA EDGX XBOS XPSX MEMX XASE ARCX LTSE XNAS FINN FINC XOFF "
-    "XOFF XBOS XPSX XBOS XPSX EQUS XCIS XNYS EQUS EQUS EQUS EQUS IFUS XOFF IFLL XOFF XEUR XEEE XOFF XOFF XCBF "
-    "XOFF OCEA MXTO IEXO MAIN XASE XBOS XCIS TXSE 24EQ EPRL XISX EDGA EDGX LTSE XCHI XNYS ARCX XNAS MEMX IEXG "
-    "XPSX BATY BATS FINN FINY FINC XADF CTA UTP MSCI FTSE INAV MSTAR CCCY CGI CDEF XTKS XTKT XOSE MAIN MSCI "
-    "FTSE INAV MSTAR CCCY CGI CDEF"
-).split()
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""2^64 over the golden ratio: multiples of it are spread evenly."""
+
+_VENUES = """
+GLBX XNAS XBOS XPSX BATS BATY EDGA EDGX XNYS XCIS XASE XCHI XCIS XCIS MEMX EPRL FINN FINC FINY AMXO
+XBOX XCBO EMLD EDGO GMNI XISX MCRY XMIO ARCO OPRA MPRL XNDQ XBXO C2OX XPHL BATO MXOP IEXG XCHI XCIS
+IEXG EPRL ARCX XNYS XNYS XNAS XNAS XCHI XCIS IEXG EPRL XNAS XNYS FINN FINY FINC IFEU NDEX DBEQ EQUS
+SPHR XCHI XCIS IEXG EPRL XNAS XNYS FINN FINY FINC BATS BATY EDGA EDGX XBOS XPSX MEMX XASE ARCX LTSE
+XNAS FINN FINC XOFF XOFF XBOS XPSX XBOS XPSX EQUS XCIS XNYS EQUS EQUS EQUS EQUS IFUS XOFF IFLL XOFF
+XEUR XEEE XOFF XOFF XCBF XOFF OCEA MXTO IEXO MAIN XASE XBOS XCIS TXSE 24EQ EPRL XISX EDGA EDGX LTSE
+XCHI XNYS ARCX XNAS MEMX IEXG XPSX BATY BATS FINN FINY FINC XADF CTA UTP MSCI FTSE INAV MSTAR CCCY
+CGI CDEF XTKS XTKT XOSE MAIN MSCI FTSE INAV MSTAR CCCY CGI CDEF
+"""
+VENUES = _VENUES.split()
 """Databento's venue of each publisher id, from 1."""
 
 
@@ -45,8 +49,7 @@ class Symbols:
 
     def _forget(self) -> None:
         self._current: dict[int, tuple[int, int, int]] = {}
-        self._keys = np.empty(0, np.uint64)
-        self._codes = np.empty(0, np.uint32)
+        self._known = Known({})
         self._from, self._to = 0, 0
 
     def add(self, instrument_id: int, start_ns: int, end_ns: int, symbol: str) -> None:
@@ -73,7 +76,8 @@ class Symbols:
                 number, symbol = (name, interval["symbol"]) if inverse else (interval["symbol"], name)
                 if number.isdecimal() and symbol:
                     bounds = (interval["start_date"], interval["end_date"])
-                    self.add(int(number), *((d.toordinal() - _EPOCH) * DAY_NS for d in bounds), symbol)
+                    start, end = ((day.toordinal() - _EPOCH) * DAY_NS for day in bounds)
+                    self.add(int(number), start, end, symbol)
                     self._fixed.add(int(number))
 
     def venue(self, publisher: int) -> str:
@@ -87,16 +91,12 @@ class Symbols:
         """The code of each record's instrument at its time."""
         keys = publisher.astype(np.uint64) << np.uint64(32) | number
         first, last = int(at_ns.min()), int(at_ns.max())
-        if self._from <= first and last < self._to and len(self._keys):
-            if len(self._keys) == 1:
-                if (keys == self._keys[0]).all():
-                    return np.full(len(keys), self._codes[0], np.uint32)
-            else:
-                place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-                if (self._keys[place] == keys).all():
-                    found: npt.NDArray[np.uint32] = self._codes[place]
-                    return found
-        return self._resolved(keys, at_ns, first)
+        if not (self._from <= first and last < self._to):
+            return self._resolved(keys, at_ns, first)
+        found, missing = self._known.find(keys)
+        if len(missing):
+            found[missing] = self._resolved(keys[missing], at_ns[missing], first)
+        return found
 
     def _resolved(
         self, keys: npt.NDArray[np.uint64], at_ns: npt.NDArray[np.int64], first: int
@@ -112,7 +112,13 @@ class Symbols:
             begin = end
             key, times = int(keys[own[0]]), at_ns[own]
             starts = self._spans.get(key & 0xFFFFFFFF, ([], [], []))[0]
-            spans = np.searchsorted(np.array(starts, np.int64), times, "right") - 1
+            if len(starts) < 2:
+                spans = np.where(times >= starts[0], 0, -1) if starts else np.full(len(own), -1)
+            else:
+                spans = np.searchsorted(np.array(starts, np.int64), times, "right") - 1
+            if spans[0] == spans[-1] and (spans == spans[0]).all():
+                out[own] = self._coded(key, int(spans[0]), times)
+                continue
             for span in np.unique(spans).tolist():
                 within = spans == span
                 out[own[within]] = self._coded(key, span, times[within])
@@ -138,8 +144,39 @@ class Symbols:
         return out
 
     def _remember(self) -> None:
-        self._keys = np.array(sorted(self._current), np.uint64)
-        kept = [self._current[int(k)] for k in self._keys]
-        self._codes = np.array([c for _, _, c in kept], np.uint32)
-        self._from = max((f for f, _, _ in kept), default=0)
-        self._to = min((t for _, t, _ in kept), default=0)
+        self._known = Known({key: code for key, (_, _, code) in self._current.items()})
+        # In here it holds for all of them; before and after, each is looked at again.
+        self._from = max((f for f, _, _ in self._current.values()), default=0)
+        self._to = min((t for _, t, _ in self._current.values()), default=0)
+
+
+class Known:
+    """Codes by key, for many keys at once: a hash table of one probe, a search for what it lacks."""
+
+    def __init__(self, codes: dict[int, int]) -> None:
+        self._size = len(codes)
+        bits = max(4, (16 * len(codes)).bit_length())
+        self._shift = np.uint64(64 - bits)
+        self._keys = np.array(list(codes), np.uint64)
+        self._codes = np.array(list(codes.values()), np.uint32)
+        self._slots = np.zeros(1 << bits, np.uint32)  # places in the two above
+        if self._size:
+            self._slots[self._hash(self._keys)] = np.arange(self._size, dtype=np.uint32)
+        self._order = np.argsort(self._keys)
+
+    def _hash(self, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        return keys * _GOLDEN >> self._shift
+
+    def find(self, keys: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.intp]]:
+        """The code of each key, and where there are keys that are not known."""
+        if not self._size:
+            return np.zeros(len(keys), np.uint32), np.arange(len(keys))
+        if self._size == 1:
+            return np.full(len(keys), self._codes[0], np.uint32), np.flatnonzero(keys != self._keys[0])
+        place = self._slots[self._hash(keys)]
+        other = np.flatnonzero(self._keys[place] != keys)
+        if len(other):
+            found = np.searchsorted(self._keys, keys[other], sorter=self._order)
+            place[other] = self._order[np.minimum(found, self._size - 1)]
+            other = other[self._keys[place[other]] != keys[other]]
+        return self._codes[place], other

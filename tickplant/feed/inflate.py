@@ -1,7 +1,7 @@
 """The bytes of a file, inflated if it is gzip or zstd (told by content), and where it breaks off if it does.
 
-gzip is RFC 1952 (members one after the other, zero padding at the end), zstd RFC 8878 (frames one after the
-other, skippable ones among them).
+gzip is RFC 1952 (members one after the other, zero padding at the end), zstd RFC 8878 (frames one after
+the other, skippable ones among them).
 """
 
 import io
