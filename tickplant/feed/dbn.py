@@ -12,7 +12,7 @@ What table each schema's records go to; prices are fixed-point integers of 1e-9,
     tbbo tcbbo       quote as it was before the trade; trade
     bbo-1s bbo-1m    quote, SNAPSHOT; ts_recv is the end of the interval, and ts_event too where there
     cbbo-1s -1m      was no trade to take it from
-    mbp-10           depth, see `dbn_depth`; quote when the best level changed; T: trade
+    mbp-10           depth, see `books`; quote when the best level changed; T: trade
     ohlcv-*          bar; ts_event is its beginning
     statistics       status; kind is the statistic, value new or delete, reason its flags, level_1 the
                      price or else the quantity, level_2 the quantity, level_3 the time it is of (s UTC)
@@ -42,8 +42,8 @@ import numpy.typing as npt
 
 from tickplant.errors import CaptureError
 from tickplant.feed import dbn_rows
+from tickplant.feed.books import LastBooks
 from tickplant.feed.capture import Batch, Capture, Head
-from tickplant.feed.dbn_depth import Books
 from tickplant.feed.dbn_records import Records, Refused, library, split
 from tickplant.feed.dbn_rows import Codes, Values
 from tickplant.feed.dbn_symbols import EVER, Symbols
@@ -151,7 +151,7 @@ class DbnDecoder:
         self.symbols = Symbols(venue, one_venue, self._code)
         self._sink = Sink(venue)
         self._codes: dict[tuple[str, str], int] = {}
-        self._books = Books()
+        self._books = LastBooks()
 
     def decode(self, data: memoryview, at: int = 0) -> tuple[Batch, int, str | None]:
         """The rows of all whole records in `data`, which is at byte `at` of the stream; the bytes they took.
@@ -203,7 +203,8 @@ class DbnDecoder:
 
     def _depth(self, records: Records, codes: Codes) -> dbn_rows.Made:
         quotes = dbn_rows.quotes(records.values, codes)
-        depth, moved = self._books.changes(records.values, codes, quotes)
+        cleared = dbn_rows.letters(records.values, "action") == ord("R")
+        depth, moved = self._books.changes(dbn_rows.books(records.values), quotes, cleared)
         return [("depth", depth), ("quote", quotes[moved]), *dbn_rows.only_trades(records, codes)]
 
     def _doubt(self, values: Values, codes: Codes) -> None:

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tickplant.feed.books import Books, layout
 from tickplant.feed.dbn_records import UNDEF_PRICE, UNDEF_SIZE, Records
 from tickplant.feed.scaled import unscaled
 from tickplant.feed.sink import shipped_schema
 from tickplant.schema import Flag, Rows
 
 PRICE_SCALE = 1_000_000_000
+LEVELS = 10
 SNAPSHOT, MAYBE_BAD_BOOK = 32, 4
 """Of Databento's flags, those that are told on."""
 
@@ -144,6 +146,17 @@ def quotes(values: Values, codes: Codes) -> Rows:
         rows[f"{side}_price"] = prices(values[f"{side}_px_00"])
         rows[f"{side}_size"] = sizes(values[f"{side}_sz_00"])
     return rows
+
+
+def books(values: Values) -> Books:
+    """The ten levels of mbp-10 records."""
+    made = np.empty(len(values), layout(LEVELS))
+    for side, name in enumerate(("bid", "ask")):
+        for level in range(LEVELS):
+            made["price"][:, side, level] = prices(values[f"{name}_px_{level:02}"])
+            made["size"][:, side, level] = sizes(values[f"{name}_sz_{level:02}"])
+            made["orders"][:, side, level] = values[f"{name}_ct_{level:02}"]
+    return made
 
 
 def by_order(records: Records, codes: Codes) -> Made:
