@@ -155,10 +155,14 @@ def _text(name: str, value: Any) -> str:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--date", metavar="YYYY-MM-DD", help="Trading date of the capture, if its name does not tell.")
 @click.option("--venue", help="Venue of its instruments.")
+@click.option("--mapping", metavar="NAME|FILE", help="What the columns of a CSV or Parquet file mean.")
 @click.pass_context
-def decode(context: click.Context, capture: Path, as_json: bool, date: str | None, venue: str | None) -> None:
+def decode(
+    context: click.Context, capture: Path, as_json: bool, date: str | None, venue: str | None,
+    mapping: str | None,
+) -> None:  # fmt: skip
     """Decode CAPTURE and say what is in it; exit status 1 if any of it is damaged or malformed."""
-    options = {k: v for k, v in (("date", date), ("venue", venue)) if v}
+    options = {k: v for k, v in (("date", date), ("venue", venue), ("mapping", mapping)) if v}
     found = decode_capture(capture, **options)
     if as_json:
         click.echo(json.dumps(found))
