@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tickplant.cli import main
+from tickplant.cli.main import cli
 from tickplant.errors import CaptureError, ConfigError
 from tickplant.feed import mapping as mappings
 from tickplant.feed.columns import Columns
@@ -112,8 +112,11 @@ def test_times_of_each_unit_are_exact(unit, text, ns):
 @settings(deadline=None)
 def test_decimal_times_are_exact_to_the_ns(values, unit):
     digits = {"s": 9, "ms": 6, "us": 3, "ns": 0}[unit]
-    texts = [f"{'-' if v < 0 else ''}{abs(v) // 10**digits}.{abs(v) % 10**digits:0{digits}}" if digits else str(v)
-             for v in values]  # fmt: skip
+    texts = [str(v) for v in values]
+    if digits:
+        signs = ["-" if v < 0 else "" for v in values]
+        parts = [divmod(abs(v), 10**digits) for v in values]
+        texts = [f"{s}{a}.{b:0{digits}}" for s, (a, b) in zip(signs, parts, strict=True)]
     got, bad = times(pa.chunked_array([texts]), mappings.Time(column="t", unit=unit), None)
     assert not bad.any()
     assert got.tolist() == values
@@ -202,8 +205,10 @@ def level(at, snapshot, side, price, amount):
 
 
 def test_a_book_begins_anew_with_each_snapshot(tmp_path):
-    lines = [level(1, True, "ask", 10, 5), level(1, True, "bid", 9, 4), level(2, False, "bid", 9, 0),
-             level(3, False, "bid", 8, 1), level(4, True, "ask", 11, 2), level(5, True, "ask", 12, 2)]  # fmt: skip
+    lines = [
+        level(1, True, "ask", 10, 5), level(1, True, "bid", 9, 4), level(2, False, "bid", 9, 0),
+        level(3, False, "bid", 8, 1), level(4, True, "ask", 11, 2), level(5, True, "ask", 12, 2),
+    ]  # fmt: skip
     (tmp_path / "some.csv").write_text(TARDIS + "".join(lines))
     _, rows = read(tmp_path / "some.csv")
     assert b"".join(rows["depth"]["action"].tolist()) == b"RAADCRARA"
@@ -233,7 +238,7 @@ def test_parquet_is_read_with_its_own_types(tmp_path):
     at = datetime.datetime(2021, 1, 8, tzinfo=datetime.UTC)
     pq.write_table(pa.table({"timestamp": [at], "trade_id": [5], "price": [1.5], "quantity": [2.0],
                              "buyer_maker": ["True"]}), path)  # fmt: skip
-    capture, rows = read(path)
+    _, rows = read(path)
     row = rows["trade"][0]
     assert (row["ts_event"], row["trade_id"], row["side"]) == (int(at.timestamp()) * 10**9, 5, b"S")
     assert rows["instrument"]["symbol"].tolist() == [b"ETHUSDT"]
@@ -335,7 +340,7 @@ def test_every_preset_can_be_read():
 
 def test_the_command_takes_a_mapping(tmp_path):
     trades(tmp_path, "5,ABC,100,1,y\n")
-    done = CliRunner().invoke(main, ["decode", str(tmp_path / "some.csv"), "--json", "--mapping",
+    done = CliRunner().invoke(cli, ["decode", str(tmp_path / "some.csv"), "--json", "--mapping",
                                      str(tmp_path / "map.toml")])  # fmt: skip
     assert done.exit_code == 0, done.output
     assert '"size_sum": 1.0' in done.output

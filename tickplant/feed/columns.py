@@ -1,7 +1,7 @@
 """CSV and Parquet files whose columns are declared by a mapping, or recognized.
 
-Recognized is a file whose header is that of a mapping that comes with tickplant, or, where those files have no
-header, whose name and number of columns are.
+Recognized is a file whose header is that of a mapping that comes with tickplant, or, where those files have
+no header, whose name and number of columns are.
 
 CSV may be plain, gzip, zstd, or in a zip. A symbol that is in the name of a file is made upper case.
 """

@@ -7,53 +7,55 @@ import numpy as np
 from tickplant.feed.columns_rows import Lines
 
 SECOND_NS = 1_000_000_000
+KEY = ("", "key")
+"""The column by which lines are sorted."""
+_NEVER = -(1 << 63)
 
 
 class Sorter:
-    """Sorts lines stably by time; holds back those to which an earlier one may come yet."""
+    """Sorts lines stably by time; holds back those to which an earlier one may come yet.
+
+    A line is late if it is more than the window behind the latest before it. It stays then where the window
+    had come to, whatever the blocks in which lines are read.
+    """
 
     def __init__(self, window_s: float, by_recv: bool) -> None:
         """`window_s`: how much later than its place a line may come; inf: the whole file is sorted."""
-        self._window = window_s
+        self._whole = math.isinf(window_s)
+        self._window_ns = 0 if self._whole else int(window_s * SECOND_NS)
         self._by_recv = by_recv
         self._held: Lines | None = None
-        self._high = -(1 << 63)
+        self._high = _NEVER
         """The latest time that has come."""
-        self._out = -(1 << 63)
-        """The latest time that has been given out."""
 
     def add(self, lines: Lines) -> Lines:
-        """The lines that are next now: those, if there is no window, flagged where they are late."""
-        if not self._window:
-            return self._given(lines)
+        """The lines that are next now."""
+        times = lines.ts_recv if self._by_recv else lines.ts_event
+        if self._whole:
+            key = times
+        else:
+            before = np.maximum.accumulate(np.append(self._high, times))
+            self._high = int(before[-1])
+            key = np.maximum(times, np.maximum(before[:-1], _NEVER + self._window_ns) - self._window_ns)
+            lines.late = times < key
+        lines.values[KEY] = key
+        if not self._whole and not self._window_ns:
+            return lines
         held = lines if self._held is None else joined(self._held, lines)
-        times = self._times(held)
-        self._high = max(self._high, int(times.max(initial=self._high)))
-        if math.isinf(self._window):
-            self._held = held
-            return held.where(slice(0, 0))
-        ready = times <= self._high - int(self._window * SECOND_NS)
+        ready = held.values[KEY] <= self._high - self._window_ns
+        if self._whole:
+            ready = np.zeros(len(held), np.bool_)
         self._held = held.where(~ready)
-        return self._given(self._sorted(held.where(ready)))
+        return _sorted(held.where(ready))
 
     def rest(self) -> Lines | None:
         """The lines that are held when no more come."""
         held, self._held = self._held, None
-        return None if held is None else self._given(self._sorted(held))
+        return None if held is None else _sorted(held)
 
-    def _times(self, lines: Lines) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return lines.ts_recv if self._by_recv else lines.ts_event
 
-    def _sorted(self, lines: Lines) -> Lines:
-        return lines.where(np.argsort(self._times(lines), kind="stable"))
-
-    def _given(self, lines: Lines) -> Lines:
-        times = self._times(lines)
-        if len(times):
-            before = np.maximum.accumulate(np.append(self._out, times[:-1]))
-            lines.late = times < before
-            self._out = max(self._out, int(times.max()))
-        return lines
+def _sorted(lines: Lines) -> Lines:
+    return lines.where(np.argsort(lines.values[KEY], kind="stable"))
 
 
 def joined(one: Lines, two: Lines) -> Lines:

@@ -121,6 +121,8 @@ def _some(source: Inflated | Member) -> bytes:
 
 def _parsed(lines: bytes, names: list[str], delimiter: str, account: Account) -> Arrow:
     csv, pa = arrow(".csv"), arrow()
+    if not lines.isascii():
+        lines = lines.decode("utf-8", "replace").encode()
 
     def wrong(row: Any) -> str:
         account.malformed.append(f"{row.actual_columns} columns, not {row.expected_columns}: {row.text}")
