@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tickplant import config as configuration
-from tickplant import local, status
+from tickplant import local, sessions, status
 from tickplant.batch import Batch, Notice, Skipped
 from tickplant.eod import end_of_day, open_date
 from tickplant.feed.decode import decode as decode_capture
@@ -246,6 +246,8 @@ def config() -> None:
 def config_check(path: Path | None) -> None:
     """Read the configuration as the plant does and say what it comes to."""
     settings = configuration.load(path)
+    for feed in settings.feeds.values():
+        sessions.sessions(feed.calendar, feed.hours)
     click.echo(f"{settings.path}: good; plant {settings.plant.name}, {len(settings.feeds)} feeds")
     for table in settings.schema:
         click.echo(f"  table {table.number:3} {table.name:12} {table.row_size:4} bytes a row")
