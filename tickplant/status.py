@@ -20,7 +20,7 @@ OPEN, CLOSED, STALE = "open", "closed", "stale"
 
 
 def look(config: Config) -> dict[str, Any]:
-    """Everything about a plant as plain data: `processes`, `trading_date`, `rows`, `markets`, `problems`."""
+    """All about a plant as plain data: `processes`, `trading_date`, `rows`, `markets`, `problems`."""
     processes = {p.stem: _read(p) for p in sorted(config.status_dir.glob("*.json"))}
     try:
         state = Control.attach(config.plant.name).state()
@@ -52,7 +52,7 @@ def look(config: Config) -> dict[str, Any]:
 
 
 def market(config: Config, name: str, said: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
-    """How a feed's venue is: `state`, `trading_date`, `next_open_ns`, `silent_s`; the problem, if there is one.
+    """A venue: its `state`, `trading_date`, `next_open_ns`, its feed's `silent_s`; the problem, if there is one.
 
     The state is open, closed, or stale: open, and the feed has published nothing for longer than it may.
     """
