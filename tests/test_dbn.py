@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tickplant._core import dbn as native
 from tickplant.errors import CaptureError
 from tickplant.feed.dbn import Dbn, DbnDecoder
 from tickplant.feed.dbn_records import layout
 from tickplant.feed.dbn_symbols import DAY_NS
 from tickplant.feed.formats import open_capture
 from tickplant.feed.scaled import unscaled
+from tickplant.feed.sink import shipped_schema
 from tickplant.schema import Flag
 
 dbn = pytest.importorskip("databento_dbn")
@@ -107,6 +109,31 @@ def test_orders_and_trades_are_what_the_library_reads_in_whatever_pieces_they_co
 def test_scaled_integers_become_the_nearest_float(numbers, divisor):
     got = unscaled(np.array(numbers, np.int64), divisor)
     assert got.tolist() == [n / divisor for n in numbers]
+
+
+@given(st.integers(-(1 << 63), (1 << 63) - 2))
+@settings(max_examples=500)
+def test_prices_become_the_nearest_float(number):
+    assert native.price(number) == number / 10**9
+
+
+def test_the_rows_in_c_are_those_of_the_shipped_tables():
+    sizes = [shipped_schema()[t].row_size for t in ("order", "trade")]
+    assert sizes == [native.ORDER_SIZE, native.TRADE_SIZE]
+    records, codes, room = np.zeros((2, 56), np.uint8), np.zeros(2, np.uint32), np.zeros(200, np.uint8)
+    for short in ((room[:1], room), (room, room[:1])):
+        with pytest.raises(ValueError, match="room"):
+            native.rows(records, codes, True, *short)
+
+
+def test_thousands_of_instruments_each_have_their_own_code():
+    ids = np.random.default_rng(1).permutation(np.arange(1, 40_000, 13)).tolist()
+    _, rows = decoded(*[m.trade(number=n, size=n) for n in ids * 2], piece=10_000)
+    symbols = dict(
+        zip(rows["instrument"]["code"].tolist(), rows["instrument"]["symbol"].tolist(), strict=True)
+    )
+    assert len(symbols) == len(ids)
+    assert [symbols[c] for c in rows["trade"]["instrument"].tolist()] == [b"#%d" % n for n in ids * 2]
 
 
 def test_the_layouts_are_those_of_the_versions():

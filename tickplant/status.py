@@ -52,7 +52,7 @@ def look(config: Config) -> dict[str, Any]:
 
 
 def market(config: Config, name: str, said: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
-    """A venue: its `state`, `trading_date`, `next_open_ns`, its feed's `silent_s`; the problem, if there is one.
+    """A venue's `state`, `trading_date`, `next_open_ns`, its feed's `silent_s`; the problem, if any.
 
     The state is open, closed, or stale: open, and the feed has published nothing for longer than it may.
     """

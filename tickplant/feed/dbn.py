@@ -184,7 +184,7 @@ class DbnDecoder:
             for text, at_ns in zip(values["err"].tolist(), times.tolist(), strict=True):
                 self._sink.event("session", at_ns, text.decode("ascii", "replace"), ts_event=at_ns)
         elif records.name != "system":
-            codes = self.symbols.codes(values["publisher_id"], values["instrument_id"], times)
+            codes = self.symbols.codes(records.bytes, times)
             self._doubt(values, codes)
             if records.name == "mbp-10":
                 return self._depth(records, codes)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tickplant._core import dbn
 from tickplant.feed.books import Books, layout
 from tickplant.feed.dbn_records import UNDEF_PRICE, UNDEF_SIZE, Records
 from tickplant.feed.scaled import unscaled
@@ -46,7 +47,6 @@ def _lookup(pairs: dict[int, int], kind: Any) -> npt.NDArray[Any]:
 
 
 _SIDE = _lookup({ord("A"): ord("S"), ord("B"): ord("B")}, np.uint8)
-_ORDER = _lookup({ord(k): ord(v) for k, v in ("AA", "CX", "MU", "FE", "RR")}, np.uint8)
 _FLAGS = _lookup({f: int(Flag.SNAPSHOT) if f & SNAPSHOT else 0 for f in range(256)}, np.uint16)
 
 Values = npt.NDArray[np.void]
@@ -124,21 +124,6 @@ def trades(values: Values, codes: Codes) -> Rows:
     return rows
 
 
-def orders(values: Values, codes: Codes) -> Rows:
-    """Rows of table order."""
-    rows = _begun("order", values, codes)
-    actions = letters(values, "action")
-    rows["order_id"] = values["order_id"]
-    modified = actions == ord("M")
-    rows["ref_id"] = np.where(modified, values["order_id"], 0) if modified.any() else 0
-    rows["price"] = prices(values["price"])
-    rows["size"] = sizes(values["size"])
-    rows["side"] = _SIDE[letters(values, "side")].view("S1")
-    rows["action"] = _ORDER[actions].view("S1")
-    rows["attribution"] = b""
-    return rows
-
-
 def quotes(values: Values, codes: Codes) -> Rows:
     """Rows of table quote, from the best level of each record."""
     rows = _begun("quote", values, codes)
@@ -159,19 +144,14 @@ def books(values: Values) -> Books:
     return made
 
 
-def by_order(records: Records, codes: Codes) -> Made:
-    """MBO records: orders, and trades."""
-    actions = letters(records.values, "action")
-    trade = actions == ord("T")
-    order = _ORDER[actions] != 0
-    if order.all():
-        return [("order", orders(records.values, codes))]
-    made: Made = []
-    if order.any():
-        made.append(("order", orders(chosen(records.values, order), codes[order])))
-    if trade.any():
-        made.append(("trade", trades(chosen(records.values, trade), codes[trade])))
-    return made
+def native(records: Records, codes: Codes) -> Made:
+    """Records of market by order, and of trades alone: nearly all there is, so all of it in C."""
+    by_order, count = records.name == "mbo", len(records.values)
+    order = np.empty(count * dbn.ORDER_SIZE if by_order else 0, np.uint8)
+    trade = np.empty(count * dbn.TRADE_SIZE, np.uint8)
+    n_orders, n_trades = dbn.rows(np.ascontiguousarray(records.bytes), codes, by_order, order, trade)
+    made = (("order", order, n_orders * dbn.ORDER_SIZE), ("trade", trade, n_trades * dbn.TRADE_SIZE))
+    return [(table, rows[:size].view(shipped_schema()[table].dtype)) for table, rows, size in made if size]
 
 
 def top(records: Records, codes: Codes) -> Made:
@@ -259,7 +239,7 @@ def states(records: Records, codes: Codes) -> Made:
 
 
 ROWS: dict[str, Callable[[Records, Codes], Made]] = {
-    "mbo": by_order, "trades": only_trades, "imbalance": imbalances, "statistics": statistics,
+    "mbo": native, "trades": native, "imbalance": imbalances, "statistics": statistics,
     "status": states,
     **dict.fromkeys(("mbp-1", "tbbo", "bbo-1s", "bbo-1m", "cmbp-1", "tcbbo", "cbbo-1s", "cbbo-1m"), top),
     **dict.fromkeys(("ohlcv", "ohlcv-1s", "ohlcv-1m", "ohlcv-1h", "ohlcv-1d", "ohlcv-eod"), bars),

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tickplant._core import dbn
+
 EVER = (1 << 63) - 1
 DAY_NS = 86_400_000_000_000
 _EPOCH = date(1970, 1, 1).toordinal()
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-"""2^64 over the golden ratio: multiples of it are spread evenly."""
+_GOLDEN = 0x9E3779B97F4A7C15
+"""2^64 over the golden ratio: multiples of it are spread evenly (as in dbn.h)."""
 
 _VENUES = """
 GLBX XNAS XBOS XPSX BATS BATY EDGA EDGX XNYS XCIS XASE XCHI XCIS XCIS MEMX EPRL FINN FINC FINY AMXO
@@ -49,8 +51,7 @@ class Symbols:
 
     def _forget(self) -> None:
         self._current: dict[int, tuple[int, int, int]] = {}
-        self._known = Known({})
-        self._from, self._to = 0, 0
+        self._remember()
 
     def add(self, instrument_id: int, start_ns: int, end_ns: int, symbol: str) -> None:
         """From `start_ns` to before `end_ns` the id means this symbol; what begins last holds."""
@@ -85,18 +86,19 @@ class Symbols:
         known = not self._one_venue and 1 <= publisher <= len(VENUES)
         return VENUES[publisher - 1] if known else self._venue
 
-    def codes(
-        self, publisher: npt.NDArray[Any], number: npt.NDArray[Any], at_ns: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.uint32]:
-        """The code of each record's instrument at its time."""
-        keys = publisher.astype(np.uint64) << np.uint64(32) | number
+    def codes(self, records: npt.NDArray[np.uint8], at_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
+        """The code of each record's instrument at its time; `records` are their bytes, one a row."""
         first, last = int(at_ns.min()), int(at_ns.max())
-        if not (self._from <= first and last < self._to):
-            return self._resolved(keys, at_ns, first)
-        found, missing = self._known.find(keys)
-        if len(missing):
-            found[missing] = self._resolved(keys[missing], at_ns[missing], first)
-        return found
+        out = np.zeros(len(records), np.uint32)
+        missing: Any = slice(None)
+        if self._from <= first and last < self._to:
+            if not dbn.find(records, self._keys, self._codes, self._bits, out):
+                return out
+            missing = np.flatnonzero(out == 0)
+        head = np.ascontiguousarray(records[missing, :8]).view([("", "<u2"), ("p", "<u2"), ("n", "<u4")])
+        keys = head["p"].reshape(-1).astype(np.uint64) << np.uint64(32) | head["n"].reshape(-1)
+        out[missing] = self._resolved(keys, at_ns[missing], first)
+        return out
 
     def _resolved(
         self, keys: npt.NDArray[np.uint64], at_ns: npt.NDArray[np.int64], first: int
@@ -144,39 +146,15 @@ class Symbols:
         return out
 
     def _remember(self) -> None:
-        self._known = Known({key: code for key, (_, _, code) in self._current.items()})
+        """Make the table in which codes are looked up."""
+        self._bits = max(4, (8 * len(self._current)).bit_length())
+        self._keys = np.zeros(1 << self._bits, np.uint64)
+        self._codes = np.zeros(1 << self._bits, np.uint32)
+        for key, (_, _, code) in self._current.items():
+            slot = (key * _GOLDEN & (1 << 64) - 1) >> 64 - self._bits
+            while self._codes[slot]:
+                slot = (slot + 1) % len(self._codes)
+            self._keys[slot], self._codes[slot] = key, code
         # In here it holds for all of them; before and after, each is looked at again.
         self._from = max((f for f, _, _ in self._current.values()), default=0)
         self._to = min((t for _, t, _ in self._current.values()), default=0)
-
-
-class Known:
-    """Codes by key, for many keys at once: a hash table of one probe, a search for what it lacks."""
-
-    def __init__(self, codes: dict[int, int]) -> None:
-        self._size = len(codes)
-        bits = max(4, (16 * len(codes)).bit_length())
-        self._shift = np.uint64(64 - bits)
-        self._keys = np.array(list(codes), np.uint64)
-        self._codes = np.array(list(codes.values()), np.uint32)
-        self._slots = np.zeros(1 << bits, np.uint32)  # places in the two above
-        if self._size:
-            self._slots[self._hash(self._keys)] = np.arange(self._size, dtype=np.uint32)
-        self._order = np.argsort(self._keys)
-
-    def _hash(self, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-        return keys * _GOLDEN >> self._shift
-
-    def find(self, keys: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.intp]]:
-        """The code of each key, and where there are keys that are not known."""
-        if not self._size:
-            return np.zeros(len(keys), np.uint32), np.arange(len(keys))
-        if self._size == 1:
-            return np.full(len(keys), self._codes[0], np.uint32), np.flatnonzero(keys != self._keys[0])
-        place = self._slots[self._hash(keys)]
-        other = np.flatnonzero(self._keys[place] != keys)
-        if len(other):
-            found = np.searchsorted(self._keys, keys[other], sorter=self._order)
-            place[other] = self._order[np.minimum(found, self._size - 1)]
-            other = other[self._keys[place[other]] != keys[other]]
-        return self._codes[place], other
