@@ -258,8 +258,8 @@ def _located(head: Head, mapping: Mapping) -> Found | None:
                 for n in file.namelist()
                 if n.lower().endswith((".csv", ".txt")) and "readme" not in n.lower()
             ]
-    except (OSError, zipfile.BadZipFile) as e:
-        raise CaptureError(f"{head.path} is a zip that can't be read: {e}") from None
+    except (OSError, zipfile.BadZipFile):
+        return None
     for first in names:
         others = [first.replace(mapping.files[0], f) for f in mapping.files] if mapping.files else [first]
         if all(n in names for n in others) and len(set(others)) == max(1, len(mapping.files)):
