@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "tickplant"
 LAYERS = (
     ("errors", "_core"),
     ("clock",),
-    ("schema", "instruments"),
+    ("schema", "instruments", "sessions"),
     ("config",),
     ("keys", "wire"),
     ("analytics", "batch", "dates", "journal", "lock", "segment", "sockets"),

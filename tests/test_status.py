@@ -4,11 +4,13 @@ import io
 import json
 import os
 
+import msgspec
 import pytest
 from rich.console import Console
 
 from tickplant import status
 from tickplant.clock import SECOND_NS, monotonic_ns
+from tickplant.config import Config
 
 DEAD = 4_194_303
 """A pid that nobody has."""
@@ -139,3 +141,57 @@ def test_the_screen_shows_processes_rows_and_what_is_wrong(said, plant):
 
 def test_the_screen_can_be_drawn_of_nothing(cfg):
     assert "trading date -" in screen(cfg)
+
+
+def feeds(said, **settings):
+    """The plant's configuration with these settings for feed one."""
+    content = msgspec.toml.decode(said.cfg.path.read_bytes())
+    content["feeds"]["one"] |= settings
+    return Config(content, said.cfg.path)
+
+
+OPEN, CLOSED = (
+    1_720_015_200_000_000_000,
+    1_720_029_600_000_000_000,
+)  # 2024-07-03 10:00, 14:00 New York: a half day
+
+
+@pytest.mark.parametrize(("now_ns", "silent_s", "state", "problems"), [
+    (OPEN, 15, "open", 0),
+    (OPEN, 45, "stale", 1),
+    (OPEN - 1790 * SECOND_NS, 4000, "open", 0),  # it opened 10 s ago
+    (CLOSED, 100_000, "closed", 0),
+])  # fmt: skip
+def test_a_feed_that_is_silent_while_its_venue_is_open_is_a_problem(
+    said, monkeypatch, now_ns, silent_s, state, problems
+):
+    pytest.importorskip("exchange_calendars")
+    monkeypatch.setattr(status, "now_ns", lambda: now_ns)
+    said.say("feed-one", last_row_monotonic_ns=monotonic_ns() - silent_s * SECOND_NS)
+    settings = feeds(said, calendar="XNYS", stale_after_s=30.0)
+    seen = status.look(settings)
+    assert seen["markets"]["one"]["state"] == state
+    assert len(seen["problems"]) == problems
+    assert all("feed one has published nothing" in p for p in seen["problems"])
+    out = io.StringIO()
+    status.show(seen, Console(file=out, width=200))
+    assert {"closed": "closed until 2024-07-05 13:30Z"}.get(state, state) in out.getvalue()
+
+
+def test_a_venue_that_never_closes_is_watched_at_any_hour_if_at_all(said):
+    said.say("feed-one", last_row_monotonic_ns=monotonic_ns() - 40 * SECOND_NS)
+    assert status.look(feeds(said, stale_after_s=30.0))["markets"]["one"]["state"] == "stale"
+    assert status.look(feeds(said, stale_after_s=50.0))["markets"]["one"]["state"] == "open"
+    assert status.look(feeds(said))["problems"] == []
+
+
+def test_a_feed_that_does_not_run_or_has_not_said_is_not_stale(said):
+    said.say("feed-one", state="finished", last_row_monotonic_ns=0)
+    assert status.look(feeds(said, stale_after_s=1.0))["problems"] == []
+    said.say("feed-one")
+    assert status.look(feeds(said, stale_after_s=1.0))["problems"] == []
+
+
+def test_a_calendar_that_is_none_is_a_problem_and_no_failure(said):
+    pytest.importorskip("exchange_calendars")
+    assert "there is no calendar 'XXXX'" in status.look(feeds(said, calendar="XXXX"))["problems"][0]

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from tickplant import sessions
 from tickplant.clock import TradingCalendar
 from tickplant.errors import ConfigError, SchemaError
 from tickplant.schema import Schema, declare
@@ -142,6 +143,9 @@ class Feed(_Section, frozen=True, kw_only=True):
 
     id: int
     handler: str
+    calendar: str = sessions.ALWAYS
+    hours: str = ""
+    stale_after_s: float = 0.0
     options: dict[str, Any] = {}
 
 
@@ -206,6 +210,14 @@ class Config:
             if feed.id in seen:
                 raise ConfigError(f"feeds.{name} and feeds.{seen[feed.id]} both have id {feed.id}")
             seen[feed.id] = name
+            if not 0 <= feed.stale_after_s <= 604_800:
+                raise ConfigError(
+                    f"feeds.{name}.stale_after_s is {feed.stale_after_s:g}; must be from 0 (never) to 604800"
+                )
+            try:
+                sessions.parse_hours(feed.hours)
+            except ConfigError as e:
+                raise ConfigError(f"feeds.{name}.hours: {e}") from None
         key = self.security.server_key
         if key and not re.fullmatch(_Z85_KEY, key):
             raise ConfigError(

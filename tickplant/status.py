@@ -1,7 +1,7 @@
 """How a plant is, seen from outside: what each process says, what is wrong, and what to do about it."""
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +9,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tickplant import sessions
 from tickplant.clock import SECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
 from tickplant.control import Control
-from tickplant.errors import TickplantError
+from tickplant.errors import ConfigError, TickplantError
 
 STALE_NS = 5 * SECOND_NS
+OPEN, CLOSED, STALE = "open", "closed", "stale"
 
 
 def look(config: Config) -> dict[str, Any]:
-    """Everything about a plant as plain data: `processes`, `trading_date`, `rows`, `problems`."""
+    """All about a plant as plain data: `processes`, `trading_date`, `rows`, `markets`, `problems`."""
     processes = {p.stem: _read(p) for p in sorted(config.status_dir.glob("*.json"))}
     try:
         state = Control.attach(config.plant.name).state()
@@ -29,6 +31,10 @@ def look(config: Config) -> dict[str, Any]:
     problems = [] if state == "running" else [_plant_problem(config, state)]
     for name in expected:
         problems += _problems(name, processes.get(name))
+    markets = {}
+    for name in config.feeds:
+        markets[name], problem = market(config, name, processes.get(f"feed-{name}", {}))
+        problems += [problem] if problem else []
     problems += [_proof_problem(p) for p in proofs(config)[-5:] if not p["complete"]]
     for name, feed in plant.get("feeds", {}).items():
         if feed["gaps"]:
@@ -39,9 +45,44 @@ def look(config: Config) -> dict[str, Any]:
         "trading_date": plant.get("trading_date"),
         "rows": plant.get("rows", {}),
         "processes": processes,
+        "markets": markets,
         "proofs": proofs(config)[-5:],
         "problems": problems,
     }
+
+
+def market(config: Config, name: str, said: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """A venue's `state`, `trading_date`, `next_open_ns`, its feed's `silent_s`; the problem, if any.
+
+    The state is open, closed, or stale: open, and the feed has published nothing for longer than it may.
+    """
+    feed, at_ns, at_monotonic_ns = config.feed(name), now_ns(), monotonic_ns()
+    try:
+        venue = sessions.sessions(feed.calendar, feed.hours)
+        since, opens = venue.open_since(at_ns), venue.next_open(at_ns)
+        seen: dict[str, Any] = {
+            "state": CLOSED if since is None else OPEN,
+            "trading_date": str(venue.trading_date(at_ns)),
+            "next_open_ns": opens,
+            "silent_s": None,
+        }
+    except ConfigError as e:
+        return {"state": None}, f"feeds.{name}.calendar: {e}"
+    last = said.get("last_row_monotonic_ns")
+    if last is None or said.get("state") != "running":
+        return seen, None
+    silent_ns = at_monotonic_ns - int(last)
+    seen["silent_s"] = round(silent_ns / SECOND_NS, 1)
+    # What the venue did not say before it opened, or in its break, it could not say.
+    due_ns = min(silent_ns, at_ns - since) if since is not None else 0
+    if not feed.stale_after_s or due_ns <= feed.stale_after_s * SECOND_NS:
+        return seen, None
+    seen["state"] = STALE
+    quiet = timedelta(seconds=silent_ns // SECOND_NS)
+    return seen, (
+        f"feed {name} has published nothing for {quiet}, and its venue is open ({feed.calendar}): "
+        "see its log, and the venue's status"
+    )
 
 
 def proofs(config: Config) -> list[dict[str, Any]]:
@@ -118,16 +159,27 @@ def _since(said: dict[str, Any]) -> str:
     return f" (for {timedelta(seconds=(now_ns() - since) // SECOND_NS)}{more}; the journal keeps the rows)"
 
 
+def _market(seen: dict[str, Any] | None) -> str:
+    """A venue's state for the screen: also when it opens, and for how long its feed has been silent."""
+    if not seen or not seen["state"]:
+        return ""
+    if seen["state"] == CLOSED:
+        opens = datetime.fromtimestamp(seen["next_open_ns"] // SECOND_NS, UTC)
+        return f"closed until {opens:%Y-%m-%d %H:%M}Z"
+    return str(seen["state"]) if seen["silent_s"] is None else f"{seen['state']}, silent {seen['silent_s']} s"
+
+
 def show(seen: dict[str, Any], console: Console) -> None:
     """One screen for operators."""
     console.print(
         f"plant [bold]{seen['plant']}[/] {seen['state']}, trading date {seen['trading_date'] or '-'}"
     )
-    table = Table("process", "state", "pid", "memory", "said")
+    table = Table("process", "state", "market", "pid", "memory", "said")
     for name, said in seen["processes"].items():
         ago = _age_ns(said) / SECOND_NS
         memory = f"{said.get('memory_bytes', 0) / 1e6:,.0f} MB"
-        table.add_row(name, str(said.get("state")), str(said.get("pid")), memory, f"{ago:.1f} s ago")
+        venue = _market(seen["markets"].get(name.removeprefix("feed-"))) if name.startswith("feed-") else ""
+        table.add_row(name, str(said.get("state")), venue, str(said.get("pid")), memory, f"{ago:.1f} s ago")
     console.print(table)
     rows = Table("table", "rows today")
     for name, count in seen["rows"].items():

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tickplant import config as configuration
-from tickplant import local, status
+from tickplant import local, sessions, status
 from tickplant.batch import Batch, Notice, Skipped
 from tickplant.eod import end_of_day, open_date
 from tickplant.feed.decode import decode as decode_capture
@@ -155,10 +155,14 @@ def _text(name: str, value: Any) -> str:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--date", metavar="YYYY-MM-DD", help="Trading date of the capture, if its name does not tell.")
 @click.option("--venue", help="Venue of its instruments.")
+@click.option("--mapping", metavar="NAME|FILE", help="What the columns of a CSV or Parquet file mean.")
 @click.pass_context
-def decode(context: click.Context, capture: Path, as_json: bool, date: str | None, venue: str | None) -> None:
+def decode(
+    context: click.Context, capture: Path, as_json: bool, date: str | None, venue: str | None,
+    mapping: str | None,
+) -> None:  # fmt: skip
     """Decode CAPTURE and say what is in it; exit status 1 if any of it is damaged or malformed."""
-    options = {k: v for k, v in (("date", date), ("venue", venue)) if v}
+    options = {k: v for k, v in (("date", date), ("venue", venue), ("mapping", mapping)) if v}
     found = decode_capture(capture, **options)
     if as_json:
         click.echo(json.dumps(found))
@@ -242,6 +246,8 @@ def config() -> None:
 def config_check(path: Path | None) -> None:
     """Read the configuration as the plant does and say what it comes to."""
     settings = configuration.load(path)
+    for feed in settings.feeds.values():
+        sessions.sessions(feed.calendar, feed.hours)
     click.echo(f"{settings.path}: good; plant {settings.plant.name}, {len(settings.feeds)} feeds")
     for table in settings.schema:
         click.echo(f"  table {table.number:3} {table.name:12} {table.row_size:4} bytes a row")

@@ -39,7 +39,10 @@ class Format:
 FORMATS = (
     Format("Nasdaq ITCH 5.0", "itch50:Itch50"),
     Format("recordings of venues over WebSocket", "recording:Recording"),
+    Format("Databento DBN", "dbn:Dbn"),
+    Format("CSV or Parquet with known columns", "columns:Columns"),
 )
+MAPPED = FORMATS[-1]
 
 
 def open_capture(path: Path, **options: Any) -> Capture:
@@ -49,7 +52,7 @@ def open_capture(path: Path, **options: Any) -> Capture:
         options["date"] = _day(options["date"])
     for known in FORMATS:
         kind: Any = known.load()
-        if kind.sniff(head):
+        if known is MAPPED if options.get("mapping") else kind.sniff(head):
             return _opened(kind, path, options)
     reads = ", ".join(f.what for f in FORMATS)
     raise CaptureError(f"{path} is not a capture that tickplant reads (it reads: {reads})")

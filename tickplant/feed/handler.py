@@ -86,6 +86,7 @@ class Feed:
         return {
             "rows_published": self.rows_published,
             "rows_dropped": self._sender.dropped,
+            "last_row_monotonic_ns": self._sender.rows_ns,  # of the boot; of its beginning if there was none
             "waiting": full if full and not drops else None,
             "degraded": f"drops rows: {full}" if full and drops else None,
         }

@@ -35,6 +35,8 @@ class Sender:
         self.failed: TickplantError | None = None
         """Why nothing can be published any more."""
         self.sent_ns = 0
+        self.rows_ns = monotonic_ns()
+        """When rows were given to it last, or it began."""
         self.blocked = ""
         """What row of table `event` is due: that rows had to wait, and how long."""
         self._unwritten: tuple[bytes, int] | None = None
@@ -66,6 +68,7 @@ class Sender:
             if not (self.written() and self.outbox.admit(size, beyond=beyond)):
                 self._say_full()
                 if self.drops:
+                    self.rows_ns = monotonic_ns()
                     # Counted and summed with the rest: what is missing can be told from what is claimed.
                     self.session.frame(table.number, rows, now_ns(), 0)
                     self._note(count)
@@ -79,7 +82,7 @@ class Sender:
         except JournalError as e:
             self.failed = e  # they can't be told again: none may follow them
             raise
-        self.sent_ns = monotonic_ns()
+        self.sent_ns = self.rows_ns = monotonic_ns()
         return True
 
     def written(self) -> bool:

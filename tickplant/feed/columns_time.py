@@ -1,0 +1,120 @@
+"""Columns of times, in any of the units a mapping can name, to ns UTC."""
+
+import datetime
+import zoneinfo
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tickplant.errors import CaptureError
+from tickplant.feed.columns_read import arrow
+from tickplant.feed.mapping import Time
+
+DIGITS = {"s": 9, "ms": 6, "us": 3, "ns": 0, "midnight": 9}
+DAY_S = 86_400
+
+Times = npt.NDArray[np.int64]
+Bad = npt.NDArray[np.bool_]
+
+
+def midnight_ns(day: datetime.date, timezone: str) -> int:
+    """The instant of the first moment of a day. Raises CaptureError if there is no such time zone."""
+    try:
+        zone = zoneinfo.ZoneInfo(timezone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+        raise CaptureError(f"there is no time zone {timezone!r}") from None
+    return int(datetime.datetime.combine(day, datetime.time(), zone).timestamp()) * 1_000_000_000
+
+
+def times(column: Any, rule: Time, day: datetime.date | None) -> tuple[Times, Bad]:
+    """ns UTC of each value, and which are no times.
+
+    Seconds after midnight are those that have passed since: venues count so also on the days on which
+    clocks are changed (at night, before they open).
+    """
+    pa = arrow()
+    if pa.types.is_timestamp(column.type):
+        return _typed(column, rule)
+    if rule.unit == "iso":
+        return _iso(column, rule)
+    digits = DIGITS[rule.unit]
+    try:
+        whole = column.cast(pa.int64())
+        bad = np.array(whole.is_null(), np.bool_)
+        values = np.array(whole.fill_null(0), np.int64)
+        limit = (1 << 63) // 10**digits - 1
+        bad |= (values > limit) | (values < -limit)
+        made = np.where(bad, 0, values) * 10**digits
+    except pa.ArrowInvalid:
+        made, bad = _decimal(column, digits)
+    if rule.unit == "midnight":
+        assert day is not None
+        bad |= (made < 0) | (made > 2 * DAY_S * 10**9)
+        made += midnight_ns(day, rule.timezone)
+    return made, bad
+
+
+def _decimal(column: Any, digits: int) -> tuple[Times, Bad]:
+    """Decimals, scaled exactly; digits below the ns are cut off."""
+    pa = arrow()
+    exact = pa.decimal128(38, 18)
+    try:
+        made = column.cast(exact)
+    except pa.ArrowInvalid:
+        made = pa.array([_or_none(t, exact) for t in column.cast(pa.string()).to_pylist()], exact)
+    bad = np.array(made.is_null(), np.bool_)
+    scaled = made.cast(pa.decimal128(38, digits), safe=False).fill_null(0)
+    whole = scaled.combine_chunks() if isinstance(scaled, pa.ChunkedArray) else scaled
+    if isinstance(whole, pa.ChunkedArray):
+        whole = whole.chunk(0)
+    words = np.frombuffer(whole.buffers()[1], "<i8")[2 * whole.offset :][: 2 * len(whole)]
+    low, high = words[::2].copy(), words[1::2]
+    bad |= high != low >> 63  # more than 63 bits
+    return np.where(bad, 0, low), bad
+
+
+def _or_none(value: str | None, kind: Any) -> Any:
+    pa = arrow()
+    try:
+        return None if value is None else pa.scalar(value).cast(kind).as_py()
+    except pa.ArrowInvalid:
+        return None
+
+
+def _typed(column: Any, rule: Time) -> tuple[Times, Bad]:
+    """A column that says itself what unit it has."""
+    pa, pc = arrow(), arrow(".compute")
+    if column.type.tz is None and rule.timezone != "UTC":
+        column = pc.assume_timezone(column, rule.timezone, ambiguous="earliest", nonexistent="earliest")
+    bad = np.array(column.is_null(), np.bool_)
+    try:
+        nanoseconds = column.cast(pa.timestamp("ns", column.type.tz))
+    except pa.ArrowInvalid:
+        return np.zeros(len(column), np.int64), np.ones(len(column), np.bool_)
+    return np.array(nanoseconds.cast(pa.int64()).fill_null(0), np.int64), bad
+
+
+def _iso(column: Any, rule: Time) -> tuple[Times, Bad]:
+    """ISO 8601; 2020.01.31 for a date is taken as well."""
+    pa, pc = arrow(), arrow(".compute")
+    texts = pc.replace_substring_regex(column.cast(pa.string()), r"^(\d{4})\.(\d\d)\.(\d\d)", r"\1-\2-\3")
+    for kind in (pa.timestamp("ns", "UTC"), pa.timestamp("ns")):
+        try:
+            return _typed(texts.cast(kind), rule)
+        except pa.ArrowInvalid:
+            continue
+    made, bad = np.zeros(len(texts), np.int64), np.ones(len(texts), np.bool_)
+    for kind in (pa.timestamp("ns", "UTC"), pa.timestamp("ns")):
+        some = pa.array([_or_null(t, kind) for t in texts.to_pylist()], kind)
+        found, missing = _typed(some, rule)
+        made[~missing], bad[~missing] = found[~missing], False
+    return made, bad
+
+
+def _or_null(value: str | None, kind: Any) -> Any:
+    pa = arrow()
+    try:
+        return None if value is None else pa.scalar(value).cast(kind).value
+    except pa.ArrowInvalid:
+        return None

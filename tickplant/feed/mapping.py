@@ -1,0 +1,202 @@
+"""How the columns of a file become rows of tables, declared in a TOML file; some come with tickplant.
+
+    what = "trades of some vendor"      for people
+    header = ["time", "px", "qty"]      the file's columns in order; a file of just these is recognized
+    has_header = true                   the first line of a CSV file has their names
+    repeat = ["px_{}", "qty_{}"]        columns that follow, again and again, numbered from 1
+    file_name = '(?P<symbol>\\w+)_.*'    what the name of a file must match whole to be recognized
+    files = ["_message_", "_orderbook_"]    in the names of files side by side, line for line, in a zip
+                                        or a folder; `header` is of the first, `repeat` of the second
+    delimiter = ","
+    venue = { value = "XNAS" }          or { column = "exchange" }
+    symbol = { column = "symbol" }      or { value = "AMZN" }; a group `symbol` of file_name goes before
+    order_by = "ts_event"               the time by which lines are in order; ts_recv where it is given
+    window_s = 0                        lines are sorted within so many seconds (inf: the whole file);
+                                        those that come later still are flagged LATE
+
+    [ts_event]                          and [ts_recv]
+    column = "time"
+    unit = "us"                         s, ms, us, ns: integers or decimals since 1970 UTC; iso: ISO
+                                        8601, UTC if it has no offset; midnight: seconds since midnight
+                                        of `date` (a group of file_name, or an option) in `timezone`
+    timezone = "America/New_York"
+
+    [[rows]]                            each line gives a row for each of these whose `when` fits
+    table = "trade"
+    when = { type = ["4", "5"] }        column: texts, one of which it must be
+    flags = ["HIDDEN"]
+    snapshot = { kind = ["snap"] }      depth: lines of a whole book (SNAPSHOT; R before the first of it)
+    [rows.columns]
+    price = "px"                        a column as it is, or
+    size = { column = "qty", divisor = 100 }
+    side = { column = "maker", map = { true = "S", false = "B" } }
+    action = { value = "T" }
+
+    [book]                              whole books, one a line: depth by difference, quote when it moves
+    levels = 5                          0: as many as `repeat` has
+    first = 0                           the number of the first level, which goes for {} in
+    bid_price = "bids[{}].price"        and bid_size, ask_price, ask_size
+    divisor = 10000
+    missing = [9999999999, -9999999999] prices that say that there is no level
+
+A column `size` of depth that is 0 makes the action D; else it is that of the mapping, or A in a snapshot and
+C (the level is so now, whether or not it was there) otherwise.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from tickplant.errors import ConfigError
+from tickplant.feed.sink import shipped_schema
+from tickplant.schema import KEY_COLUMNS, Flag
+
+PRESETS = Path(__file__).parent / "mappings"
+Scalar = str | int | float
+
+
+class _Part(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    pass
+
+
+class Source(_Part, frozen=True, kw_only=True):
+    """Where a value comes from: a column of the file, or always the same."""
+
+    column: str = ""
+    value: Scalar | None = None
+    map: dict[str, Scalar] = {}
+    divisor: int = 1
+
+
+class Time(_Part, frozen=True, kw_only=True):
+    """A column with times."""
+
+    column: str
+    unit: Literal["s", "ms", "us", "ns", "iso", "midnight"]
+    timezone: str = "UTC"
+
+
+class RowRule(_Part, frozen=True, kw_only=True):
+    """Rows of one table."""
+
+    table: str
+    columns: dict[str, Source | str]
+    when: dict[str, list[str]] = {}
+    flags: list[str] = []
+    snapshot: dict[str, list[str]] = {}
+
+    def source(self, name: str) -> Source:
+        """Where a column of the table comes from."""
+        given = self.columns[name]
+        return Source(column=given) if isinstance(given, str) else given
+
+
+class Book(_Part, frozen=True, kw_only=True):
+    """Whole books, one a line."""
+
+    bid_price: str
+    bid_size: str
+    ask_price: str
+    ask_size: str
+    levels: int = 0
+    first: int = 0
+    divisor: int = 1
+    missing: list[float] = []
+
+
+class Mapping(_Part, frozen=True, kw_only=True):
+    """One mapping; see the module."""
+
+    what: str
+    header: list[str]
+    ts_event: Time
+    symbol: Source
+    venue: Source
+    ts_recv: Time | None = None
+    has_header: bool = True
+    repeat: list[str] = []
+    file_name: str = ""
+    files: list[str] = []
+    delimiter: str = ","
+    order_by: Literal["ts_event", "ts_recv", ""] = ""
+    window_s: float = 0.0
+    rows: list[RowRule] = []
+    book: Book | None = None
+
+    def named(self, columns: int) -> list[str]:
+        """The names of so many columns of the file."""
+        names, number = list(self.header), 1
+        while self.repeat and len(names) < columns:
+            names += [name.format(number) for name in self.repeat]
+            number += 1
+        return names
+
+    def texts(self) -> set[str]:
+        """Columns that are read as text."""
+        chosen = [rule.when | rule.snapshot for rule in self.rows]
+        sources = [rule.source(name) for rule in self.rows for name in rule.columns]
+        used = {column for choice in chosen for column in choice}
+        used |= {s.column for s in sources if s.map} | {self.symbol.column, self.venue.column}
+        for rule in self.rows:
+            types = {c.name: c.type for c in shipped_schema()[rule.table].columns}
+            used |= {rule.source(n).column for n in rule.columns if types[n][0] == "S"}
+        return used - {""}
+
+
+@cache
+def presets() -> dict[str, Mapping]:
+    """The mappings that come with tickplant, by name."""
+    return {path.stem: read(path) for path in sorted(PRESETS.glob("*.toml"))}
+
+
+def named(name: str) -> Mapping:
+    """The mapping of this name, or in this file. Raises ConfigError if there is none, or it is wrong."""
+    known = presets().get(name)
+    if known:
+        return known
+    if not Path(name).is_file():
+        raise ConfigError(f"no mapping {name!r}, and no such file; there are {', '.join(presets())}")
+    return read(Path(name))
+
+
+def read(path: Path) -> Mapping:
+    """A mapping from its file. Raises ConfigError if it is wrong."""
+    try:
+        mapping = msgspec.toml.decode(path.read_bytes(), type=Mapping)
+        _check(mapping)
+    except OSError as e:
+        raise ConfigError(f"can't read the mapping {path}: {e.strerror}") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, ConfigError, re.error) as e:
+        raise ConfigError(f"mapping {path}: {e}") from None
+    return mapping
+
+
+def _check(mapping: Mapping) -> None:
+    re.compile(mapping.file_name)
+    if not mapping.rows and not mapping.book:
+        raise ConfigError("it gives no rows")
+    if len(mapping.delimiter) != 1:
+        raise ConfigError(f"delimiter {mapping.delimiter!r} is not one character")
+    for rule in mapping.rows:
+        if rule.table not in shipped_schema():
+            raise ConfigError(f"there is no table {rule.table!r}")
+        declared = {c.name for c in shipped_schema()[rule.table].columns} - KEY_COLUMNS.keys()
+        if wrong := rule.columns.keys() - declared:
+            raise ConfigError(f"table {rule.table} has no column {', '.join(sorted(wrong))}")
+        if wrong := set(rule.flags) - set(Flag.__members__):
+            raise ConfigError(f"there is no flag {', '.join(sorted(wrong))}")
+        _know(mapping, {*rule.when, *rule.snapshot, *(rule.source(n).column for n in rule.columns)})
+        for name in rule.columns:
+            if rule.source(name).divisor < 1:
+                raise ConfigError(f"the divisor of {rule.table}.{name} is not positive")
+    received = {mapping.ts_recv.column} if mapping.ts_recv else set()
+    _know(mapping, {mapping.ts_event.column, mapping.symbol.column, mapping.venue.column} | received)
+
+
+def _know(mapping: Mapping, used: set[str]) -> None:
+    known = {*mapping.named(len(mapping.header) + 100 * len(mapping.repeat)), ""}
+    if wrong := used - known:
+        raise ConfigError(f"the file has no column {', '.join(sorted(wrong))}")
