@@ -155,10 +155,11 @@ def _text(name: str, value: Any) -> str:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--date", metavar="YYYY-MM-DD", help="Trading date of the capture, if its name does not tell.")
 @click.option("--venue", help="Venue of its instruments.")
+@click.option("--schema", type=click.Path(exists=True, dir_okay=False), help="Its venue's SBE schema (XML).")
 @click.pass_context
-def decode(context: click.Context, capture: Path, as_json: bool, date: str | None, venue: str | None) -> None:
+def decode(context: click.Context, capture: Path, as_json: bool, **given: str | None) -> None:
     """Decode CAPTURE and say what is in it; exit status 1 if any of it is damaged or malformed."""
-    options = {k: v for k, v in (("date", date), ("venue", venue)) if v}
+    options = {k: v for k, v in given.items() if v}
     found = decode_capture(capture, **options)
     if as_json:
         click.echo(json.dumps(found))

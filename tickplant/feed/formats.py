@@ -14,10 +14,11 @@ import zstandard
 from tickplant.clock import now_ns
 from tickplant.errors import CaptureError, ConfigError
 from tickplant.feed.capture import Capture, Head
+from tickplant.feed.packets import describe
+from tickplant.feed.source import GZIP_MAGIC, ZSTD_MAGIC
 
 HEAD = 4096
 """Bytes of a file by which its format is told."""
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,10 @@ class Format:
         return found
 
 
-FORMATS = (Format("Nasdaq ITCH 5.0", "itch50:Itch50"),)
+FORMATS = (
+    Format("Nasdaq ITCH 5.0", "itch50:Itch50"),
+    Format("Nasdaq ITCH 5.0 over MoldUDP64 in pcap", "mold_itch50:MoldItch50"),
+)
 
 
 def open_capture(path: Path, **options: Any) -> Capture:
@@ -47,7 +51,8 @@ def open_capture(path: Path, **options: Any) -> Capture:
         if kind.sniff(head):
             return _opened(kind, path, options)
     reads = ", ".join(f.what for f in FORMATS)
-    raise CaptureError(f"{path} is not a capture that tickplant reads (it reads: {reads})")
+    what = describe(head) or "not a capture that tickplant reads"
+    raise CaptureError(f"{path} is {what} (it reads: {reads})")
 
 
 def _opened(kind: Callable[..., Capture], path: Path, options: dict[str, Any]) -> Capture:
@@ -73,9 +78,9 @@ def _head(path: Path) -> Head:
 def _inflated(raw: bytes) -> bytes:
     """What the beginning of a file inflates to, as far as it is sound."""
     try:
-        if raw.startswith(_GZIP):
+        if raw.startswith(GZIP_MAGIC):
             return zlib.decompressobj(wbits=31).decompress(raw, HEAD)
-        if raw.startswith(_ZSTD):
+        if raw.startswith(ZSTD_MAGIC):
             return zstandard.ZstdDecompressor().decompressobj().decompress(raw)[:HEAD]
     except (zlib.error, zstandard.ZstdError):
         return b""
