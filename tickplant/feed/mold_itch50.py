@@ -36,7 +36,7 @@ class MoldItch:
             self._zone = zoneinfo.ZoneInfo(timezone)
         except (zoneinfo.ZoneInfoNotFoundError, ValueError):
             raise CaptureError(f"there is no time zone {timezone!r}") from None
-        self.stream = stream or Stream()
+        self.stream = stream or Stream(unnumbered=True)
         self._venue, self._date = venue, date
         self._sink = Sink(venue)
         self._ts_ns = 0
@@ -92,7 +92,7 @@ class MoldItch:
         if run.item.filled:
             self._collect()
         first = run.seq + run.skip
-        if self._decoder.messages != first - 1:
+        if self._decoder.messages != first - 1 and run.seq:
             self._decoder.seek(first)
         self._decoder.decode(messages(run), run.item.ts_ns)
         if run.item.filled:

@@ -8,6 +8,9 @@
 
 The blocks of a packet, one after the other, are framed as messages in a BinaryFILE are. A packet whose blocks are not
 as many as its count says is malformed and, unless the other line has it whole, its messages are a gap.
+
+Numbers begin with 1. Packets numbered 0 are from captures in which session and number were blanked before they were
+published: nothing is known of their order, so each is taken as it comes, where that is allowed.
 """
 
 import struct
@@ -64,16 +67,18 @@ class Stream:
     """The messages of a MoldUDP64 channel, put in order from all its lines and re-requests."""
 
     def __init__(
-        self, start: int | None = None, *, wait_ns: int = WAIT_NS, held_max: int = HELD_MAX
-    ) -> None:
+        self, start: int | None = None, *, wait_ns: int = WAIT_NS, held_max: int = HELD_MAX,
+        unnumbered: bool = False,
+    ) -> None:  # fmt: skip
         """`start`: number of the first message that is wanted of the first session; None: of whichever comes
-        first. Of every session that follows it is 1."""
+        first. Of every session that follows it is 1. `unnumbered`: packets numbered 0 are taken as they come,
+        else they are malformed."""
         self.ignored: Counter[str] = Counter()
         """Packets and messages that say nothing: heartbeat, end of session, old session, duplicate, late."""
         self.session: bytes | None = None
         self.ended = False
         """The session has been said to be over."""
-        self._wait_ns, self._held_max = wait_ns, held_max
+        self._wait_ns, self._held_max, self._unnumbered = wait_ns, held_max, unnumbered
         self._arbiter: Arbiter[Packet] = self._new(start)
         self._old: deque[bytes] = deque(maxlen=SESSIONS_MAX)
 
@@ -87,9 +92,9 @@ class Stream:
         if len(payload) < HEADER.size:
             return [Refused(f"a MoldUDP64 packet of {len(payload)} bytes")]
         session, seq, count = HEADER.unpack_from(payload)
-        if seq > SEQ_MAX:
-            return [Refused(f"a MoldUDP64 packet with sequence number {seq}")]
         quiet = count in (0, END_OF_SESSION)
+        if seq > SEQ_MAX or not (seq or quiet or self._unnumbered):
+            return [Refused(f"a MoldUDP64 packet with sequence number {seq}")]
         if not quiet and blocks_end(payload, HEADER.size, count) != len(payload):
             return [Refused(f"a MoldUDP64 packet of {len(payload)} bytes is not {count} messages")]
         steps: list[Step] = []
@@ -104,7 +109,7 @@ class Stream:
             self.ignored["end of session" if count else "heartbeat"] += 1
             return [*steps, *arbiter.heard(seq, ts_ns)]
         item = Packet(payload, ts_ns, filled)
-        if arbiter.follows(seq, count):
+        if arbiter.follows(seq, count) or not seq:
             steps.append(Run(seq, count, 0, item))
         else:
             steps += arbiter.offer(seq, count, item, ts_ns)
