@@ -12,8 +12,8 @@ MESSAGE_LENGTHS: dict[str, int]
 """Message type -> bytes of such a message, without the two of its length."""
 
 def blocks_end(data: Buffer, start: int, count: int) -> int:
-    """Where `count` messages with their lengths before them end that begin at `start`; -1 if `data` ends inside
-    them, or one is empty (which in a BinaryFILE would end the session)."""
+    """Where `count` messages with their lengths before them end that begin at `start`; -1 if `data` ends
+    inside them, or one is empty (which in a BinaryFILE would end the session)."""
 
 class ItchDecoder:
     """Decodes one day of one venue, piece by piece. Not for use by two threads at once.

@@ -1,9 +1,10 @@
 """One stream of numbered messages out of packets from several lines (pure: no sockets, no clock).
 
-Venues send each packet on two multicast lines, A and B, and number the messages in it (MoldUDP64, IEX-TP) or the
-packets themselves (CME: each is one message here). The first copy of a message is taken, whichever line it is from.
-What is ahead of the next message waits, bounded, for the other line or for a re-request to bring what is
-missing; when it has waited long enough, or too much waits, what is missing is a gap for good.
+Venues send each packet on two multicast lines, A and B, and number the messages in it (MoldUDP64,
+IEX-TP) or the packets themselves (CME: each is one message here). The first copy of a message is taken,
+whichever line it is from. What is ahead of the next message waits, bounded, for the other line or for a
+re-request to bring what is missing; when it has waited long enough, or too much waits, what is missing
+is a gap for good.
 """
 
 import heapq
@@ -20,10 +21,10 @@ GAPS_MAX = 64
 
 
 class Run(NamedTuple, Generic[T]):
-    """A packet in its turn: deliver it without its first `skip` messages, which were there before."""
+    """A packet of `size` messages in its turn: deliver it without its first `skip` messages, which were there before."""
 
     seq: int
-    count: int
+    size: int
     skip: int
     item: T
 
@@ -39,13 +40,11 @@ class Gap(NamedTuple):
 class Arbiter(Generic[T]):
     """Puts the packets of one session in order."""
 
-    def __init__(
-        self, start: int | None = None, *, wait_ns: int = WAIT_NS, held_max: int = HELD_MAX
-    ) -> None:
+    def __init__(self, start: int | None = None, *, wait_ns: int = WAIT_NS, held_max: int = HELD_MAX) -> None:
         """`start`: number of the first message; None: of whichever comes first.
 
-        A gap is waited for `wait_ns` since the packet behind it came or the last one before it, as told by the
-        times that the methods are given.
+        A gap is waited for `wait_ns` since the packet behind it came or the last one before it, as told
+        by the times that the methods are given.
         """
         self.next = start
         """Number of the next message in order; None: any."""

@@ -2,8 +2,8 @@
 
 Link layers by their number in the registry of tcpdump.org (LINKTYPE_): Ethernet 1 with any VLAN tags
 (IEEE 802.1Q, 802.1ad), raw IP 101, 228 and 229, BSD loopback 0 and 108, Linux cooked 113 (SLL) and 276
-(SLL2). IPv4: RFC 791; IPv6 and its extension headers: RFC 8200; UDP: RFC 768. Checksums are not looked at:
-a network card fills them in after a capture has seen the frame.
+(SLL2). IPv4: RFC 791; IPv6 and its extension headers: RFC 8200; UDP: RFC 768. Checksums are not looked
+at: a network card fills them in after a capture has seen the frame.
 """
 
 import ipaddress
@@ -144,5 +144,5 @@ def _u16(frame: bytes, at: int) -> int:
 
 def _text(address: bytes) -> str:
     if len(address) == 4:
-        return "%d.%d.%d.%d" % tuple(address)
+        return ".".join(map(str, address))
     return str(ipaddress.IPv6Address(address))

@@ -38,6 +38,7 @@ class Format:
 FORMATS = (
     Format("Nasdaq ITCH 5.0", "itch50:Itch50"),
     Format("Nasdaq ITCH 5.0 over MoldUDP64 in pcap", "mold_itch50:MoldItch50"),
+    Format("CME MDP 3.0 in pcap", "cme:CmeMdp3"),
 )
 
 

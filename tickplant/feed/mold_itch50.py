@@ -1,9 +1,10 @@
 """Nasdaq TotalView-ITCH 5.0 over MoldUDP64, as Nasdaq, BX and PSX send it; from a capture of packets.
 
-What table each message goes to is told in `itch50`. `venue_seq` is the message's number in its session, `ts_recv` when
-the packet was captured or received; rows that were asked for again have flag LATE. A gap is a row of
-table event: first and last are the message numbers that are missing. The date, from whose midnight the venue's
-times are counted, is that of the first packet of a session, in the venue's time zone.
+What table each message goes to is told in `itch50`. `venue_seq` is the message's number in its session,
+`ts_recv` when the packet was captured or received; rows that were asked for again have flag LATE. A gap
+is a row of table event: first and last are the message numbers that are missing. The date, from whose
+midnight the venue's times are counted, is that of the first packet of a session, in the venue's time
+zone.
 """
 
 import datetime
@@ -17,6 +18,7 @@ from tickplant.clock import SECOND_NS
 from tickplant.errors import CaptureError
 from tickplant.feed.arbiter import Gap, Run
 from tickplant.feed.capture import Batch, Head
+from tickplant.feed.datagram import Endpoint
 from tickplant.feed.moldudp64 import END_OF_SESSION, HEADER, Packet, Refused, Session, Step, Stream, messages
 from tickplant.feed.packets import PacketCapture, first_payloads
 from tickplant.feed.sink import Sink
@@ -29,7 +31,8 @@ class MoldItch:
     def __init__(
         self, venue: str, timezone: str, date: datetime.date | None, stream: Stream | None = None
     ) -> None:
-        """Raises CaptureError for a time zone that there is not, or a venue that is no 1 to 16 characters."""
+        """Raises CaptureError for a time zone that there is not, or a venue that is no 1 to 16
+        characters."""
         if not (venue.isascii() and 0 < len(venue) <= 16):
             raise CaptureError(f"venue {venue!r} must be 1 to 16 ASCII characters")
         try:
@@ -126,9 +129,9 @@ class MoldItch:
 class MoldItch50(PacketCapture):
     """A capture of packets (pcap, pcapng) with Nasdaq TotalView-ITCH 5.0 over MoldUDP64.
 
-    `venue` is the MIC in the instrument rows (XNAS, XBOS for BX, XPSX for PSX); `date` the trading date, by default
-    that of the packets, in `timezone`; `to` the addresses (IP:PORT) of the lines to read, by default all.
-    All lines that are read are taken for copies of one channel.
+    `venue` is the MIC in the instrument rows (XNAS, XBOS for BX, XPSX for PSX); `date` the trading date,
+    by default that of the packets, in `timezone`; `to` the addresses (IP:PORT) of the lines to read, by
+    default all. All lines that are read are taken for copies of one channel.
     """
 
     format = "itch50-mold"
@@ -145,7 +148,7 @@ class MoldItch50(PacketCapture):
         super().__init__(path, to)
         self._decoder = MoldItch(venue, timezone, date)
 
-    def packet(self, ts_ns: int, payload: bytes, port: int) -> None:
+    def packet(self, ts_ns: int, payload: bytes, destination: Endpoint) -> None:
         """A datagram of the lines that are read."""
         self._decoder.packet(payload, ts_ns)
 
@@ -166,5 +169,3 @@ def is_mold_itch50(payload: bytes) -> bool:
     count = HEADER.unpack_from(payload)[2]
     length = int.from_bytes(payload[20:22], "big")
     return 0 < count < END_OF_SESSION and MESSAGE_LENGTHS.get(chr(payload[22])) == length
-
-

@@ -6,11 +6,13 @@
     end of session      count 0xFFFF: likewise, and there will be no more
     request packet      session (10)  first sequence number (8)  messages asked for (2)
 
-The blocks of a packet, one after the other, are framed as messages in a BinaryFILE are. A packet whose blocks are not
-as many as its count says is malformed and, unless the other line has it whole, its messages are a gap.
+The blocks of a packet, one after the other, are framed as messages in a BinaryFILE are. A packet whose
+blocks are not as many as its count says is malformed and, unless the other line has it whole, its
+messages are a gap.
 
-Numbers begin with 1. Packets numbered 0 are from captures in which session and number were blanked before they were
-published: nothing is known of their order, so each is taken as it comes, where that is allowed.
+Numbers begin with 1. Packets numbered 0 are from captures in which session and number were blanked
+before they were published: nothing is known of their order, so each is taken as it comes, where that is
+allowed.
 """
 
 import struct
@@ -70,11 +72,12 @@ class Stream:
         self, start: int | None = None, *, wait_ns: int = WAIT_NS, held_max: int = HELD_MAX,
         unnumbered: bool = False,
     ) -> None:  # fmt: skip
-        """`start`: number of the first message that is wanted of the first session; None: of whichever comes
-        first. Of every session that follows it is 1. `unnumbered`: packets numbered 0 are taken as they come,
-        else they are malformed."""
+        """`start`: number of the first message that is wanted of the first session; None: of whichever
+        comes first. Of every session that follows it is 1. `unnumbered`: packets numbered 0 are taken as
+        they come, else they are malformed."""
         self.ignored: Counter[str] = Counter()
-        """Packets and messages that say nothing: heartbeat, end of session, old session, duplicate, late."""
+        """Packets and messages that say nothing: heartbeat, end of session, old session, duplicate,
+        late."""
         self.session: bytes | None = None
         self.ended = False
         """The session has been said to be over."""

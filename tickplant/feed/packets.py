@@ -1,4 +1,5 @@
-"""What the captures of packets have in common: datagrams of chosen lines in, an account of every frame."""
+"""What the captures of packets have in common: datagrams of chosen lines in, an account of every
+frame."""
 
 from abc import abstractmethod
 from collections import Counter
@@ -13,10 +14,12 @@ from tickplant.feed.sink import Sink
 
 
 class PacketCapture(Capture):
-    """A capture of UDP datagrams. What a venue's class decodes, it decodes in `packet` and gives in `take`.
+    """A capture of UDP datagrams. What a venue's class decodes, it decodes in `packet` and gives in
+    `take`.
 
-    Beside the venue's messages are accounted for: in `ignored` frames that hold no UDP datagram, fragments, and
-    datagrams to addresses that are not read; in `malformed` frames that were not kept whole.
+    Beside the venue's messages are accounted for: in `ignored` frames that hold no UDP datagram,
+    fragments, and datagrams to addresses that are not read; in `malformed` frames that were not kept
+    whole.
     """
 
     def __init__(self, path: Path, to: list[str] | None) -> None:
@@ -29,12 +32,13 @@ class PacketCapture(Capture):
         self._reader = PcapReader(path)
 
     @abstractmethod
-    def packet(self, ts_ns: int, payload: bytes, port: int) -> None:
-        """A datagram to `port`, captured at `ts_ns`."""
+    def packet(self, ts_ns: int, payload: bytes, destination: Endpoint) -> None:
+        """A datagram to `destination`, captured at `ts_ns`."""
 
     @abstractmethod
     def take(self, last: bool) -> Iterator[Batch]:
-        """The rows since the last time, and the account with `account`; `last`: there will be no more."""
+        """The rows since the last time, and the account with `account`; `last`: there will be no
+        more."""
 
     def account(self, ignored: Counter[str], malformed: int) -> None:
         """What the venue's decoder ignored and found malformed, so far."""
@@ -54,11 +58,11 @@ class PacketCapture(Capture):
         packet, to = self.packet, self._to
         if to is None:
             for ts_ns, _, destination, payload in block:
-                packet(ts_ns, payload, destination[1])
+                packet(ts_ns, payload, destination)
             return
         for ts_ns, _, destination, payload in block:
             if destination in to:
-                packet(ts_ns, payload, destination[1])
+                packet(ts_ns, payload, destination)
             else:
                 self._elsewhere += 1
 
@@ -84,12 +88,14 @@ def endpoint(text: str) -> Endpoint:
 
 
 def first_payloads(head: Head) -> list[bytes]:
-    """The payloads of the datagrams at the beginning of a capture; none if it is no capture of packets."""
+    """The payloads of the datagrams at the beginning of a capture; none if it is no capture of
+    packets."""
     return [payload for _, _, _, payload in beginning(head.plain) or ()]
 
 
 def describe(head: Head) -> str:
-    """What the first datagram of a capture of packets is, when no format knows it; empty: no such capture."""
+    """What the first datagram of a capture of packets is, when no format knows it; empty: no such
+    capture."""
     found = beginning(head.plain)
     if found is None:
         return ""

@@ -1,16 +1,17 @@
 """UDP datagrams out of captures of packets, pcap or pcapng, and into them.
 
 Read are classic pcap (draft-ietf-opsawg-pcap: both byte orders, microseconds or nanoseconds) and pcapng
-(draft-ietf-opsawg-pcapng: any number of sections and interfaces, each with its own byte order, clock resolution
-and link layer), plain, gzip or zstd. Written is classic pcap, little-endian, nanoseconds, raw IP.
+(draft-ietf-opsawg-pcapng: any number of sections and interfaces, each with its own byte order, clock
+resolution and link layer), plain, gzip or zstd. Written is classic pcap, little-endian, nanoseconds, raw
+IP.
 
     file header   magic (4)  2 (2)  4 (2)  0 (4)  0 (4)  snap length (4)  link layer (4)
     record        seconds (4)  fraction (4)  bytes kept (4)  bytes on the wire (4)  frame
 
-The containers are read here and not by dpkt, whose times are floats that lose nanoseconds (or Decimals, which are
-slow), which gives all interfaces of a pcapng the first one's clock, and ends at a cut file as if it were
-whole. What is read is walked in pieces of the file; the usual frame, Ethernet with IPv4 and UDP, costs one
-struct for all its headers in a classic pcap, any other goes through `datagram`.
+The containers are read here and not by dpkt, whose times are floats that lose nanoseconds (or Decimals,
+which are slow), which gives all interfaces of a pcapng the first one's clock, and ends at a cut file as
+if it were whole. What is read is walked in pieces of the file; the usual frame, Ethernet with IPv4 and
+UDP, costs one struct for all its headers in a classic pcap, any other goes through `datagram`.
 """
 
 import struct
@@ -38,16 +39,16 @@ MAGIC = {0xA1B2C3D4: 1000, 0xA1B23C4D: 1}
 """Of classic pcap: nanoseconds in a unit of the fraction."""
 NG_MAGIC, NG_ORDER = 0x0A0D0D0A, 0x1A2B3C4D
 _USUAL = struct.Struct(">12xHBxH2xHxB2x12sH")
-"""Ethernet, IPv4 without options, UDP: EtherType, version and header length, total length, fragment, protocol,
-addresses and ports, UDP length."""
+"""Ethernet, IPv4 without options, UDP: EtherType, version and header length, total length, fragment,
+protocol, addresses and ports, UDP length."""
 
 
 class Trouble(NamedTuple):
     """What was wrong with a capture, as a row of table `event` says it.
 
-    `kind`: truncated (a frame was not kept whole; or the file ends inside a record), malformed (headers that
-    contradict one another), damaged (the file). `first`, `last`: the packet's number in the capture, from 1;
-    of the file's troubles: bytes.
+    `kind`: truncated (a frame was not kept whole; or the file ends inside a record), malformed (headers
+    that contradict one another), damaged (the file). `first`, `last`: the packet's number in the
+    capture, from 1; of the file's troubles: bytes.
     """
 
     kind: str
@@ -230,7 +231,8 @@ class Blocks(Container):
 
 
 def container(head: bytes) -> Container | None:
-    """What walks over a capture that begins so (24 bytes or more); None if it is no capture of packets."""
+    """What walks over a capture that begins so (24 bytes or more); None if it is no capture of
+    packets."""
     if len(head) >= 12 and int.from_bytes(head[:4], "big") == NG_MAGIC:
         return Blocks() if NG_ORDER.to_bytes(4, "big") in (head[8:12], head[11:7:-1]) else None
     magics = (int.from_bytes(head[:4], "little"), int.from_bytes(head[:4], "big"))
@@ -238,7 +240,8 @@ def container(head: bytes) -> Container | None:
 
 
 def beginning(head: bytes) -> list[Datagram] | None:
-    """The datagrams at the beginning of a file, by which its format is told; None: no capture of packets."""
+    """The datagrams at the beginning of a file, by which its format is told; None: no capture of
+    packets."""
     reader = container(head)
     found: list[Datagram] = []
     if reader is not None:
@@ -249,10 +252,10 @@ def beginning(head: bytes) -> list[Datagram] | None:
 class PcapReader:
     """The UDP datagrams of a capture, read once from start to end.
 
-    Iterate over it for (ts_ns, source, destination, payload), or over `blocks()` for lists of them, one for each
-    `piece` bytes of the file. Frames without a whole UDP datagram are counted in `ignored` by reason; what
-    is wrong goes to `troubles`, which whoever reads takes, block by block. Raises CaptureError if the
-    file can't be read or is no capture of packets.
+    Iterate over it for (ts_ns, source, destination, payload), or over `blocks()` for lists of them, one
+    for each `piece` bytes of the file. Frames without a whole UDP datagram are counted in `ignored` by
+    reason; what is wrong goes to `troubles`, which whoever reads takes, block by block. Raises
+    CaptureError if the file can't be read or is no capture of packets.
     """
 
     def __init__(self, path: Path, piece: int = 1 << 18) -> None:
@@ -320,7 +323,8 @@ class PcapReader:
 
 
 class PcapWriter:
-    """A new capture of datagrams. Raises CaptureError if there is a file of that name, or it can't be written."""
+    """A new capture of datagrams. Raises CaptureError if there is a file of that name, or it can't be
+    written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -331,7 +335,8 @@ class PcapWriter:
             raise CaptureError(f"can't record to {path}: {e.strerror}") from None
 
     def write(self, ts_ns: int, source: Endpoint, destination: Endpoint, payload: bytes) -> None:
-        """Add a datagram. Raises CaptureError if the file can't be written, ValueError as `datagram.wrap`."""
+        """Add a datagram. Raises CaptureError if the file can't be written, ValueError as
+        `datagram.wrap`."""
         frame = datagram.wrap(source, destination, payload)
         seconds, fraction = divmod(ts_ns, SECOND_NS)
         try:

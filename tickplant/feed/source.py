@@ -1,4 +1,5 @@
-"""The bytes of a capture's file, whatever it is packed with: plain, gzip (RFC 1952) or zstd (RFC 8878)."""
+"""The bytes of a capture's file, whatever it is packed with: plain, gzip (RFC 1952) or zstd (RFC
+8878)."""
 
 import zlib
 from collections.abc import Iterator
@@ -8,7 +9,8 @@ import zstandard
 
 GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 ZSTD_STEP = 1024
-"""Bytes given to zstd at a time: a block of 4 bytes can stand for 128 KiB, and what comes out is in memory."""
+"""Bytes given to zstd at a time: a block of 4 bytes can stand for 128 KiB, and what comes out is in
+memory."""
 ZSTD_WINDOW = 1 << 27
 
 
