@@ -21,7 +21,8 @@ GAPS_MAX = 64
 
 
 class Run(NamedTuple, Generic[T]):
-    """A packet of `size` messages in its turn: deliver it without its first `skip` messages, which were there before."""
+    """A packet of `size` messages in its turn: deliver it without its first `skip`, which were there
+    before."""
 
     seq: int
     size: int
@@ -52,9 +53,12 @@ class Arbiter(Generic[T]):
         """Messages that had been there already."""
         self.late = 0
         """Messages of a gap that came after it was declared."""
+        self.early = 0
+        """Messages from before the first one that came."""
         self._wait_ns, self._held_max = wait_ns, held_max
         self._held: dict[int, tuple[int, T, int]] = {}
         self._order: list[int] = []
+        self._first = start
         self._known = 0
         """Numbers below it exist: a heartbeat said so at `_known_ns`."""
         self._known_ns = 0
@@ -71,7 +75,7 @@ class Arbiter(Generic[T]):
     def offer(self, seq: int, count: int, item: T, now_ns: int) -> list[Run[T] | Gap]:
         """A packet with messages `seq` to `seq + count - 1`; what is to be delivered now, in order."""
         if self.next is None:
-            self.next = seq
+            self.next = self._first = seq
         if seq > self.next:
             return self._hold(seq, count, item, now_ns)
         if seq + count <= self.next:
@@ -83,7 +87,7 @@ class Arbiter(Generic[T]):
     def heard(self, following: int, now_ns: int) -> list[Run[T] | Gap]:
         """A heartbeat, or the end of the session: the next message will be number `following`."""
         if self.next is None:
-            self.next = following
+            self.next = self._first = following
         if following > max(self.next, self._known):
             if self._known <= self.next:
                 self._known_ns = now_ns
@@ -158,5 +162,7 @@ class Arbiter(Generic[T]):
 
     def _again(self, seq: int, count: int) -> None:
         late = sum(max(0, min(seq + count - 1, g.last) - max(seq, g.first) + 1) for g in self._gaps)
+        early = max(0, min(seq + count, self._first or 0) - seq)
         self.late += late
-        self.duplicates += count - late
+        self.early += early
+        self.duplicates += count - late - early

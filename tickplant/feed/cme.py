@@ -106,7 +106,8 @@ class CmeFeeds:
     def _count(self, arbiter: Arbiter[Packet]) -> None:
         self.duplicates["duplicate packet"] += arbiter.duplicates
         self.duplicates["late packet"] += arbiter.late
-        arbiter.duplicates = arbiter.late = 0
+        self.duplicates["packet before the first"] += arbiter.early
+        arbiter.duplicates = arbiter.late = arbiter.early = 0
 
     def _do(self, steps: list[Run[Packet] | Gap]) -> None:
         for step in steps:

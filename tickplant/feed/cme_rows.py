@@ -38,8 +38,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tickplant.feed.capture import Batch
+from tickplant.feed.marked import MarkedRows
 from tickplant.feed.sbe import Block, Columns, Schema, Template, split
-from tickplant.feed.sink import Sink, shipped_schema
+from tickplant.feed.sink import Sink
 from tickplant.schema import Flag, Rows
 
 Ints = npt.NDArray[np.int64]
@@ -100,6 +101,7 @@ class CmeRows:
         self._schema = schema
         self._known = {t.number: self._role(t) for t in schema.templates.values()}
         self._codes: dict[int, int] = {}
+        self._rows = MarkedRows()
         self._clear()
 
     def message(self, template: int, length: int, body: bytes, seq: int, ts_recv: int) -> None:
@@ -148,11 +150,7 @@ class CmeRows:
             role = self._known[template]
             if role is not None:
                 role(self._schema.templates[template], index, entries)
-        batch = self.sink.take()
-        for table, rows in self._rows.items():
-            marks = np.concatenate([m for m, _ in rows])
-            whole = np.concatenate([r for _, r in rows])
-            batch.append((table, whole[np.argsort(marks, kind="stable")]))
+        batch = self.sink.take() + self._rows.take()
         self._clear()
         return batch
 
@@ -160,7 +158,6 @@ class CmeRows:
         self._seqs: list[int] = []
         self._recv: list[int] = []
         self._piles: dict[tuple[int, int, int], _Pile] = {}
-        self._rows: dict[str, list[tuple[Ints, Rows]]] = {}
 
     def _role(self, template: Template) -> Callable[[Template, int, Entries], None] | None:
         """What decodes a message of this name; None: it is ignored."""
@@ -188,12 +185,11 @@ class CmeRows:
         return Entries(block, block.columns(b"".join(pile.data), length), marks)
 
     def _new(self, table: str, marks: Ints, instruments: Ints) -> Rows:
-        """Rows for these messages and securities, added to the table; their other columns are zero."""
-        rows = shipped_schema()[table].empty(len(marks))
+        """Rows to fill for these messages and securities."""
+        rows = self._rows.new(table, marks)
         seqs, recv, times = self._arrays
         rows["ts_event"], rows["ts_recv"], rows["venue_seq"] = times[marks], recv[marks], seqs[marks]
         rows["instrument"] = instruments
-        self._rows.setdefault(table, []).append((marks, rows))
         return rows
 
     def _instruments(self, ids: Ints) -> Ints:
@@ -269,7 +265,6 @@ class CmeRows:
         price, size = entries.numbers("MDEntryPx"), entries.numbers("MDEntrySize")
         volume = kinds == b"e"
         rows["level_1"], rows["level_2"] = np.where(volume, size, price), np.where(volume, np.nan, size)
-        rows["level_3"] = np.nan
         rows["flags"] = flags
 
     def _limits(self, template: Template, index: int, entries: Entries) -> None:
@@ -293,15 +288,13 @@ class CmeRows:
         rows["value"] = [b"%d" % v if v >= 0 else b"" for v in entries.integers("SecurityTradingStatus", -1)]
         reasons = [b"%d" % v for v in entries.integers("HaltReason").tolist()]
         rows["reason"] = np.where(one, np.array(reasons, "S12"), entries.texts("SecurityGroup"))
-        for level in ("level_1", "level_2", "level_3"):
-            rows[level] = np.nan
 
     def _snapshot(self, template: Template, index: int, entries: Entries) -> None:
         if index == 0:
             ids = entries.integers("SecurityID")
             self._securities = dict(zip(entries.marks.tolist(), ids.tolist(), strict=True))
             rows = self._new("depth", entries.marks, self._instruments(ids))
-            rows["action"], rows["price"], rows["flags"] = b"R", np.nan, Flag.SNAPSHOT
+            rows["action"], rows["size"], rows["flags"] = b"R", 0, Flag.SNAPSHOT
         elif index == 1:
             ids = np.array([self._securities[m] for m in entries.marks.tolist()], np.int64)
             kinds = entries.texts("MDEntryType")
@@ -321,7 +314,7 @@ class CmeRows:
     def _reset(self, template: Template, index: int, entries: Entries) -> None:
         if index == 0:
             rows = self._new("depth", entries.marks, np.zeros(len(entries.marks), np.int64))
-            rows["action"], rows["price"] = b"R", np.nan
+            rows["action"], rows["size"] = b"R", 0
 
     def _definitions(self, template: Template, index: int, entries: Entries) -> None:
         if index:

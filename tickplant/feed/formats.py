@@ -39,6 +39,7 @@ FORMATS = (
     Format("Nasdaq ITCH 5.0", "itch50:Itch50"),
     Format("Nasdaq ITCH 5.0 over MoldUDP64 in pcap", "mold_itch50:MoldItch50"),
     Format("CME MDP 3.0 in pcap", "cme:CmeMdp3"),
+    Format("IEX TOPS and DEEP in pcap", "iex:IexTp"),
 )
 
 

@@ -10,7 +10,7 @@ zone.
 import datetime
 import zoneinfo
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tickplant._core.itch import MESSAGE_LENGTHS, ItchDecoder
@@ -19,9 +19,10 @@ from tickplant.errors import CaptureError
 from tickplant.feed.arbiter import Gap, Run
 from tickplant.feed.capture import Batch, Head
 from tickplant.feed.datagram import Endpoint
-from tickplant.feed.moldudp64 import END_OF_SESSION, HEADER, Packet, Refused, Session, Step, Stream, messages
+from tickplant.feed.moldudp64 import END_OF_SESSION, HEADER, MoldStream, Packet, Refused, Step, messages
 from tickplant.feed.packets import PacketCapture, first_payloads
 from tickplant.feed.sink import Sink
+from tickplant.feed.stream import Session
 from tickplant.schema import Flag
 
 
@@ -29,7 +30,7 @@ class MoldItch:
     """Packets in, rows out (pure)."""
 
     def __init__(
-        self, venue: str, timezone: str, date: datetime.date | None, stream: Stream | None = None
+        self, venue: str, timezone: str, date: datetime.date | None, stream: MoldStream | None = None
     ) -> None:
         """Raises CaptureError for a time zone that there is not, or a venue that is no 1 to 16
         characters."""
@@ -39,7 +40,7 @@ class MoldItch:
             self._zone = zoneinfo.ZoneInfo(timezone)
         except (zoneinfo.ZoneInfoNotFoundError, ValueError):
             raise CaptureError(f"there is no time zone {timezone!r}") from None
-        self.stream = stream or Stream(unnumbered=True)
+        self.stream = stream or MoldStream(unnumbered=True)
         self._venue, self._date = venue, date
         self._sink = Sink(venue)
         self._ts_ns = 0
@@ -79,7 +80,7 @@ class MoldItch:
         taken, self._taken = self._taken, []
         return taken
 
-    def _do(self, steps: list[Step]) -> None:
+    def _do(self, steps: Sequence[Step]) -> None:
         for step in steps:
             if isinstance(step, Run):
                 self._run(step)

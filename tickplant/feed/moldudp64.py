@@ -16,18 +16,16 @@ allowed.
 """
 
 import struct
-from collections import Counter, deque
 from typing import NamedTuple
 
 from tickplant._core.itch import blocks_end
-from tickplant.feed.arbiter import HELD_MAX, WAIT_NS, Arbiter, Gap, Run
+from tickplant.feed.arbiter import HELD_MAX, WAIT_NS, Gap, Run
+from tickplant.feed.stream import Session, Stream
 
 HEADER = struct.Struct(">10sQH")
 END_OF_SESSION = 0xFFFF
 REQUEST_MAX = 0xFFFE
 SEQ_MAX = 1 << 62
-SESSIONS_MAX = 16
-"""Sessions that ended and whose packets are still told from those of a new one."""
 
 
 class Packet(NamedTuple):
@@ -36,13 +34,6 @@ class Packet(NamedTuple):
     payload: bytes
     ts_ns: int
     filled: bool = False
-
-
-class Session(NamedTuple):
-    """Another session has begun; `old` is None for the first."""
-
-    old: bytes | None
-    new: bytes
 
 
 class Refused(NamedTuple):
@@ -65,89 +56,33 @@ def messages(run: Run[Packet]) -> bytes:
     return payload[blocks_end(payload, HEADER.size, run.skip) if run.skip else HEADER.size :]
 
 
-class Stream:
+class MoldStream(Stream[Packet]):
     """The messages of a MoldUDP64 channel, put in order from all its lines and re-requests."""
 
     def __init__(
         self, start: int | None = None, *, wait_ns: int = WAIT_NS, held_max: int = HELD_MAX,
         unnumbered: bool = False,
     ) -> None:  # fmt: skip
-        """`start`: number of the first message that is wanted of the first session; None: of whichever
-        comes first. Of every session that follows it is 1. `unnumbered`: packets numbered 0 are taken as
-        they come, else they are malformed."""
-        self.ignored: Counter[str] = Counter()
-        """Packets and messages that say nothing: heartbeat, end of session, old session, duplicate,
-        late."""
-        self.session: bytes | None = None
-        self.ended = False
-        """The session has been said to be over."""
-        self._wait_ns, self._held_max, self._unnumbered = wait_ns, held_max, unnumbered
-        self._arbiter: Arbiter[Packet] = self._new(start)
-        self._old: deque[bytes] = deque(maxlen=SESSIONS_MAX)
-
-    @property
-    def next(self) -> int | None:
-        """Number of the next message."""
-        return self._arbiter.next
+        """As of Stream. `unnumbered`: packets numbered 0 are taken as they come, else they are
+        malformed."""
+        super().__init__(start, wait_ns=wait_ns, held_max=held_max)
+        self.ended: bytes | None = None
+        """The session that was said to be over."""
+        self._unnumbered = unnumbered
 
     def packet(self, payload: bytes, ts_ns: int, filled: bool = False) -> list[Step]:
         """A packet that came at `ts_ns`; what is to be done now, in order."""
         if len(payload) < HEADER.size:
             return [Refused(f"a MoldUDP64 packet of {len(payload)} bytes")]
         session, seq, count = HEADER.unpack_from(payload)
-        quiet = count in (0, END_OF_SESSION)
-        if seq > SEQ_MAX or not (seq or quiet or self._unnumbered):
+        if count == END_OF_SESSION:
+            self.ended, count = session, 0
+        if seq > SEQ_MAX or not (seq or self._unnumbered or not count):
             return [Refused(f"a MoldUDP64 packet with sequence number {seq}")]
-        if not quiet and blocks_end(payload, HEADER.size, count) != len(payload):
+        if count and blocks_end(payload, HEADER.size, count) != len(payload):
             return [Refused(f"a MoldUDP64 packet of {len(payload)} bytes is not {count} messages")]
-        steps: list[Step] = []
-        if session != self.session:
-            if session in self._old:
-                self.ignored["old session"] += 1 if quiet else count
-                return []
-            steps = self._begin(session)
-        arbiter = self._arbiter
-        if quiet:
-            self.ended = self.ended or count == END_OF_SESSION
-            self.ignored["end of session" if count else "heartbeat"] += 1
-            return [*steps, *arbiter.heard(seq, ts_ns)]
         item = Packet(payload, ts_ns, filled)
-        if arbiter.follows(seq, count) or not seq:
-            steps.append(Run(seq, count, 0, item))
-        else:
-            steps += arbiter.offer(seq, count, item, ts_ns)
-            self._count()
-        return steps
-
-    def tick(self, now_ns: int) -> list[Step]:
-        """What is to be done because it is `now_ns`."""
-        return [*self._arbiter.tick(now_ns)]
-
-    def missing(self) -> tuple[int, int] | None:
-        """The first and last message that are waited for; they can be asked for again."""
-        return self._arbiter.missing()
-
-    def finish(self, cause: str) -> list[Step]:
-        """What is to be done because nothing more comes."""
-        steps: list[Step] = [*self._arbiter.finish(cause)]
-        self._count()
-        return steps
-
-    def _new(self, start: int | None) -> Arbiter[Packet]:
-        return Arbiter(start, wait_ns=self._wait_ns, held_max=self._held_max)
-
-    def _begin(self, session: bytes) -> list[Step]:
-        old, steps = self.session, list[Step]()
-        if old is not None:
-            steps += self.finish("the session ended")
-            self._old.append(old)
-            self._arbiter = self._new(1)
-        self.session, self.ended = session, False
-        return [*steps, Session(old, session)]
-
-    def _count(self) -> None:
-        arbiter = self._arbiter
-        for name in ("duplicates", "late"):
-            if count := getattr(arbiter, name):
-                self.ignored[name.removesuffix("s")] += count
-                setattr(arbiter, name, 0)
+        if seq or not count:
+            return [*self.offer(session, seq, count, item, ts_ns)]
+        steps: list[Step] = [] if session == self.session else [*self._begin(session)]
+        return [*steps, Run(seq, count, 0, item)]
