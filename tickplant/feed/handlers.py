@@ -18,6 +18,7 @@ from tickplant.config import Config
 from tickplant.errors import ConfigError, TickplantError
 from tickplant.feed.formats import open_capture
 from tickplant.feed.handler import Feed
+from tickplant.feed.mold_live import moldudp64
 from tickplant.feed.simulated import Simulation
 
 Handler = Callable[..., None]
@@ -61,7 +62,12 @@ def capture(feed: Feed, *, path: str, **options: Any) -> None:
             return
 
 
-HANDLERS: dict[str, Handler] = {"simulated": simulated, "itch50": capture, "capture": capture}
+HANDLERS: dict[str, Handler] = {
+    "simulated": simulated,
+    "itch50": capture,
+    "capture": capture,
+    "moldudp64": moldudp64,
+}
 PACED = {capture}
 
 

@@ -123,7 +123,7 @@ class MoldItch:
         for table, rows in self._decoder.take():
             if table == "instrument":
                 rows["venue"] = self._venue.encode()
-            rows["flags"] |= flag
+            rows["flags"] |= int(flag)
             self._taken.append((table, rows))
 
 

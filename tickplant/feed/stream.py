@@ -26,7 +26,8 @@ class Stream(Generic[T]):
         """`start`: number of the first message that is wanted of the first session; None: of whichever
         comes first. Of every session that follows it is 1."""
         self.ignored: Counter[str] = Counter()
-        """Packets and messages that say nothing: heartbeat, old session, duplicate, late, before the first."""
+        """Packets and messages that say nothing: heartbeat, old session, duplicate, late, before the
+        first."""
         self.session: Hashable = None
         self._wait_ns, self._held_max = wait_ns, held_max
         self._arbiter: Arbiter[T] = self._new(start)
