@@ -69,7 +69,9 @@ def interface(order="<", link=1, resolution=None, offset=None):
 
 def enhanced(frame, time, order="<", number=0, wire=None):
     sizes = (len(frame), len(frame) if wire is None else wire)
-    return block(6, struct.pack(order + "IIIII", number, time >> 32, time & 0xFFFFFFFF, *sizes) + frame, order)
+    return block(
+        6, struct.pack(order + "IIIII", number, time >> 32, time & 0xFFFFFFFF, *sizes) + frame, order
+    )
 
 
 def mold(messages, seq, session=b"20231114A ", count=None):

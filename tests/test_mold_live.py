@@ -85,8 +85,9 @@ class Channel:
         self.out.close()
 
     def options(self):
-        text = ["%s:%d" % line for line in self.lines]
-        return {"lines": text, "interface": "127.0.0.1", "requests": ["127.0.0.1:%d" % self.server.getsockname()[1]]}
+        lines = [f"{address}:{port}" for address, port in self.lines]
+        server = f"127.0.0.1:{self.server.getsockname()[1]}"
+        return {"lines": lines, "interface": "127.0.0.1", "requests": [server]}
 
 
 @pytest.fixture

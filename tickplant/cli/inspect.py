@@ -157,8 +157,16 @@ def _text(name: str, value: Any) -> str:
 @click.option("--venue", help="Venue of its instruments.")
 @click.option("--schema", type=click.Path(exists=True, dir_okay=False), help="Its venue's SBE schema (XML).")
 @click.pass_context
-def decode(context: click.Context, capture: Path, as_json: bool, **given: str | None) -> None:
+def decode(
+    context: click.Context,
+    capture: Path,
+    as_json: bool,
+    date: str | None,
+    venue: str | None,
+    schema: str | None,
+) -> None:
     """Decode CAPTURE and say what is in it; exit status 1 if any of it is damaged or malformed."""
+    given = {"date": date, "venue": venue, "schema": schema}
     options = {k: v for k, v in given.items() if v}
     found = decode_capture(capture, **options)
     if as_json:

@@ -4,24 +4,26 @@ The schema is the user's: CME publishes it as templates_FixBinary.xml. A message
 without the version's number at its end (MDIncrementalRefreshBook32 and 46 are one), its fields by
 theirs. What table each goes to:
 
-    MDIncrementalRefreshBook            depth: action A New, C Change and Overlay, D Delete (size 0)
-                                        R for MDEntryType J (book reset)
-    MDIncrementalRefreshTradeSummary    trade: action T New; C Change, X Delete with CORRECTION
-    MDIncrementalRefreshTrade           likewise MDIncrementalRefreshVolume          status, kind volume:
-    level_1 is the volume MDIncrementalRefreshSessionStatistics, MDIncrementalRefreshDailyStatistics
-    status, kind by MDEntryType: 4 open, 6 settlement, 7 high, 8 low, B cleared,
-                                        C interest, N low_offer, O high_bid, W fixing; value is the
-                                        OpenCloseSettlFlag, or "deleted"; level_1 price, level_2 size
-    MDIncrementalRefreshLimitsBanding   status, kind limits: level_1 high, level_2 low, level_3 maximum
-    variation SecurityStatus                      status, kind trading: value is the
-    SecurityTradingStatus, reason the
-                                        HaltReason; of a whole group: instrument 0, kind group,
-                                        reason the SecurityGroup
-    SnapshotFullRefresh                 depth R, then A; statistics as above; all with SNAPSHOT
-    ChannelReset                        depth R, instrument 0: all books of the channel
-    MDInstrumentDefinition...           instrument; multiplier is the UnitOfMeasureQty, lot_size the
-    MinTradeVol,
-                                        attributes the CFICode and the SecurityGroup
+    MDIncrementalRefreshBook         depth: action A New, C Change and Overlay, D Delete (size 0); R for
+                                     MDEntryType J (book reset)
+    MDIncrementalRefreshTradeSummary,
+    MDIncrementalRefreshTrade        trade: action T New; C Change, X Delete with CORRECTION
+    MDIncrementalRefreshVolume       status, kind volume: level_1 is the volume
+    MDIncrementalRefreshSessionStatistics,
+    MDIncrementalRefreshDailyStatistics
+                                     status, kind by MDEntryType: 4 open, 6 settlement, 7 high, 8 low,
+                                     B cleared, C interest, N low_offer, O high_bid, W fixing; value is
+                                     the OpenCloseSettlFlag, or "deleted"; level_1 price, level_2 size
+    MDIncrementalRefreshLimitsBanding
+                                     status, kind limits: level_1 high, level_2 low, level_3 the maximum
+                                     variation
+    SecurityStatus                   status, kind trading: value is the SecurityTradingStatus, reason
+                                     the HaltReason; of a whole group: instrument 0, kind group, reason
+                                     the SecurityGroup
+    SnapshotFullRefresh              depth R, then A; statistics as above; all with SNAPSHOT
+    ChannelReset                     depth R, instrument 0: all books of the channel
+    MDInstrumentDefinition...        instrument; multiplier is the UnitOfMeasureQty, lot_size the
+                                     MinTradeVol, attributes the CFICode and the SecurityGroup
 
 Not for any table, and ignored: AdminHeartbeat, AdminLogin, AdminLogout, QuoteRequest, the books by order
 (OrderBook). Implied levels (MDEntryType E and F) are no level of the book that depth holds and are left
@@ -234,7 +236,7 @@ class CmeRows:
         seqs, recv, _ = self._arrays
         for at in np.flatnonzero(mask).tolist():
             mark = entries.marks[at]
-            text = f"an entry of type {kinds[at]!r} with update action {actions[at]}"
+            text = f"an entry of type {bytes(kinds[at])!r} with update action {actions[at]}"
             seq, ts = int(seqs[mark]), int(recv[mark])
             self.sink.event("malformed", ts, text, first=seq, last=seq, ts_event=ts)
 

@@ -4,20 +4,22 @@ All numbers are little-endian, prices are int64 with 4 decimals, times ns UTC. A
 than its layout was extended at its end ("Data Types", "Messages"): the rest is left out. What table each
 goes to, under its name in the specifications:
 
-    D      Security Directory        instrument; kind etf with flag E, else stock; lot_size is the round
-    lot;
-                                     attributes are the flags T, W and E that are set, and the LULD tier
-    Q      Quote Update              quote 8 5    Price Level Update        depth: C with the level's new
-    size, be it new or not; D if that is 0 T      Trade Report              trade; condition are the sale
-    condition flags that are set: F intermarket
-                                     sweep, T extended hours, I odd lot, 8 exempt of trade through, X
-                                     cross
-    B      Trade Break               trade X, CORRECTION a M R  Add, Modify, Delete Order order A, U
-    (ref_id is the same order), D L      Order Executed            order E; trade A      Auction
-    Information       imbalance: near_price is the indicative clearing price, far_price the auction
-                                     book's; and status, kind collar: value is the extension number,
-                                     reason the scheduled time (s UTC), levels are the collar's
-                                     reference, lower, upper
+    D      Security Directory        instrument; kind etf with flag E, else stock; lot_size is the
+                                     round lot; attributes are the flags T, W, E that are set, and
+                                     the LULD tier
+    Q      Quote Update              quote
+    8 5    Price Level Update        depth: C with the level's new size, be it new or not; D if it is 0
+    T      Trade Report              trade; condition are the sale condition flags that are set: F
+                                     intermarket sweep, T extended hours, I odd lot, 8 exempt of trade
+                                     through, X cross
+    B      Trade Break               trade X, CORRECTION
+    a M R  Add, Modify, Delete Order order A, U (ref_id is the same order), D (no price, no size: NaN);
+                                     only a tells a side
+    L      Order Executed            order E; trade
+    A      Auction Information       imbalance: near_price is the indicative clearing price, far_price
+                                     the auction book's; and status, kind collar: value is the
+                                     extension number, reason the scheduled time (s UTC), levels are
+                                     the collar's reference, lower, upper
 
     and to status                    kind         value                  reason    level
     S      System Event              session      event code
