@@ -60,6 +60,7 @@ def test_while_what_is_missing_comes_piece_by_piece_it_is_not_given_up():
     arbiter = Arbiter(1, wait_ns=10 * MS)
     assert put(arbiter, (9, 1), now=0) == []
     for seq in range(1, 5):
+        assert numbers(arbiter.tick(seq * 9 * MS)) == []
         assert put(arbiter, (seq, 1), now=seq * 9 * MS) == [seq]
     assert numbers(arbiter.tick(4 * 9 * MS + 10 * MS)) == [(5, 8), 9]
 

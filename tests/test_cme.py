@@ -192,6 +192,15 @@ def test_messages_that_say_nothing_are_ignored_by_name():
     assert feeds.rows.ignored == {"AdminHeartbeat12": 1, "QuoteRequest39": 1}
 
 
+def test_messages_of_the_schema_that_nobody_knows_are_malformed():
+    schema = sbe.Schema(SCHEMA.replace(b'name="QuoteRequest39"', b'name="Surprise39"'))
+    feeds = CmeFeeds(schema, "XCME")
+    feeds.packet(T0, packet(1, message(39, bytes(35))), A)
+    ((_, events),) = feeds.take()
+    assert events["text"].tolist() == [b"Surprise39 is not a message of MDP 3.0 that is known"]
+    assert feeds.rows.malformed == 1
+
+
 def test_two_lines_are_one_and_others_are_feeds_of_their_own():
     one = [packet(seq, book(level(seq, 1, 7, 1, 1, 0, b"0"))) for seq in range(1, 7)]
     feeds, rows = decoded(

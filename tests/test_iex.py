@@ -161,6 +161,13 @@ def test_lines_gaps_heartbeats_and_sessions():
     assert +feeds.ignored == {"duplicate": 1, "heartbeat": 1, "old session": 1}
 
 
+def test_segments_cut_otherwise_on_the_other_line_give_each_message_once():
+    found = [trade(number=n) for n in range(1, 5)]
+    feeds, rows = decoded(tp(found[:2], 1), tp(found[1:3], 2), tp(found, 1))
+    assert rows["trade"][["venue_seq", "trade_id"]].tolist() == [(n, n) for n in range(1, 5)]
+    assert feeds.rows.messages["T"] == 4
+
+
 def test_messages_that_were_extended_are_read_as_far_as_they_are_known():
     assert rows_of("trade", trade() + b"more")["size"].tolist() == [100.0]
 

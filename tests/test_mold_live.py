@@ -189,6 +189,8 @@ def test_only_a_server_that_was_asked_may_answer(channel):
     try:
         until(lambda: lines.send(0, 2) or asking)
         lines.out.sendto(packets.mold([itch.add(77, b"B", 1, 1)], 1, SESSION), ("127.0.0.1", asking[0][1]))
+        told = len(asking) + 1  # it is asked for again after the stranger was heard
+        until(lambda: len(asking) > told or feed.rows)
         until(lambda: lines.send(1, 1) or 2 in orders(feed))
         assert orders(feed) == [2]
         assert feed.of("instrument")["lot_size"].tolist() == [100]

@@ -113,7 +113,10 @@ class CmeRows:
             self.refuse(f"template {template} is not in the schema", seq, ts_recv)
             return
         if self._known[template] is None:
-            self.ignored[known.name] += 1
+            if known.name.rstrip("0123456789") in IGNORED:
+                self.ignored[known.name] += 1
+            else:
+                self.refuse(f"{known.name} is not a message of MDP 3.0 that is known", seq, ts_recv)
             return
         try:
             parts = split(known, body, length)
@@ -162,7 +165,7 @@ class CmeRows:
         self._piles: dict[tuple[int, int, int], _Pile] = {}
 
     def _role(self, template: Template) -> Callable[[Template, int, Entries], None] | None:
-        """What decodes a message of this name; None: it is ignored."""
+        """What decodes a message of this name; None: nothing does."""
         name = template.name.rstrip("0123456789")
         if name.startswith("MDInstrumentDefinition"):
             return self._definitions
