@@ -16,7 +16,7 @@ from tickplant._core.itch import ItchDecoder, blocks_end
 from tickplant.errors import CaptureError
 from tickplant.feed.decode import decode
 from tickplant.feed.formats import open_capture
-from tickplant.feed.mold_itch50 import MoldItch, MoldItch50
+from tickplant.feed.mold_itch50 import MoldItch, MoldItch50, is_mold_itch50
 from tickplant.feed.moldudp64 import HEADER, MoldStream, Refused, messages, request
 from tickplant.schema import Flag
 
@@ -183,6 +183,15 @@ def test_frames_that_are_no_datagrams_and_cut_files_are_in_the_account(tmp_path)
     assert (found["total"], found["messages"]) == (3, {"R": 1})
     assert (found["ignored"], found["malformed"], found["damaged"]) == ({"not UDP": 1}, 1, True)
     assert [e["kind"] for e in found["events"]] == ["truncated", "truncated"]
+
+
+def test_a_packet_is_itch_only_if_all_its_messages_are():
+    assert is_mold_itch50(packets.mold(DAY[:3], 1))
+    for payload in (
+        packets.mold([DAY[0], b"?" * 19], 1), packets.mold(DAY[:2], 1)[:-1], packets.mold(DAY[:2], 1) + b"x",
+        packets.mold([DAY[0][:-1]], 1), packets.mold([], 1), b"",
+    ):  # fmt: skip
+        assert not is_mold_itch50(payload)
 
 
 def test_captures_of_something_else_are_refused_with_what_is_in_them(tmp_path):

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tickplant._core.itch import MESSAGE_LENGTHS, ItchDecoder
+from tickplant._core.itch import MESSAGE_LENGTHS, ItchDecoder, blocks_end
 from tickplant.clock import SECOND_NS
 from tickplant.errors import CaptureError
 from tickplant.feed.arbiter import Gap, Run
@@ -164,9 +164,15 @@ class MoldItch50(PacketCapture):
 
 
 def is_mold_itch50(payload: bytes) -> bool:
-    """Whether this is a MoldUDP64 packet whose first message has the length of its type in ITCH 5.0."""
-    if len(payload) < HEADER.size + 3:
+    """Whether this is a whole MoldUDP64 packet whose messages have the lengths of their types in ITCH 5.0."""
+    if len(payload) < HEADER.size:
         return False
-    count = HEADER.unpack_from(payload)[2]
-    length = int.from_bytes(payload[20:22], "big")
-    return 0 < count < END_OF_SESSION and MESSAGE_LENGTHS.get(chr(payload[22])) == length
+    count, at = HEADER.unpack_from(payload)[2], HEADER.size
+    if not 0 < count < END_OF_SESSION or blocks_end(payload, at, count) != len(payload):
+        return False
+    while at < len(payload):
+        length = int.from_bytes(payload[at : at + 2], "big")
+        if MESSAGE_LENGTHS.get(chr(payload[at + 2])) != length:
+            return False
+        at += 2 + length
+    return True
