@@ -11,6 +11,10 @@ configuration."""
 MESSAGE_LENGTHS: dict[str, int]
 """Message type -> bytes of such a message, without the two of its length."""
 
+def blocks_end(data: Buffer, start: int, count: int) -> int:
+    """Where `count` messages with their lengths before them end that begin at `start`; -1 if `data` ends
+    inside them, or one is empty (which in a BinaryFILE would end the session)."""
+
 class ItchDecoder:
     """Decodes one day of one venue, piece by piece. Not for use by two threads at once.
 
@@ -32,6 +36,9 @@ class ItchDecoder:
         is in here.
         """
 
+    def seek(self, seq: int) -> None:
+        """The next message is number `seq`: some before it are missing, or it is another session's."""
+
     def take(self) -> list[tuple[str, npt.NDArray[np.void]]]:
         """(table, rows) of all rows made since the last call, in the order to publish them in;
         tables without rows are left out. The arrays are writable and own their memory."""
@@ -41,7 +48,8 @@ class ItchDecoder:
 
     @property
     def malformed(self) -> int:
-        """Messages of unknown type or wrong length; with `counts()` they add up to `messages`."""
+        """Messages of unknown type or wrong length; with `counts()` they add up to `messages`
+        (while nothing is missing)."""
 
     @property
     def messages(self) -> int:

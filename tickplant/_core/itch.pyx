@@ -58,6 +58,22 @@ if [dtype.itemsize for dtype in DTYPES.values()] != [ROW_SIZES[t] for t in range
     raise ImportError("the row layouts of rows.h and of itch.pyx differ")
 
 
+def blocks_end(data, Py_ssize_t start, Py_ssize_t count):
+    cdef const uint8_t[::1] view = data
+    cdef Py_ssize_t at = start, size = view.shape[0], length
+    if start < 0:
+        return -1
+    while count > 0:
+        if size - at < 2:
+            return -1
+        length = view[at] << 8 | view[at + 1]
+        if length == 0 or size - at - 2 < length:
+            return -1
+        at += 2 + length
+        count -= 1
+    return at
+
+
 cdef class _Memory:
     """Bytes from malloc, as a writable buffer that frees them with its last user."""
 
@@ -107,6 +123,11 @@ cdef class ItchDecoder:
         if self.state.rows.failed:
             raise MemoryError
         return used
+
+    def seek(self, seq):
+        if self.busy:
+            raise RuntimeError("the decoder is at work in another thread")
+        self.state.seq = seq - 1
 
     def take(self):
         cdef _Memory memory

@@ -156,13 +156,15 @@ def _text(name: str, value: Any) -> str:
 @click.option("--date", metavar="YYYY-MM-DD", help="Trading date of the capture, if its name does not tell.")
 @click.option("--venue", help="Venue of its instruments.")
 @click.option("--mapping", metavar="NAME|FILE", help="What the columns of a CSV or Parquet file mean.")
+@click.option("--schema", type=click.Path(exists=True, dir_okay=False), help="Its venue's SBE schema (XML).")
 @click.pass_context
 def decode(
     context: click.Context, capture: Path, as_json: bool, date: str | None, venue: str | None,
-    mapping: str | None,
+    mapping: str | None, schema: str | None,
 ) -> None:  # fmt: skip
     """Decode CAPTURE and say what is in it; exit status 1 if any of it is damaged or malformed."""
-    options = {k: v for k, v in (("date", date), ("venue", venue), ("mapping", mapping)) if v}
+    given = {"date": date, "venue": venue, "mapping": mapping, "schema": schema}
+    options = {k: v for k, v in given.items() if v}
     found = decode_capture(capture, **options)
     if as_json:
         click.echo(json.dumps(found))

@@ -14,12 +14,13 @@ import zstandard
 from tickplant.clock import now_ns
 from tickplant.errors import CaptureError, ConfigError
 from tickplant.feed.capture import Capture, Head
+from tickplant.feed.packets import describe
+from tickplant.feed.source import GZIP_MAGIC, ZSTD_MAGIC
 
 HEAD = 4096
 """Bytes of a file by which its format is told."""
 _ZSTD_BLOCK = 132_000
 """zstd gives nothing of a block until it has all of it (RFC 8878, section 3.1.1.2: at most 128 KiB)."""
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class Format:
 
 FORMATS = (
     Format("Nasdaq ITCH 5.0", "itch50:Itch50"),
+    Format("Nasdaq ITCH 5.0 over MoldUDP64 in pcap", "mold_itch50:MoldItch50"),
+    Format("CME MDP 3.0 in pcap", "cme:CmeMdp3"),
+    Format("IEX TOPS and DEEP in pcap", "iex:IexTp"),
     Format("recordings of venues over WebSocket", "recording:Recording"),
     Format("Databento DBN", "dbn:Dbn"),
     Format("CSV or Parquet with known columns", "columns:Columns"),
@@ -55,7 +59,8 @@ def open_capture(path: Path, **options: Any) -> Capture:
         if known is MAPPED if options.get("mapping") else kind.sniff(head):
             return _opened(kind, path, options)
     reads = ", ".join(f.what for f in FORMATS)
-    raise CaptureError(f"{path} is not a capture that tickplant reads (it reads: {reads})")
+    what = describe(head) or "not a capture that tickplant reads"
+    raise CaptureError(f"{path} is {what} (it reads: {reads})")
 
 
 def _opened(kind: Callable[..., Capture], path: Path, options: dict[str, Any]) -> Capture:
@@ -73,7 +78,7 @@ def _head(path: Path) -> Head:
     try:
         with path.open("rb") as file:
             raw = file.read(HEAD)
-            more = file.read(_ZSTD_BLOCK) if raw.startswith(_ZSTD) else b""
+            more = file.read(_ZSTD_BLOCK) if raw.startswith(ZSTD_MAGIC) else b""
     except OSError as e:
         raise CaptureError(f"can't read {path}: {e.strerror}") from None
     return Head(path, raw, _inflated(raw + more))
@@ -82,9 +87,9 @@ def _head(path: Path) -> Head:
 def _inflated(raw: bytes) -> bytes:
     """What the beginning of a file inflates to, as far as it is sound."""
     try:
-        if raw.startswith(_GZIP):
+        if raw.startswith(GZIP_MAGIC):
             return zlib.decompressobj(wbits=31).decompress(raw, HEAD)
-        if raw.startswith(_ZSTD):
+        if raw.startswith(ZSTD_MAGIC):
             return zstandard.ZstdDecompressor().stream_reader(raw).read(HEAD)
     except (zlib.error, zstandard.ZstdError):
         return b""

@@ -17,6 +17,7 @@ from tickplant.clock import SECOND_NS, now_ns
 from tickplant.config import Config
 from tickplant.errors import ConfigError, TickplantError
 from tickplant.feed.handler import Feed
+from tickplant.feed.mold_live import moldudp64
 from tickplant.feed.playback import play
 from tickplant.feed.simulated import Simulation
 from tickplant.feed.venue import Venue
@@ -59,7 +60,9 @@ def capture(feed: Feed, *, path: str, pace: float = 0.0, **options: Any) -> None
     play(feed, Path(path), pace=pace, **options)
 
 
-HANDLERS: dict[str, Handler] = {"simulated": simulated, "itch50": capture, "capture": capture}
+HANDLERS: dict[str, Handler] = {
+    "simulated": simulated, "itch50": capture, "capture": capture, "moldudp64": moldudp64,
+}  # fmt: skip
 """Beside these, each of `feed.venues` is one."""
 
 

@@ -59,9 +59,9 @@ from tickplant._core.itch import DTYPES, MESSAGE_LENGTHS, ItchDecoder
 from tickplant.clock import now_ns
 from tickplant.errors import CaptureError
 from tickplant.feed.capture import Batch, Capture, Head
+from tickplant.feed.source import GZIP_MAGIC, Source
 from tickplant.schema import Rows
 
-GZIP_MAGIC = b"\x1f\x8b"
 _DATE = re.compile(r"(?<!\d)(\d{8})(?!\d)|S(\d{6})-v\d")
 
 
@@ -111,7 +111,7 @@ class Itch50(Capture):
         self.midnight_ns = int(midnight.timestamp()) * 1_000_000_000
         self._decoder = ItchDecoder(self.midnight_ns)
         with self._open() as file:
-            source = _Source(file, 4096)
+            source = Source(file, 4096)
             head = source.read()
         if source.error:
             raise CaptureError(f"can't read {self.path}: {source.error}")
@@ -124,7 +124,7 @@ class Itch50(Capture):
         """Batches of rows in the order to publish them in. Raises CaptureError if reading fails."""
         rest = b""
         with self._open() as file:
-            source = _Source(file, self.chunk_bytes)
+            source = Source(file, self.chunk_bytes)
             for piece in source:
                 data = rest + piece
                 rest = data[self._decoder.decode(data, self.recv_clock()) :]
@@ -162,81 +162,6 @@ class Itch50(Capture):
         row["first"] = row["last"] = self._decoder.offset
         row["text"] = damage.encode("ascii", "replace")[:96]
         return row
-
-
-class _Source:
-    """The uncompressed bytes of a file, in pieces; iteration ends at the first damage or error."""
-
-    def __init__(self, file: BinaryIO, piece: int) -> None:
-        self._file = file
-        self._piece = piece
-        self._read = 0
-        self.damage = ""
-        self.error = ""
-
-    def __iter__(self) -> Iterator[bytes]:
-        data = self.read()
-        if data.startswith(GZIP_MAGIC[: len(data)]) and len(data) < len(GZIP_MAGIC):
-            data += self.read()
-        if data.startswith(GZIP_MAGIC):
-            yield from self._inflate(data)
-            return
-        while data:
-            yield data
-            data = self.read()
-
-    def read(self) -> bytes:
-        """The next piece of the file as it is; empty at its end, or with `error` set."""
-        try:
-            data = self._file.read(self._piece)
-        except OSError as e:
-            self.error = e.strerror or str(e)
-            return b""
-        self._read += len(data)
-        return data
-
-    def _inflate(self, data: bytes) -> Iterator[bytes]:
-        """Gzip members (RFC 1952), one after the other, and zeros that fill up the last block."""
-        stream = zlib.decompressobj(wbits=31)
-        while True:
-            data = data or self.read()
-            before = stream.copy()
-            try:
-                out = stream.decompress(data, self._piece)
-            except zlib.error:
-                yield from self._up_to_damage(before, data)
-                return
-            if out:
-                yield out
-            elif not data:
-                self.damage = f"the gzip stream breaks off at byte {self._read} of the file"
-                return
-            data = stream.unconsumed_tail
-            if stream.eof:
-                data = stream.unused_data.lstrip(b"\0")
-                while not data and (more := self.read()):
-                    data = more.lstrip(b"\0")
-                if not data:
-                    return
-                stream = zlib.decompressobj(wbits=31)
-
-    def _up_to_damage(self, stream: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
-        """What `data` inflates to before the byte with which `stream` fails.
-
-        zlib keeps back what it made of the input it fails in, so it is given byte by byte.
-        """
-        good = bytearray()
-        for i in range(len(data)):
-            try:
-                good += stream.decompress(data[i : i + 1])
-            except zlib.error as e:
-                reason = str(e).partition(": ")[2] or str(e)
-                self.damage = f"gzip: {reason} at byte {self._read - len(data) + i} of the file"
-                break
-            if len(good) >= self._piece:
-                yield bytes(good)
-                good.clear()
-        yield bytes(good)
 
 
 def sniff(head: bytes) -> bool:

@@ -1,0 +1,189 @@
+"""CME MDP 3.0 from a capture of packets; the messages' rows are told in `cme_rows`. All numbers are
+little-endian.
+
+    packet    sequence number (4)  sending time (8, ns UTC), then messages
+    message   size (2, itself included)  SBE header (8: block length, template, schema, version)  body
+
+A channel's feed has two lines, A and B; packets with the same number are the same. Lines are of one feed
+if the last part of their address and the last three digits of their port are the same, as CME assigns
+them (224.0.31.1:14310 and 224.0.32.1:15310). A number that is not higher in a packet that was sent later
+than any before it begins the numbers anew (a snapshot loop, a week): a row of event of kind session.
+"""
+
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from tickplant.errors import CaptureError
+from tickplant.feed.arbiter import Arbiter, Gap, Run
+from tickplant.feed.capture import Batch, Head
+from tickplant.feed.cme_rows import CmeRows
+from tickplant.feed.datagram import Endpoint
+from tickplant.feed.packets import PacketCapture, first_payloads
+from tickplant.feed.sbe import Schema, read_schema
+
+PACKET = struct.Struct("<IQ")
+MESSAGE = struct.Struct("<HHHHH")
+CHANNELS_MAX = 1024
+SCHEMA_NUMBER, VERSION_MAX = 1, 64
+_SINCE_NS, _UNTIL_NS = 946_684_800_000_000_000, 4_102_444_800_000_000_000
+"""2000 and 2100: a sending time outside is none."""
+
+
+class Packet(NamedTuple):
+    """A packet and when it came."""
+
+    payload: bytes
+    ts_ns: int
+
+
+class _Feed:
+    """One feed of a channel, from both its lines."""
+
+    def __init__(self) -> None:
+        self.arbiter: Arbiter[Packet] = Arbiter()
+        self.sent_ns = 0
+
+
+class CmeFeeds:
+    """Packets in, rows out (pure)."""
+
+    def __init__(self, schema: Schema, venue: str) -> None:
+        self.rows = CmeRows(schema, venue)
+        self.duplicates: Counter[str] = Counter()
+        """Packets that had been there already, or came after their gap was declared."""
+        self._feeds: dict[tuple[str, int], _Feed] = {}
+        self._lines: dict[Endpoint, _Feed] = {}
+        self._ts_ns = 0
+
+    def packet(self, ts_ns: int, payload: bytes, destination: Endpoint) -> None:
+        """A packet that came at `ts_ns` on the line `destination`."""
+        self._ts_ns = ts_ns
+        if len(payload) < PACKET.size:
+            self.rows.refuse(f"a packet of {len(payload)} bytes", 0, ts_ns)
+            return
+        seq, sent_ns = PACKET.unpack_from(payload)
+        feed = self._lines.get(destination) or self._feed(destination)
+        arbiter = feed.arbiter
+        if sent_ns > feed.sent_ns:
+            if arbiter.next is not None and seq < arbiter.next and feed.sent_ns:
+                self._anew(feed, seq)
+                arbiter = feed.arbiter
+            feed.sent_ns = sent_ns
+        item = Packet(payload, ts_ns)
+        if arbiter.follows(seq, 1):
+            self._messages(seq, item)
+            return
+        self._do(arbiter.offer(seq, 1, item, ts_ns))
+
+    def finish(self) -> None:
+        """Nothing more comes."""
+        for feed in self._feeds.values():
+            self._do(feed.arbiter.finish("not in the capture"))
+
+    def take(self) -> Batch:
+        """The rows since the last time."""
+        for feed in self._feeds.values():
+            self._count(feed.arbiter)
+        return self.rows.take()
+
+    def _feed(self, line: Endpoint) -> _Feed:
+        key = (line[0].rpartition(".")[2], line[1] % 1000)
+        if len(self._lines) >= CHANNELS_MAX:
+            raise CaptureError(f"packets to more than {CHANNELS_MAX} addresses; give those to read with `to`")
+        feed = self._lines[line] = self._feeds.setdefault(key, _Feed())
+        return feed
+
+    def _anew(self, feed: _Feed, seq: int) -> None:
+        self._do(feed.arbiter.finish("the numbers began anew"))
+        text = f"packet {seq} follows {(feed.arbiter.next or 1) - 1}: the numbers begin anew"
+        self.rows.sink.event("session", self._ts_ns, text, first=seq, last=seq, ts_event=self._ts_ns)
+        self._count(feed.arbiter)
+        feed.arbiter = Arbiter()
+
+    def _count(self, arbiter: Arbiter[Packet]) -> None:
+        self.duplicates["duplicate packet"] += arbiter.duplicates
+        self.duplicates["late packet"] += arbiter.late
+        self.duplicates["packet before the first"] += arbiter.early
+        arbiter.duplicates = arbiter.late = arbiter.early = 0
+
+    def _do(self, steps: list[Run[Packet] | Gap]) -> None:
+        for step in steps:
+            if isinstance(step, Run):
+                self._messages(step.seq, step.item)
+            else:
+                self.rows.sink.event("gap", self._ts_ns, step.cause, first=step.first, last=step.last,
+                                     ts_event=self._ts_ns)  # fmt: skip
+
+    def _messages(self, seq: int, packet: Packet) -> None:
+        payload, ts_ns = packet
+        at, end = PACKET.size, len(payload)
+        while at < end:
+            if end - at < MESSAGE.size:
+                self.rows.refuse(f"{end - at} bytes at the end of a packet are no message", seq, ts_ns)
+                return
+            size, length, template, _, _ = MESSAGE.unpack_from(payload, at)
+            if size < MESSAGE.size or size > end - at:
+                self.rows.refuse(f"a message of {size} bytes in {end - at}", seq, ts_ns)
+                return
+            self.rows.message(template, length, payload[at + MESSAGE.size : at + size], seq, ts_ns)
+            at += size
+
+
+class CmeMdp3(PacketCapture):
+    """A capture of packets with CME MDP 3.0. Messages are counted by name.
+
+    `schema` is the XML that CME publishes (templates_FixBinary.xml); `venue` the MIC of the instruments;
+    `to` the addresses (IP:PORT) of the lines to read, by default all. Copies of a packet are counted as
+    ignored. Raises CaptureError without a schema.
+    """
+
+    format = "cme-mdp3"
+
+    @staticmethod
+    def sniff(head: Head) -> bool:
+        """Whether the first packets are whole SBE messages after a number and a time."""
+        found = [p for p in first_payloads(head) if len(p) > PACKET.size]
+        return bool(found) and all(map(is_cme, found))
+
+    def __init__(
+        self, path: Path, *, schema: str | None = None, venue: str = "XCME", to: list[str] | None = None
+    ) -> None:
+        super().__init__(path, to)
+        if schema is None:
+            raise CaptureError(
+                f"{path} is CME MDP 3.0, which needs CME's SBE schema (templates_FixBinary.xml): "
+                "give it with --schema FILE, or the option schema"
+            )
+        self._decoder = CmeFeeds(read_schema(schema), venue)
+
+    def packet(self, ts_ns: int, payload: bytes, destination: Endpoint) -> None:
+        """A datagram of the lines that are read."""
+        self._decoder.packet(ts_ns, payload, destination)
+
+    def take(self, last: bool) -> Iterator[Batch]:
+        """What the datagrams were decoded to."""
+        decoder = self._decoder
+        if last:
+            decoder.finish()
+        yield decoder.take()
+        self.messages = decoder.rows.messages
+        self.account(decoder.rows.ignored + decoder.duplicates, decoder.rows.malformed)
+
+
+def is_cme(payload: bytes) -> bool:
+    """Whether a payload is a number, a time of this century, and whole messages of CME's schema."""
+    if (
+        len(payload) < PACKET.size + MESSAGE.size
+        or not _SINCE_NS < PACKET.unpack_from(payload)[1] < _UNTIL_NS
+    ):
+        return False
+    at = PACKET.size
+    while len(payload) - at >= MESSAGE.size:
+        size, length, template, schema, version = MESSAGE.unpack_from(payload, at)
+        if schema != SCHEMA_NUMBER or version >= VERSION_MAX or not template or length > size - MESSAGE.size:
+            return False
+        at += size
+    return at == len(payload)

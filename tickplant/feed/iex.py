@@ -1,0 +1,120 @@
+"""IEX TOPS, DEEP and DEEP+ over IEX-TP, from a capture of packets; the messages' rows are told in
+`iex_rows`."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tickplant.errors import CaptureError
+from tickplant.feed.arbiter import Gap, Run
+from tickplant.feed.capture import Batch, Head
+from tickplant.feed.datagram import Endpoint
+from tickplant.feed.iex_rows import IexRows
+from tickplant.feed.iextp import HEADER, PROTOCOLS, segment
+from tickplant.feed.packets import PacketCapture, first_payloads
+from tickplant.feed.stream import Session, Stream
+
+STREAMS_MAX = 256
+
+
+class Packet(NamedTuple):
+    """The messages of a segment, and when it came."""
+
+    messages: list[bytes]
+    ts_ns: int
+
+
+class IexFeeds:
+    """Segments in, rows out (pure). Each protocol's channel is a stream of its own."""
+
+    def __init__(self, venue: str) -> None:
+        self.rows = IexRows(venue)
+        self._streams: dict[tuple[int, int], Stream[Packet]] = {}
+        self._ts_ns = 0
+
+    @property
+    def ignored(self) -> Counter[str]:
+        """Heartbeats, and messages that had been there already."""
+        return sum((s.ignored for s in self._streams.values()), Counter[str]())
+
+    def packet(self, payload: bytes, ts_ns: int) -> None:
+        """A datagram that came at `ts_ns`."""
+        self._ts_ns = ts_ns
+        try:
+            found = segment(payload)
+        except ValueError as e:
+            self.rows.refuse(str(e), 0, ts_ns)
+            return
+        key = (found.protocol, found.channel)
+        stream = self._streams.get(key)
+        if stream is None:
+            if found.protocol not in PROTOCOLS or len(self._streams) >= STREAMS_MAX:
+                text = f"an IEX-TP segment of protocol {found.protocol:#x}, channel {found.channel}"
+                self.rows.refuse(text, found.seq, ts_ns)
+                return
+            stream = self._streams[key] = Stream()
+        item = Packet(found.messages, ts_ns)
+        self._do(stream.offer(found.session, found.seq, len(found.messages), item, ts_ns))
+
+    def finish(self) -> None:
+        """Nothing more comes."""
+        for stream in self._streams.values():
+            self._do(stream.finish("not in the capture"))
+
+    def _do(self, steps: Sequence[Run[Packet] | Gap | Session]) -> None:
+        for step in steps:
+            if isinstance(step, Run):
+                messages, ts_ns = step.item
+                for at in range(step.skip, len(messages)):
+                    self.rows.message(messages[at], step.seq + at, ts_ns)
+            elif isinstance(step, Gap):
+                self._say("gap", step.cause, step.first, step.last)
+            elif step.old is not None:
+                self._say("session", f"session {step.new} follows {step.old}", 0, 0)
+
+    def _say(self, kind: str, text: str, first: int, last: int) -> None:
+        self.rows.sink.event(kind, self._ts_ns, text, first=first, last=last, ts_event=self._ts_ns)
+
+
+class IexTp(PacketCapture):
+    """A capture of packets with IEX TOPS, DEEP or DEEP+ over IEX-TP.
+
+    `venue` is the MIC in the instrument rows; `to` the addresses (IP:PORT) of the lines to read, by
+    default all.
+    """
+
+    format = "iex-tp"
+
+    @staticmethod
+    def sniff(head: Head) -> bool:
+        """Whether the first packets are IEX-TP with a protocol that we know."""
+        found = first_payloads(head)
+        return bool(found) and all(map(is_iextp, found))
+
+    def __init__(self, path: Path, *, venue: str = "IEXG", to: list[str] | None = None) -> None:
+        if not (venue.isascii() and 0 < len(venue) <= 16):
+            raise CaptureError(f"venue {venue!r} must be 1 to 16 ASCII characters")
+        super().__init__(path, to)
+        self._decoder = IexFeeds(venue)
+
+    def packet(self, ts_ns: int, payload: bytes, destination: Endpoint) -> None:
+        """A datagram of the lines that are read."""
+        self._decoder.packet(payload, ts_ns)
+
+    def take(self, last: bool) -> Iterator[Batch]:
+        """What the datagrams were decoded to."""
+        decoder = self._decoder
+        if last:
+            decoder.finish()
+        yield decoder.rows.take()
+        self.messages = decoder.rows.messages
+        self.account(decoder.ignored, decoder.rows.malformed)
+
+
+def is_iextp(payload: bytes) -> bool:
+    """Whether a payload has the header of an IEX-TP segment with a protocol that we know."""
+    if len(payload) < HEADER.size:
+        return False
+    version, protocol, _, _, length, *_ = HEADER.unpack_from(payload)
+    return version == 1 and protocol in PROTOCOLS and HEADER.size + length == len(payload)

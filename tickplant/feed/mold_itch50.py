@@ -1,0 +1,178 @@
+"""Nasdaq TotalView-ITCH 5.0 over MoldUDP64, as Nasdaq, BX and PSX send it; from a capture of packets.
+
+What table each message goes to is told in `itch50`. `venue_seq` is the message's number in its session,
+`ts_recv` when the packet was captured or received; rows that were asked for again have flag LATE. A gap
+is a row of table event: first and last are the message numbers that are missing. The date, from whose
+midnight the venue's times are counted, is that of the first packet of a session, in the venue's time
+zone.
+"""
+
+import datetime
+import zoneinfo
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tickplant._core.itch import MESSAGE_LENGTHS, ItchDecoder, blocks_end
+from tickplant.clock import SECOND_NS
+from tickplant.errors import CaptureError
+from tickplant.feed.arbiter import Gap, Run
+from tickplant.feed.capture import Batch, Head
+from tickplant.feed.datagram import Endpoint
+from tickplant.feed.moldudp64 import END_OF_SESSION, HEADER, MoldStream, Packet, Refused, Step, messages
+from tickplant.feed.packets import PacketCapture, first_payloads
+from tickplant.feed.sink import Sink
+from tickplant.feed.stream import Session
+from tickplant.schema import Flag
+
+
+class MoldItch:
+    """Packets in, rows out (pure)."""
+
+    def __init__(
+        self, venue: str, timezone: str, date: datetime.date | None, stream: MoldStream | None = None
+    ) -> None:
+        """Raises CaptureError for a time zone that there is not, or a venue that is no 1 to 16
+        characters."""
+        if not (venue.isascii() and 0 < len(venue) <= 16):
+            raise CaptureError(f"venue {venue!r} must be 1 to 16 ASCII characters")
+        try:
+            self._zone = zoneinfo.ZoneInfo(timezone)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+            raise CaptureError(f"there is no time zone {timezone!r}") from None
+        self.stream = stream or MoldStream(unnumbered=True)
+        self._venue, self._date = venue, date
+        self._sink = Sink(venue)
+        self._ts_ns = 0
+        self._decoder = ItchDecoder(0)
+        self._counts: Counter[str] = Counter()
+        """Of the decoders of earlier sessions."""
+        self._malformed = 0
+        self._taken: Batch = []
+
+    @property
+    def messages(self) -> Counter[str]:
+        """Messages decoded, by type."""
+        return self._counts + Counter(self._decoder.counts())
+
+    @property
+    def malformed(self) -> int:
+        """Messages and packets that could not be decoded."""
+        return self._malformed + self._decoder.malformed
+
+    def packet(self, payload: bytes, ts_ns: int, filled: bool = False) -> None:
+        """A packet that came at `ts_ns`."""
+        self._ts_ns = ts_ns
+        self._do(self.stream.packet(payload, ts_ns, filled))
+
+    def tick(self, now_ns: int) -> None:
+        """It is `now_ns`."""
+        self._ts_ns = now_ns
+        self._do(self.stream.tick(now_ns))
+
+    def finish(self, cause: str) -> None:
+        """Nothing more comes."""
+        self._do(self.stream.finish(cause))
+
+    def take(self) -> Batch:
+        """The rows since the last time."""
+        self._collect()
+        taken, self._taken = self._taken, []
+        return taken
+
+    def _do(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            if isinstance(step, Run):
+                self._run(step)
+            elif isinstance(step, Gap):
+                self._say("gap", step.cause, step.first, step.last)
+            elif isinstance(step, Session):
+                self._session(step)
+            elif isinstance(step, Refused):
+                self._malformed += 1
+                self._say("malformed", step.text)
+
+    def _run(self, run: Run[Packet]) -> None:
+        if run.item.filled:
+            self._collect()
+        first = run.seq + run.skip
+        if self._decoder.messages != first - 1 and run.seq:
+            self._decoder.seek(first)
+        self._decoder.decode(messages(run), run.item.ts_ns)
+        if run.item.filled:
+            self._collect(Flag.LATE)
+
+    def _session(self, session: Session) -> None:
+        self._collect()
+        self._counts += Counter(self._decoder.counts())
+        self._malformed += self._decoder.malformed
+        if session.old is not None:
+            self._date = None
+            self._say("session", f"session {session.new!r} follows {session.old!r}")
+        seconds = self._ts_ns // SECOND_NS
+        date = self._date or datetime.datetime.fromtimestamp(seconds, self._zone).date()
+        midnight = datetime.datetime.combine(date, datetime.time(), self._zone)
+        self._decoder = ItchDecoder(int(midnight.timestamp()) * SECOND_NS)
+
+    def _say(self, kind: str, text: str, first: int = 0, last: int = 0) -> None:
+        self._collect()
+        self._sink.event(kind, self._ts_ns, text, first=first, last=last, ts_event=self._ts_ns)
+        self._taken += self._sink.take()
+
+    def _collect(self, flag: int = 0) -> None:
+        for table, rows in self._decoder.take():
+            if table == "instrument":
+                rows["venue"] = self._venue.encode()
+            rows["flags"] |= int(flag)
+            self._taken.append((table, rows))
+
+
+class MoldItch50(PacketCapture):
+    """A capture of packets (pcap, pcapng) with Nasdaq TotalView-ITCH 5.0 over MoldUDP64.
+
+    `venue` is the MIC in the instrument rows (XNAS, XBOS for BX, XPSX for PSX); `date` the trading date,
+    by default that of the packets, in `timezone`; `to` the addresses (IP:PORT) of the lines to read, by
+    default all. All lines that are read are taken for copies of one channel.
+    """
+
+    format = "itch50-mold"
+
+    @staticmethod
+    def sniff(head: Head) -> bool:
+        """Whether the first packets are MoldUDP64 with a message of ITCH 5.0 in one of them."""
+        return any(map(is_mold_itch50, first_payloads(head)))
+
+    def __init__(
+        self, path: Path, *, venue: str = "XNAS", date: datetime.date | None = None,
+        timezone: str = "America/New_York", to: list[str] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(path, to)
+        self._decoder = MoldItch(venue, timezone, date)
+
+    def packet(self, ts_ns: int, payload: bytes, destination: Endpoint) -> None:
+        """A datagram of the lines that are read."""
+        self._decoder.packet(payload, ts_ns)
+
+    def take(self, last: bool) -> Iterator[Batch]:
+        """What the datagrams were decoded to."""
+        decoder = self._decoder
+        if last:
+            decoder.finish("not in the capture")
+        yield decoder.take()
+        self.messages = decoder.messages
+        self.account(decoder.stream.ignored, decoder.malformed)
+
+
+def is_mold_itch50(payload: bytes) -> bool:
+    """Whether this is a whole MoldUDP64 packet whose messages have the lengths of their types in ITCH 5.0."""
+    if len(payload) < HEADER.size:
+        return False
+    count, at = HEADER.unpack_from(payload)[2], HEADER.size
+    if not 0 < count < END_OF_SESSION or blocks_end(payload, at, count) != len(payload):
+        return False
+    while at < len(payload):
+        length = int.from_bytes(payload[at : at + 2], "big")
+        if MESSAGE_LENGTHS.get(chr(payload[at + 2])) != length:
+            return False
+        at += 2 + length
+    return True

@@ -1,0 +1,106 @@
+"""What the captures of packets have in common: datagrams of chosen lines in, an account of every
+frame."""
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from tickplant.errors import CaptureError
+from tickplant.feed.capture import Batch, Capture, Head
+from tickplant.feed.datagram import Datagram, Endpoint
+from tickplant.feed.pcap import PcapReader, Trouble, beginning
+from tickplant.feed.sink import Sink
+
+
+class PacketCapture(Capture):
+    """A capture of UDP datagrams. What a venue's class decodes, it decodes in `packet` and gives in
+    `take`.
+
+    Beside the venue's messages are accounted for: in `ignored` frames that hold no UDP datagram,
+    fragments, and datagrams to addresses that are not read; in `malformed` frames that were not kept
+    whole.
+    """
+
+    def __init__(self, path: Path, to: list[str] | None) -> None:
+        """`to`: addresses IP:PORT whose datagrams are read; None: all."""
+        super().__init__()
+        self.path = path
+        self._to = None if to is None else frozenset(map(endpoint, to))
+        self._events = Sink("")
+        self._elsewhere = self._troubles = 0
+        self._reader = PcapReader(path)
+
+    @abstractmethod
+    def packet(self, ts_ns: int, payload: bytes, destination: Endpoint) -> None:
+        """A datagram to `destination`, captured at `ts_ns`."""
+
+    @abstractmethod
+    def take(self, last: bool) -> Iterator[Batch]:
+        """The rows since the last time, and the account with `account`; `last`: there will be no
+        more."""
+
+    def account(self, ignored: Counter[str], malformed: int) -> None:
+        """What the venue's decoder ignored and found malformed, so far."""
+        self.ignored = ignored + self._reader.ignored
+        if self._elsewhere:
+            self.ignored["other address"] = self._elsewhere
+        self.malformed = malformed + self._troubles
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches of rows. Raises CaptureError if the file can't be read."""
+        for block in self._reader.blocks():
+            self._block(block)
+            yield from self._rows(last=False)
+        yield from self._rows(last=True)
+
+    def _block(self, block: list[Datagram]) -> None:
+        packet, to = self.packet, self._to
+        if to is None:
+            for ts_ns, _, destination, payload in block:
+                packet(ts_ns, payload, destination)
+            return
+        for ts_ns, _, destination, payload in block:
+            if destination in to:
+                packet(ts_ns, payload, destination)
+            else:
+                self._elsewhere += 1
+
+    def _rows(self, last: bool) -> Iterator[Batch]:
+        for trouble in self._reader.troubles:
+            self._trouble(trouble)
+        self._reader.troubles.clear()
+        self.damaged = self._reader.damaged
+        yield from filter(None, [*self.take(last), self._events.take()])
+
+    def _trouble(self, trouble: Trouble) -> None:
+        kind, ts_ns, first, last, text, of_file = trouble
+        self._events.event(kind, ts_ns, text, first=first, last=last, ts_event=ts_ns)
+        self._troubles += not of_file
+
+
+def endpoint(text: str) -> Endpoint:
+    """The address and port in IP:PORT. Raises CaptureError if it is not of that form."""
+    address, _, port = text.rpartition(":")
+    if not address or not port.isdecimal():
+        raise CaptureError(f"{text!r} is not of the form IP:PORT")
+    return address.strip("[]"), int(port)
+
+
+def first_payloads(head: Head) -> list[bytes]:
+    """The payloads of the datagrams at the beginning of a capture; none if it is no capture of
+    packets."""
+    return [payload for _, _, _, payload in beginning(head.plain) or ()]
+
+
+def describe(head: Head) -> str:
+    """What the first datagram of a capture of packets is, when no format knows it; empty: no such
+    capture."""
+    found = beginning(head.plain)
+    if found is None:
+        return ""
+    if not found:
+        return "a capture of packets that does not begin with a UDP datagram"
+    _, _, (address, port), payload = found[0]
+    what = f"{len(payload)} bytes to {address}:{port}, {payload[:16].hex()}..."
+    return f"a capture of packets, but its first UDP payload was not recognised ({what})"
