@@ -18,9 +18,9 @@ from collections.abc import Callable
 import numpy as np
 from harness import tell
 
-from tickplant.feed.dbn import DbnDecoder
-from tickplant.feed.dbn_records import library
-from tickplant.feed.dbn_symbols import DAY_NS
+from tickplant.feed.files.dbn import DbnDecoder
+from tickplant.feed.files.dbn_records import library
+from tickplant.feed.files.dbn_symbols import DAY_NS
 
 GOAL = 10_000_000
 PIECE = 1 << 20

@@ -171,7 +171,7 @@ def main() -> None:
         mixed = arguments.mixed_seconds if case == "mixed" else None
         try:
             outcome = run(case, arguments.seed, mixed or arguments.seconds)
-        except TickplantError as e:
+        except (TickplantError, OSError) as e:
             outcome = Outcome(case, 0, Findings(wrong=[str(e)]), 0, 0, 0)
         print(outcome.line(), flush=True)
         for wrong in outcome.found.wrong:

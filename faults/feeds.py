@@ -1,5 +1,6 @@
 """Feeds that publish too much, what they should not, or beside another; and outboxes without room."""
 
+import contextlib
 import json
 import random
 import shutil
@@ -103,13 +104,22 @@ def second_host(site: Site, choice: random.Random) -> bool:
     return True
 
 
+def _copied(path: str, to: str) -> str:
+    """Copy a file of an outbox, unless it has just been acknowledged and deleted."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copy2(path, to)
+    return to
+
+
 def copied_outbox(site: Site, choice: random.Random) -> bool:
     """A copy of a feed's folder is started elsewhere and takes over; the feed must notice, and come back."""
     feed = choice.choice(("one", "two"))
     process = site.processes[f"feed-{feed}"]
     path, outbox = _elsewhere(site, feed, 0.0)
     shutil.rmtree(outbox, ignore_errors=True)
-    shutil.copytree(site.config.outbox_dir(feed), outbox, ignore=shutil.ignore_patterns("lock"))
+    shutil.copytree(
+        site.config.outbox_dir(feed), outbox, ignore=shutil.ignore_patterns("lock"), copy_function=_copied
+    )
     had, running = _session(site, feed), process.running
     rival = _rival(site, path, feed)
     try:

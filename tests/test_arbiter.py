@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tickplant.feed.arbiter import Arbiter, Gap, Run
-from tickplant.feed.stream import SESSIONS_MAX, Session, Stream
+from tickplant.feed.packets.arbiter import Arbiter, Gap, Run
+from tickplant.feed.packets.stream import SESSIONS_MAX, Session, Stream
 
 MS = 1_000_000
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from packet_files import T0
 
 from tickplant.errors import CaptureError
-from tickplant.feed import sbe
-from tickplant.feed.cme import CmeFeeds, CmeMdp3, is_cme
 from tickplant.feed.decode import decode
 from tickplant.feed.formats import open_capture
+from tickplant.feed.packets import sbe
+from tickplant.feed.packets.cme import CmeFeeds, CmeMdp3, is_cme
 from tickplant.schema import Flag
 
 ROOT = pathlib.Path(__file__).parents[1]

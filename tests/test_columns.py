@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from tickplant.cli.main import cli
 from tickplant.errors import CaptureError, ConfigError
-from tickplant.feed import mapping as mappings
-from tickplant.feed.columns import Columns
-from tickplant.feed.columns_read import numbers
-from tickplant.feed.columns_time import times
 from tickplant.feed.decode import decode
+from tickplant.feed.files import mapping as mappings
+from tickplant.feed.files.columns import Columns
+from tickplant.feed.files.columns_read import numbers
+from tickplant.feed.files.columns_time import times
 from tickplant.feed.formats import open_capture
 from tickplant.schema import Flag
 
@@ -172,7 +172,7 @@ def test_lines_out_of_order_are_flagged_or_sorted_as_declared(tmp_path):
 
 
 def test_within_a_window_lines_are_sorted_and_those_beyond_it_late(tmp_path, monkeypatch):
-    monkeypatch.setattr("tickplant.feed.columns_read.BLOCK", 60)
+    monkeypatch.setattr("tickplant.feed.files.columns_read.BLOCK", 60)
     lines = "".join(f"{t},ABC,{t},1,y\n" for t in (1000, 4000, 3000, 9000, 2000, 9000, 8500))
     rows = trades(tmp_path, lines, "window_s = 2")[1]["trade"]
     assert (rows["price"] * 100).tolist() == [1000, 3000, 4000, 2000, 8500, 9000, 9000]
@@ -182,7 +182,7 @@ def test_within_a_window_lines_are_sorted_and_those_beyond_it_late(tmp_path, mon
 @given(st.lists(st.tuples(st.integers(0, 50), st.sampled_from("ABC"))), st.integers(25, 200))
 @settings(deadline=None, max_examples=40)
 def test_sorting_the_file_is_stable_however_it_is_cut_into_blocks(tmp_path_factory, made, block):
-    from tickplant.feed import columns_read
+    from tickplant.feed.files import columns_read
 
     lines = "".join(f"{t},{name},{i},1,y\n" for i, (t, name) in enumerate(made))
     before, columns_read.BLOCK = columns_read.BLOCK, block

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from tickplant._core import dbn as native
 from tickplant.errors import CaptureError
-from tickplant.feed.dbn import Dbn, DbnDecoder
-from tickplant.feed.dbn_records import layout
-from tickplant.feed.dbn_symbols import DAY_NS
+from tickplant.feed.files.dbn import Dbn, DbnDecoder
+from tickplant.feed.files.dbn_records import layout
+from tickplant.feed.files.dbn_symbols import DAY_NS
+from tickplant.feed.files.scaled import unscaled
 from tickplant.feed.formats import open_capture
-from tickplant.feed.scaled import unscaled
 from tickplant.feed.sink import shipped_schema
 from tickplant.schema import Flag
 
@@ -182,7 +182,7 @@ def test_publishers_of_one_symbol_are_instruments_of_their_venues():
 
 
 def test_venues_are_those_that_the_library_knows():
-    from tickplant.feed.dbn_symbols import VENUES
+    from tickplant.feed.files.dbn_symbols import VENUES
 
     for number in range(1, len(VENUES) + 1):
         record = dbn.TradeMsg(number, 1, 0, 0, 0, dbn.Action.TRADE, dbn.Side.NONE, 0, 0)

@@ -14,9 +14,9 @@ from packet_files import T0, A, B
 from tickplant.errors import CaptureError
 from tickplant.feed.decode import decode
 from tickplant.feed.formats import open_capture
-from tickplant.feed.iex import IexFeeds, IexTp
-from tickplant.feed.iex_rows import LAYOUTS
-from tickplant.feed.iextp import DEEP, DEEP_PLUS, HEADER, TOPS, segment
+from tickplant.feed.packets.iex import IexFeeds, IexTp
+from tickplant.feed.packets.iex_rows import LAYOUTS
+from tickplant.feed.packets.iextp import DEEP, DEEP_PLUS, HEADER, TOPS, segment
 from tickplant.schema import Flag
 
 ROOT = pathlib.Path(__file__).parents[1]

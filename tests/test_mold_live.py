@@ -12,9 +12,10 @@ import pytest
 from tests.fix_plant import rows_of, until
 from tickplant.errors import CaptureError, ConfigError
 from tickplant.feed import handlers
-from tickplant.feed.mold_live import Recorder, moldudp64
-from tickplant.feed.multicast import Receiver
-from tickplant.feed.pcap import PcapReader
+from tickplant.feed.formats import open_capture
+from tickplant.feed.packets.mold_live import Recorder, moldudp64
+from tickplant.feed.packets.multicast import Receiver
+from tickplant.feed.packets.pcap import PcapReader
 from tickplant.schema import Flag
 from tickplant.sockets import free_port
 
@@ -174,7 +175,7 @@ def test_all_that_is_received_is_recorded_and_can_be_replayed(channel, tmp_path)
     assert {line for _, _, line, _ in recorded} >= {lines.lines[0]}
     assert recorded[0][3] == packets.mold(DAY[:1], 1, SESSION)
     assert {source for _, source, _, _ in recorded} >= {lines.server.getsockname()}
-    again = [r for b in handlers.open_capture(tmp_path / "day.pcap.1") for t, r in b if t == "order"]
+    again = [r for b in open_capture(tmp_path / "day.pcap.1") for t, r in b if t == "order"]
     assert np.concatenate(again)["order_id"].tolist() == orders(feed)
 
 

@@ -16,8 +16,8 @@ from tickplant._core.itch import ItchDecoder, blocks_end
 from tickplant.errors import CaptureError
 from tickplant.feed.decode import decode
 from tickplant.feed.formats import open_capture
-from tickplant.feed.mold_itch50 import MoldItch, MoldItch50, is_mold_itch50
-from tickplant.feed.moldudp64 import HEADER, MoldStream, Refused, messages, request
+from tickplant.feed.packets.mold_itch50 import MoldItch, MoldItch50, is_mold_itch50
+from tickplant.feed.packets.moldudp64 import HEADER, MoldStream, Refused, messages, request
 from tickplant.schema import Flag
 
 ROOT = pathlib.Path(__file__).parents[1]

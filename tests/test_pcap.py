@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from packet_files import FROM, T0, A
 
 from tickplant.errors import CaptureError
-from tickplant.feed import pcap
-from tickplant.feed.datagram import find, wrap
-from tickplant.feed.pcap import PcapReader, PcapWriter
+from tickplant.feed.packets import pcap
+from tickplant.feed.packets.datagram import find, wrap
+from tickplant.feed.packets.pcap import PcapReader, PcapWriter
 
 FRAME = packets.ethernet(packets.ipv4(b"hello"))
 ONE = packets.section() + packets.interface() + packets.enhanced(FRAME, 5)

@@ -11,6 +11,7 @@ import tickplant
 from tests.fix_plant import free_port, until
 from tickplant import config
 from tickplant.cli.main import cli
+from tickplant.feed import venues
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -139,3 +140,7 @@ def test_the_files_that_readme_points_to_are_there():
         assert (ROOT / target).exists(), target
     for program in re.findall(r"^    (bin/\w+)", README, re.MULTILINE):
         assert (ROOT / program).exists(), program
+
+
+def test_the_table_of_venues_is_made_from_their_declarations():
+    assert venues.table() in README

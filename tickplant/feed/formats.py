@@ -14,7 +14,7 @@ import zstandard
 from tickplant.clock import now_ns
 from tickplant.errors import CaptureError, ConfigError
 from tickplant.feed.capture import Capture, Head
-from tickplant.feed.packets import describe
+from tickplant.feed.packets.capture import describe
 from tickplant.feed.source import GZIP_MAGIC, ZSTD_MAGIC
 
 HEAD = 4096
@@ -39,12 +39,12 @@ class Format:
 
 FORMATS = (
     Format("Nasdaq ITCH 5.0", "itch50:Itch50"),
-    Format("Nasdaq ITCH 5.0 over MoldUDP64 in pcap", "mold_itch50:MoldItch50"),
-    Format("CME MDP 3.0 in pcap", "cme:CmeMdp3"),
-    Format("IEX TOPS and DEEP in pcap", "iex:IexTp"),
+    Format("Nasdaq ITCH 5.0 over MoldUDP64 in pcap", "packets.mold_itch50:MoldItch50"),
+    Format("CME MDP 3.0 in pcap", "packets.cme:CmeMdp3"),
+    Format("IEX TOPS and DEEP in pcap", "packets.iex:IexTp"),
     Format("recordings of venues over WebSocket", "recording:Recording"),
-    Format("Databento DBN", "dbn:Dbn"),
-    Format("CSV or Parquet with known columns", "columns:Columns"),
+    Format("Databento DBN", "files.dbn:Dbn"),
+    Format("CSV or Parquet with known columns", "files.columns:Columns"),
 )
 MAPPED = FORMATS[-1]
 

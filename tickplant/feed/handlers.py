@@ -17,7 +17,7 @@ from tickplant.clock import SECOND_NS, now_ns
 from tickplant.config import Config
 from tickplant.errors import ConfigError, TickplantError
 from tickplant.feed.handler import Feed
-from tickplant.feed.mold_live import moldudp64
+from tickplant.feed.packets.mold_live import moldudp64
 from tickplant.feed.playback import play
 from tickplant.feed.simulated import Simulation
 from tickplant.feed.venue import Venue

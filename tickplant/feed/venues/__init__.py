@@ -39,13 +39,13 @@ def find(name: str) -> type[Venue] | None:
 
 
 def table() -> str:
-    """What each venue gives, in Markdown, made from the declarations."""
-    lines = [
-        "| venue | channel | table | a gap is told by | checksum | over REST |",
-        "|---|---|---|---|---|---|",
-    ]
+    """What each venue gives, in Markdown, made from the declarations; channels that are alike are one row."""
+    lines = ["| venue | channels | a gap is told by | checksum | over REST |", "|---|---|---|---|---|"]
     for name, venue in venues().items():
-        for n, c in enumerate(venue.CHANNELS):
-            cells = (f"`{name}`" if n == 0 else "", c.name, f"`{c.table}`", c.gap, c.checksum, c.rest)
+        alike: dict[tuple[str, str, str], list[str]] = {}
+        for c in venue.CHANNELS:
+            alike.setdefault((c.gap, c.checksum, c.rest), []).append(c.name)
+        for n, (said, channels) in enumerate(alike.items()):
+            cells = (f"`{name}`" if n == 0 else "", ", ".join(channels), *said)
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

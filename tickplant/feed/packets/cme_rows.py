@@ -40,8 +40,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tickplant.feed.capture import Batch
-from tickplant.feed.marked import MarkedRows
-from tickplant.feed.sbe import Block, Columns, Schema, Template, split
+from tickplant.feed.packets.marked import MarkedRows
+from tickplant.feed.packets.sbe import Block, Columns, Schema, Template, split
 from tickplant.feed.sink import Sink
 from tickplant.schema import Flag, Rows
 

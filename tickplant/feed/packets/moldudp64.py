@@ -19,8 +19,8 @@ import struct
 from typing import NamedTuple
 
 from tickplant._core.itch import blocks_end
-from tickplant.feed.arbiter import HELD_MAX, WAIT_NS, Gap, Run
-from tickplant.feed.stream import Session, Stream
+from tickplant.feed.packets.arbiter import HELD_MAX, WAIT_NS, Gap, Run
+from tickplant.feed.packets.stream import Session, Stream
 
 HEADER = struct.Struct(">10sQH")
 END_OF_SESSION = 0xFFFF

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tickplant.errors import CaptureError
 from tickplant.feed.capture import Batch, Capture, Head
-from tickplant.feed.datagram import Datagram, Endpoint
-from tickplant.feed.pcap import PcapReader, Trouble, beginning
+from tickplant.feed.packets.datagram import Datagram, Endpoint
+from tickplant.feed.packets.pcap import PcapReader, Trouble, beginning
 from tickplant.feed.sink import Sink
 
 

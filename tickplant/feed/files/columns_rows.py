@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tickplant.feed import columns_read
-from tickplant.feed.books import LastBooks, layout
-from tickplant.feed.mapping import Book, Mapping, RowRule, Source
-from tickplant.feed.scaled import unscaled
+from tickplant.feed.files import columns_read
+from tickplant.feed.files.books import LastBooks, layout
+from tickplant.feed.files.mapping import Book, Mapping, RowRule, Source
+from tickplant.feed.files.scaled import unscaled
 from tickplant.feed.sink import shipped_schema
 from tickplant.schema import KEY_COLUMNS, Flag, Rows
 

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tickplant._core import dbn
-from tickplant.feed.books import Books, layout
-from tickplant.feed.dbn_records import UNDEF_PRICE, UNDEF_SIZE, Records
-from tickplant.feed.scaled import unscaled
+from tickplant.feed.files.books import Books, layout
+from tickplant.feed.files.dbn_records import UNDEF_PRICE, UNDEF_SIZE, Records
+from tickplant.feed.files.scaled import unscaled
 from tickplant.feed.sink import shipped_schema
 from tickplant.schema import Flag, Rows
 

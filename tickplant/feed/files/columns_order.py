@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tickplant.feed.columns_rows import Lines
+from tickplant.feed.files.columns_rows import Lines
 
 SECOND_NS = 1_000_000_000
 KEY = ("", "key")

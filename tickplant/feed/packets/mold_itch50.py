@@ -16,13 +16,21 @@ from pathlib import Path
 from tickplant._core.itch import MESSAGE_LENGTHS, ItchDecoder, blocks_end
 from tickplant.clock import SECOND_NS
 from tickplant.errors import CaptureError
-from tickplant.feed.arbiter import Gap, Run
 from tickplant.feed.capture import Batch, Head
-from tickplant.feed.datagram import Endpoint
-from tickplant.feed.moldudp64 import END_OF_SESSION, HEADER, MoldStream, Packet, Refused, Step, messages
-from tickplant.feed.packets import PacketCapture, first_payloads
+from tickplant.feed.packets.arbiter import Gap, Run
+from tickplant.feed.packets.capture import PacketCapture, first_payloads
+from tickplant.feed.packets.datagram import Endpoint
+from tickplant.feed.packets.moldudp64 import (
+    END_OF_SESSION,
+    HEADER,
+    MoldStream,
+    Packet,
+    Refused,
+    Step,
+    messages,
+)
+from tickplant.feed.packets.stream import Session
 from tickplant.feed.sink import Sink
-from tickplant.feed.stream import Session
 from tickplant.schema import Flag
 
 

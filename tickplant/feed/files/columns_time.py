@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tickplant.errors import CaptureError
-from tickplant.feed.columns_read import arrow
-from tickplant.feed.mapping import Time
+from tickplant.feed.files.columns_read import arrow
+from tickplant.feed.files.mapping import Time
 
 DIGITS = {"s": 9, "ms": 6, "us": 3, "ns": 0, "midnight": 9}
 DAY_S = 86_400

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tickplant.errors import CaptureError
-from tickplant.feed.arbiter import Gap, Run
 from tickplant.feed.capture import Batch, Head
-from tickplant.feed.datagram import Endpoint
-from tickplant.feed.iex_rows import IexRows
-from tickplant.feed.iextp import HEADER, PROTOCOLS, segment
-from tickplant.feed.packets import PacketCapture, first_payloads
-from tickplant.feed.stream import Session, Stream
+from tickplant.feed.packets.arbiter import Gap, Run
+from tickplant.feed.packets.capture import PacketCapture, first_payloads
+from tickplant.feed.packets.datagram import Endpoint
+from tickplant.feed.packets.iex_rows import IexRows
+from tickplant.feed.packets.iextp import HEADER, PROTOCOLS, segment
+from tickplant.feed.packets.stream import Session, Stream
 
 STREAMS_MAX = 256
 

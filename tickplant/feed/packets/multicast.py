@@ -14,7 +14,7 @@ from types import TracebackType
 
 from tickplant.clock import now_ns
 from tickplant.errors import CaptureError, ConfigError
-from tickplant.feed.datagram import Datagram, Endpoint
+from tickplant.feed.packets.datagram import Datagram, Endpoint
 
 DATAGRAM_MAX = 65_535
 TURN_MAX = 256

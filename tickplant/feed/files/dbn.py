@@ -41,13 +41,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tickplant.errors import CaptureError
-from tickplant.feed import dbn_rows
-from tickplant.feed.books import LastBooks
 from tickplant.feed.capture import Batch, Capture, Head
-from tickplant.feed.dbn_records import Records, Refused, library, split
-from tickplant.feed.dbn_rows import Codes, Values
-from tickplant.feed.dbn_symbols import EVER, Symbols
-from tickplant.feed.inflate import Inflated
+from tickplant.feed.files import dbn_rows
+from tickplant.feed.files.books import LastBooks
+from tickplant.feed.files.dbn_records import Records, Refused, library, split
+from tickplant.feed.files.dbn_rows import Codes, Values
+from tickplant.feed.files.dbn_symbols import EVER, Symbols
+from tickplant.feed.files.inflate import Inflated
 from tickplant.feed.sink import Sink
 from tickplant.schema import Rows
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tickplant.errors import CaptureError
-from tickplant.feed.arbiter import Arbiter, Gap, Run
 from tickplant.feed.capture import Batch, Head
-from tickplant.feed.cme_rows import CmeRows
-from tickplant.feed.datagram import Endpoint
-from tickplant.feed.packets import PacketCapture, first_payloads
-from tickplant.feed.sbe import Schema, read_schema
+from tickplant.feed.packets.arbiter import Arbiter, Gap, Run
+from tickplant.feed.packets.capture import PacketCapture, first_payloads
+from tickplant.feed.packets.cme_rows import CmeRows
+from tickplant.feed.packets.datagram import Endpoint
+from tickplant.feed.packets.sbe import Schema, read_schema
 
 PACKET = struct.Struct("<IQ")
 MESSAGE = struct.Struct("<HHHHH")

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from tickplant.errors import CaptureError, SchemaError
-from tickplant.feed import columns_read, columns_time
-from tickplant.feed import mapping as mappings
 from tickplant.feed.capture import Batch, Capture, Head
-from tickplant.feed.columns_order import Sorter
-from tickplant.feed.columns_rows import Lines, RowMaker, needed
-from tickplant.feed.mapping import Mapping
+from tickplant.feed.files import columns_read, columns_time
+from tickplant.feed.files import mapping as mappings
+from tickplant.feed.files.columns_order import Sorter
+from tickplant.feed.files.columns_rows import Lines, RowMaker, needed
+from tickplant.feed.files.mapping import Mapping
 from tickplant.feed.sink import Sink
 
 PARQUET, ZIP = b"PAR1", b"PK\x03\x04"

@@ -24,8 +24,8 @@ from typing import BinaryIO, NamedTuple
 
 from tickplant.clock import SECOND_NS
 from tickplant.errors import CaptureError
-from tickplant.feed import datagram
-from tickplant.feed.datagram import Datagram, Endpoint, Ends
+from tickplant.feed.packets import datagram
+from tickplant.feed.packets.datagram import Datagram, Endpoint, Ends
 from tickplant.feed.source import Source
 
 FRAME_MAX = 1 << 18

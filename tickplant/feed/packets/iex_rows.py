@@ -39,7 +39,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tickplant.feed.capture import Batch
-from tickplant.feed.marked import MarkedRows
+from tickplant.feed.packets.marked import MarkedRows
 from tickplant.feed.sink import Sink
 from tickplant.schema import Flag, Rows
 

@@ -5,7 +5,7 @@ from collections import Counter, deque
 from collections.abc import Hashable
 from typing import Generic, NamedTuple
 
-from tickplant.feed.arbiter import HELD_MAX, WAIT_NS, Arbiter, Gap, Run, T
+from tickplant.feed.packets.arbiter import HELD_MAX, WAIT_NS, Arbiter, Gap, Run, T
 
 SESSIONS_MAX = 16
 """Sessions that ended and whose packets are still told from those of a new one."""

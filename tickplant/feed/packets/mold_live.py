@@ -6,14 +6,14 @@ from pathlib import Path
 
 from tickplant.clock import MILLISECOND_NS, now_ns
 from tickplant.errors import CaptureError
-from tickplant.feed.arbiter import HELD_MAX
-from tickplant.feed.datagram import Datagram, Endpoint
 from tickplant.feed.handler import Feed
-from tickplant.feed.mold_itch50 import MoldItch
-from tickplant.feed.moldudp64 import MoldStream, request
-from tickplant.feed.multicast import Receiver
-from tickplant.feed.packets import endpoint
-from tickplant.feed.pcap import PcapWriter
+from tickplant.feed.packets.arbiter import HELD_MAX
+from tickplant.feed.packets.capture import endpoint
+from tickplant.feed.packets.datagram import Datagram, Endpoint
+from tickplant.feed.packets.mold_itch50 import MoldItch
+from tickplant.feed.packets.moldudp64 import MoldStream, request
+from tickplant.feed.packets.multicast import Receiver
+from tickplant.feed.packets.pcap import PcapWriter
 from tickplant.feed.sink import Sink
 
 TURN_S = 0.002

@@ -1,0 +1,1 @@
+"""Files of market data that others made: Databento DBN, CSV, Parquet."""

@@ -1,0 +1,1 @@
+"""Feeds whose venues send packets: from captures of them, and live over multicast."""
