@@ -117,6 +117,8 @@ def copied_outbox(site: Site, choice: random.Random) -> bool:
     process = site.processes[f"feed-{feed}"]
     path, outbox = _elsewhere(site, feed, 0.0)
     shutil.rmtree(outbox, ignore_errors=True)
+    if not site.config.outbox_dir(feed).exists():
+        return False  # it has just been started
     shutil.copytree(
         site.config.outbox_dir(feed), outbox, ignore=shutil.ignore_patterns("lock"), copy_function=_copied
     )

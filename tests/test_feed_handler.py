@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import zmq
 
-from tests.fix_plant import check_claims, events, journaled, killed, rows_of, trades, until
+from tests.fix_plant import check_claims, events, journaled, killed, quietly, rows_of, trades, until
 from tickplant import claimants, sockets, wire
 from tickplant._core import core
 from tickplant.errors import AlreadyRunning, ConfigError, JournalError, JournalFull, SchemaError
@@ -686,3 +686,33 @@ def test_what_another_process_is_told_to_be_durable_is_kept(site, cfg):
         assert feed._outbox.waiting_bytes > 7000
         router.send_multipart([route, wire.pack("ack", session=feed.session, seq=100)])
         assert until(lambda: feed.drained(0.0))
+
+
+def test_a_feed_that_is_told_to_end_says_how_far_it_has_published_and_nothing_after_that(
+    site, cfg, monkeypatch
+):
+    with sockets.context().socket(zmq.ROUTER) as router:
+        sockets.bind(router, cfg.tickerplant.repair)
+        feed = site.feed(cfg)
+        said = []
+
+        def heard():
+            while router.poll(0):
+                route, message = router.recv_multipart()
+                said.append((route, wire.unpack(message)))
+            return said and said[-1][1]["op"] == "hello"
+
+        try:
+            until(heard)
+            monkeypatch.setattr(repair, "SILENCE_NS", 1 << 62)  # it says nothing by itself any more
+            heard()
+            feed.append("trade", trades(cfg.schema["trade"], 0, 123))
+            said.clear()
+            over = wire.pack("refuse", session=feed.session, have=feed.session + 1)
+            router.send_multipart([b"one", over])
+            until(heard)
+            assert [(m["session"], m["seq"]) for _, m in said] == [(feed.session, 123)]
+            with pytest.raises(AlreadyRunning):
+                feed.append("trade", trades(cfg.schema["trade"], 123, 1))
+        finally:
+            quietly(feed.close, 0.0)

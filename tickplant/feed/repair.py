@@ -88,14 +88,17 @@ class Repair:
                 self._answer(self.dealer.recv_multipart(), sender, room)
         at = monotonic_ns()
         if at - self._heard_ns >= SILENCE_NS:
-            said = {"session": sender.session.number, "seq": sender.session.seq, "process": self.process}
-            hello = wire.pack("hello", **said)
-            with contextlib.suppress(zmq.Again):  # there is no connection
-                self.dealer.send(hello, zmq.DONTWAIT)
-                self._heard_ns = at
+            self._hello(sender, at)
         if at >= self._mend_ns:
             self._mend_ns = at + MEND_NS
             self._connection.mend()
+
+    def _hello(self, sender: Sender, at: int) -> None:
+        """Say up to where the feed has published."""
+        said = {"session": sender.session.number, "seq": sender.session.seq, "process": self.process}
+        with contextlib.suppress(zmq.Again):  # there is no connection
+            self.dealer.send(wire.pack("hello", **said), zmq.DONTWAIT)
+            self._heard_ns = at
 
     def _answer(self, parts: list[bytes], sender: Sender, room: threading.Condition) -> None:
         message = wire.unpack(parts[0])
@@ -117,9 +120,12 @@ class Repair:
                 room.notify_all()
         elif op == "refuse" and session == sender.session.number:
             with room:
-                sender.failed = AlreadyRunning(self._taken(wire.field(message, "have", "int")))
-                room.notify_all()
+                if sender.failed is None:
+                    sender.failed = AlreadyRunning(self._taken(wire.field(message, "have", "int")))
+                    # Nothing is published any more: now the plant can declare all that it does not have.
+                    self._hello(sender, monotonic_ns())
+                    room.notify_all()
 
     def close(self) -> None:
-        """Disconnect."""
-        self._connection.close()
+        """Disconnect, once the last word is said."""
+        self._connection.close(linger_ms=1000)
