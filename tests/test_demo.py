@@ -14,8 +14,12 @@ import time
 
 import pytest
 
+from tickplant.batch import Batch
+from tickplant.clock import now_ns
 from tickplant.demo import screen
-from tickplant.demo.reader import Latencies
+from tickplant.demo.reader import Latencies, Tally
+from tickplant.feed.sink import shipped_schema
+from tickplant.instruments import Instruments
 
 ROOT = pathlib.Path(__file__).parents[1]
 DATA = pathlib.Path(os.environ.get("TICKPLANT_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -274,3 +278,15 @@ def test_latencies_are_right_to_a_sixteenth_of_an_octave():
         assert late.percentile_us(p) == pytest.approx(100_000 * p, rel=0.05)
     late.add(np.array([-5, 0]))
     assert late.percentile_us(1e-6) < 0.01
+
+
+def test_rows_of_a_recording_tell_nothing_of_how_late_they_come():
+    table = shipped_schema()["trade"]
+    tally = Tally(shipped_schema())
+    rows = table.empty(2)
+    rows["ts_recv"] = 1_600_000_000 * 10**9
+    tally.take(Batch.of(rows, "trade", 20261126, 0), Instruments())
+    assert tally.status()["latency_us"] == {"p50": None, "p99": None}
+    rows["ts_recv"] = now_ns()
+    tally.take(Batch.of(rows, "trade", 20261126, 2), Instruments())
+    assert tally.status()["latency_us"]["p50"] > 0

@@ -54,10 +54,12 @@ class Tally:
         self.schema = schema
         self.accounts = {t.name: Account() for t in schema}
         self.latencies = Latencies()
+        self._began_ns = now_ns()
 
     def take(self, batch: Batch, instruments: Instruments) -> None:
-        """Count a batch in; its newest row tells how late it is."""
-        self.latencies.add(now_ns() - batch["ts_recv"][-1:])
+        """Count a batch in; its newest row tells how late it is, if it is not one of a recording."""
+        newest = batch["ts_recv"][-1:]
+        self.latencies.add(now_ns() - newest[newest >= self._began_ns])
         table = self.schema[batch.table]
         self.accounts[batch.table].add(table, batch, instruments.hashes, batch.first_row)
 

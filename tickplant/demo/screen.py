@@ -166,9 +166,8 @@ def show(verdict: dict[str, Any], happened: list[str], console: Console) -> None
     for event in happened:
         console.print(event, markup=False)
     late = verdict["latency_us"]
-    console.print(
-        f"feed to local reader: p50 {late['p50']} us, p99 {late['p99']} us; {verdict['seconds']} s in all"
-    )
+    p50, p99 = late["p50"] or "-", late["p99"] or "-"  # rows of a recording are of another day
+    console.print(f"feed to local reader: p50 {p50} us, p99 {p99} us; {verdict['seconds']} s in all")
     console.print(
         "[bold green]complete[/]" if verdict["complete"] else "[bold red]NOT complete: see above[/]"
     )
