@@ -215,7 +215,8 @@ def test_no_packet_makes_the_decoder_fail(payloads):
         decoder.packet(struct.pack(">10sQH", b"S", 1, 1) + payload, T0)
         decoder.packet(payload, T0)
     decoder.finish("the end")
-    decoder.take()
+    events = [kind for table, rows in decoder.take() if table == "event" for kind in rows["kind"].tolist()]
+    assert events.count(b"malformed") == decoder.malformed
 
 
 @needs_captures

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 
@@ -237,8 +237,3 @@ class Venue(ABC):
         self.account.malformed += 1
         n = self.account.malformed
         self.sink.event("malformed", ts_recv, f"{where}: {error or type(error).__name__}", first=n, last=n)
-
-
-def options(venue: type[Venue]) -> dict[str, Any]:
-    """What a configuration may set for a venue, with defaults."""
-    return {"symbols": (), "channels": ()}
