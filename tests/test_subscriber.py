@@ -54,8 +54,10 @@ class Running:
         assert self.feed.drained(30)
 
     def roll(self):
+        """Roll, and wait for the publisher: until then it answers for the date before."""
         with self.lock:
             self.plant.roll(date_after(self.plant.day.trading_date))
+        until(lambda: self.publisher.dates.trading_date == self.plant.day.trading_date)
 
     def end(self):
         self.stop.set()
