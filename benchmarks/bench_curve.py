@@ -6,7 +6,6 @@ the first send until the last row is committed.
     python benchmarks/bench_curve.py [--rounds 5] [--rows-each 1 10 100 1000]
 """
 
-import argparse
 import time
 from multiprocessing.connection import Connection
 
@@ -55,14 +54,14 @@ def case(rows_each: int, rounds: int) -> None:
                 begin = harness.hear(sender)
                 rates[number].append(rows * SECOND_NS / (committed(trades, upto) - begin))
                 time.sleep(0.1)  # what the plant does afterwards is not the other's time
-    harness.tell(f"curve_{rows_each}", rates[1][WARM_UP:], rates[0][WARM_UP:], "rows/s", rows=rows)
+    what = f"ingest with CURVE, {rows_each} rows a message; in plaintext"
+    harness.tell(f"curve_{rows_each}", what, rates[1][WARM_UP:], rates[0][WARM_UP:], "rows/s", rows=rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rows-each", type=int, nargs="+", choices=list(MESSAGES), default=list(MESSAGES))
-    arguments = parser.parse_args()
+    arguments = harness.options(
+        __doc__, {"rounds": 1, "rows_each": [100]}, rounds=5, rows_each=list(MESSAGES)
+    )
     for rows_each in arguments.rows_each:
         case(rows_each, arguments.rounds)
 

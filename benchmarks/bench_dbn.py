@@ -11,12 +11,11 @@ them. Both take turns.
     python benchmarks/bench_dbn.py [--records 1000000] [--rounds 5]
 """
 
-import argparse
 import time
 from collections.abc import Callable
 
+import harness
 import numpy as np
-from harness import tell
 
 from tickplant.feed.files.dbn import DbnDecoder
 from tickplant.feed.files.dbn_records import library
@@ -93,14 +92,12 @@ def compare(name: str, data: bytes, count: int, rounds: int, goal: int | None) -
     for _ in range(rounds):
         for run, rates, part in runs:
             rates.append(run(data[: len(data) // part], count // part))
-    tell(f"dbn_{name}", runs[0][1], runs[1][1], "records/s", goal, absolute=True, records=count)
+    what = f"Databento DBN, {name}, to rows, one core; databento-dbn to its objects"
+    harness.tell(f"dbn_{name}", what, runs[0][1], runs[1][1], "records/s", goal, absolute=True, records=count)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--records", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
+    arguments = harness.options(__doc__, {"rounds": 2, "records": 200_000}, rounds=5, records=1_000_000)
     count, random = arguments.records // 20 * 20, np.random.default_rng(1)
     for name, rtype in (("mbo", 160), ("trades", 0)):
         data = records(count, rtype, random).tobytes()

@@ -9,7 +9,6 @@ take turns, the medians are told.
     python benchmarks/bench_json_venues.py [--frames 100000] [--rounds 7]
 """
 
-import argparse
 import json
 import random
 import time
@@ -76,10 +75,7 @@ def parse(made: list[bytes]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=7)
-    arguments = parser.parse_args()
+    arguments = harness.options(__doc__, {"rounds": 2, "frames": 20_000}, rounds=7, frames=100_000)
     price = 3_000_000
     made = frames(arguments.frames, price)
     ours, limit = [], []
@@ -87,9 +83,8 @@ def main() -> None:
         limit.append(len(made) / parse(made))
         ours.append(len(made) / decode(made, price))
     size = sum(map(len, made)) // len(made)
-    harness.tell(
-        "json_venues", ours, limit, "frames/s", GOAL, absolute=True, changes=CHANGES, bytes_each=size
-    )
+    what = f"JSON book deltas of {CHANGES} levels to rows and book, one core; msgspec alone"
+    harness.tell("json_venues", what, ours, limit, "frames/s", GOAL, absolute=True, bytes_each=size)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ runs it is started, and a feed's next rows are published to it. `limit` is the s
     python benchmarks/bench_reattach.py [--rounds 3] [--rows 50000000]
 """
 
-import argparse
 import os
 import signal
 import statistics
@@ -101,14 +100,12 @@ def measured(rows: int, rounds: int) -> tuple[list[float], list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=50_000_000)
-    arguments = parser.parse_args()
+    arguments = harness.options(__doc__, {"rounds": 2, "rows": 2_000_000}, rounds=5, rows=50_000_000)
     ours, cpu = measured(arguments.rows, arguments.rounds)
     limit, cpu_limit = measured(0, arguments.rounds)
+    what = f"restart after kill -9 to the first row, a day of {arguments.rows / 1e6:g} M rows; of none"
     harness.tell(
-        "reattach", ours, limit, "s", GOAL, at_most=True, absolute=True, digits=3, rows=arguments.rows,
+        "reattach", what, ours, limit, "s", GOAL, at_most=True, absolute=True, digits=3, rows=arguments.rows,
         cpu_seconds=statistics.median(cpu), limit_cpu_seconds=statistics.median(cpu_limit),
     )  # fmt: skip
 

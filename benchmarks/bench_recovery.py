@@ -7,7 +7,6 @@ latest values made. The limit is reading and checking the same file alone. The f
     python benchmarks/bench_recovery.py [--rounds 5] [--rows 5000000]
 """
 
-import argparse
 import statistics
 import time
 
@@ -20,8 +19,8 @@ from tickplant.day import Day
 from tickplant.journal import JournalReader
 from tickplant.registry import RegistryWriter
 
-GOAL = 5_000_000
-"""Rows per second: the floor is absolute, whatever the limit is."""
+GOAL = 0.5
+GOAL_RATE = 10_000_000
 ROWS_EACH = 100
 BATCH = 200
 DATE = 20260105
@@ -82,10 +81,7 @@ def read(site: harness.Site) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rows", type=int, default=5_000_000)
-    arguments = parser.parse_args()
+    arguments = harness.options(__doc__, {"rounds": 2, "rows": 1_000_000}, rounds=5, rows=5_000_000)
     rows = arguments.rows // (ROWS_EACH * BATCH) * ROWS_EACH * BATCH
     ours, limit, used = [], [], []
     with harness.Site() as site:
@@ -95,10 +91,10 @@ def main() -> None:
             seconds, processors = recover(site, rows)
             ours.append(rows / seconds)
             used.append(rows / processors)
-    harness.tell(
-        "recovery", ours, limit, "rows/s", GOAL, absolute=True,
-        rows=rows, ours_per_cpu_second=round(statistics.median(used)),
-    )  # fmt: skip
+    what = "rebuild from the journal, shared memory lost; reading and checking the file"
+    per_cpu_second = round(statistics.median(used))
+    harness.tell("recovery", what, ours, limit, "rows/s", GOAL, ours_per_cpu_second=per_cpu_second)
+    harness.tell("recovery_rate", "the same", ours, [], "rows/s", GOAL_RATE, absolute=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Ours and the limit take turns, so that what else the machine does hits both; med
 way a benchmark ends, its processes, its folder and its shared memory go with it.
 """
 
+import argparse
 import contextlib
 import ctypes
 import json
@@ -222,27 +223,74 @@ def beats(count: int, interval_ns: int) -> Iterator[int]:
         yield due
 
 
+def options(doc: str, quick: dict[str, Any], **defaults: int | list[int] | str) -> argparse.Namespace:
+    """The options of a benchmark: --rounds, --rows and so on, as `defaults` has them, and --quick, which puts
+    those of `quick` in their place."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    for name, value in defaults.items():
+        kind = type(value[0] if isinstance(value, list) else value)
+        nargs = "+" if isinstance(value, list) else None
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, nargs=nargs, default=value)
+    if parser.parse_known_args()[0].quick:
+        parser.set_defaults(**quick)
+    return parser.parse_args()
+
+
 def tell(
-    name: str, ours: Sequence[float], limit: Sequence[float], unit: str, goal: float | None = None, *,
-    at_most: bool = False, absolute: bool = False, digits: int = 0, **more: Any,
+    name: str, what: str, ours: Sequence[float], limit: Sequence[float], unit: str, goal: float | None = None,
+    *, at_most: bool = False, absolute: bool = False, digits: int = 0, **more: Any,
 ) -> None:  # fmt: skip
-    """Print a result. `goal`: for the ratio of the medians, or for ours itself if `absolute`; met if that is
-    at least, or at most, so much."""
-    median, most = statistics.median(ours), statistics.median(limit)
-    ratio = median / most
+    """Print a result: `what` was measured, and against what (after a semicolon), for people.
+
+    `ours` and `limit` are the rounds'; no limit: empty. `goal` is for the ratio of the medians, or for ours
+    itself if `absolute`; met if that is at least, or at most, so much.
+    """
+    median = statistics.median(ours)
+    most = statistics.median(limit) if limit else None
+    ratio = median / most if most else None
     judged = median if absolute else ratio
     result: dict[str, Any] = {
         "name": name,
+        "what": what,
         "ours": round(median, digits or None),
-        "limit": round(most, digits or None),
+        "limit": most and round(most, digits or None),
         "unit": unit,
-        "ratio": round(ratio, 3),
+        "ratio": ratio and round(ratio, 3),
         "goal": goal,
-        "met": None if goal is None else judged <= goal if at_most else judged >= goal,
+        "absolute": absolute,
+        "at_most": at_most,
+        "met": None if goal is None or judged is None else judged <= goal if at_most else judged >= goal,
         "rounds": len(ours),
         "ours_min": round(min(ours), digits or None),
         "ours_max": round(max(ours), digits or None),
-        "limit_min": round(min(limit), digits or None),
-        "limit_max": round(max(limit), digits or None),
     }
+    if limit:
+        result |= {"limit_min": round(min(limit), digits or None)}
+        result |= {"limit_max": round(max(limit), digits or None)}
     print(json.dumps(result | more), flush=True)
+
+
+PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
+
+
+def percentiles(took: Sequence[float]) -> dict[str, float]:
+    """The usual percentiles of times."""
+    return dict(
+        zip(PERCENTILES, np.percentile(took, list(PERCENTILES.values())).round(3).tolist(), strict=True)
+    )
+
+
+def histogram(took: Sequence[float]) -> list[tuple[float, int]]:
+    """Times in buckets that each are a tenth wider than the one before: (upper bound, how many)."""
+    bucket = np.ceil(np.log(np.maximum(took, 1e-9)) / np.log(1.1)).astype(int)
+    numbers, counts = np.unique(bucket, return_counts=True)
+    return [(round(1.1 ** int(n), 4), int(c)) for n, c in zip(numbers, counts, strict=True)]
+
+
+def processors(pid: int) -> float:
+    """Seconds of processors that a process has used, all its threads."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        total += int((task / "schedstat").read_text().split()[0])
+    return total / SECOND_NS
