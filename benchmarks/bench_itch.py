@@ -5,23 +5,26 @@ the open), then adds, deletes, executions, replaces, cancels and hidden trades i
 a real day. It is decoded in pieces of 1 MiB, as the feed handler does, the rows dropped.
 
 The limit is the memory: as many messages per second as if the bytes read and the bytes of the rows
-written were only copied once, in the same pieces, by memcpy. Both take turns, the medians are told.
+written were only copied once, in the same pieces, by memcpy. Beside it itchcpp: its message objects (of a
+tenth of the messages, for they take long), and its books, which give no rows. All take turns.
 
-    python benchmarks/bench_itch_decode.py [--messages 2000000] [--rounds 7]
+Rows and books can't be had apart: what a message means for a quote, or which price was executed, is in the
+book. So `itch_rows` is measured with the books kept.
+
+    python benchmarks/bench_itch.py [--messages 2000000] [--rounds 7]
 """
 
-import argparse
-import json
 import random
-import statistics
 import struct
 import time
 
+import harness
 import numpy as np
+from itchcpp.book import BookManager
+from itchcpp.parser import MessageParser
 
 from tickplant._core.itch import ItchDecoder
 
-GOAL = 10_000_000
 PIECE = 1 << 20
 STOCKS = 500
 OPEN_NS, SESSION_NS = 34_200_000_000_000, 23_400_000_000_000
@@ -130,32 +133,44 @@ def copy(read: int, written: int) -> float:
     return (time.perf_counter() - start) * (read + written) / (pieces * source.size)
 
 
+def objects(data: bytes) -> float:
+    """Seconds of itchcpp from the bytes to its message objects, one by one."""
+    begin = time.perf_counter()
+    for _ in MessageParser().parse_stream(data):
+        pass
+    return time.perf_counter() - begin
+
+
+def books(data: bytes) -> float:
+    """Seconds of itchcpp's books of all stocks, from the same bytes, without rows."""
+    manager = BookManager()
+    for stock in range(STOCKS):
+        manager.track_symbol(f"S{stock}")
+    begin = time.perf_counter()
+    manager.process_stream(data)
+    return time.perf_counter() - begin
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--messages", type=int, default=2_000_000)
-    parser.add_argument("--rounds", type=int, default=7)
-    arguments = parser.parse_args()
-    data = day(arguments.messages)
+    arguments = harness.options(__doc__, {"rounds": 2, "messages": 200_000}, rounds=7, messages=2_000_000)
+    data, part = day(arguments.messages), day(arguments.messages // 10)
     _, messages, written = decode(data)
-    ours, limit = [], []
+    rates: dict[str, list[float]] = {n: [] for n in ("ours", "copy", "objects", "books")}
     for _ in range(arguments.rounds):
-        limit.append(messages / copy(len(data), written))
-        ours.append(messages / decode(data)[0])
-    rate, most = statistics.median(ours), statistics.median(limit)
-    result = {
-        "name": "itch_decode",
-        "ours": round(rate),
-        "limit": round(most),
-        "unit": "messages/s",
-        "ratio": round(rate / most, 3),
-        "goal": GOAL,
-        "messages": messages,
-        "bytes_read": len(data),
-        "bytes_written": written,
-        "ours_min": round(min(ours)),
-        "ours_max": round(max(ours)),
-    }
-    print(json.dumps(result))
+        rates["copy"].append(messages / copy(len(data), written))
+        rates["ours"].append(messages / decode(data)[0])
+        rates["objects"].append(arguments.messages // 10 / objects(part))
+        rates["books"].append(messages / books(data))
+    ours = rates["ours"]
+    for name, what, limit, goal, absolute in (
+        ("itch_rows", "ITCH to rows, one core, books kept; memcpy of what is read and written", "copy",
+         30_000_000, True),
+        ("itch_rows_itchcpp", "the same; itchcpp to message objects", "objects", 10, False),
+        ("itch_books", f"ITCH to rows and full books of {STOCKS} stocks, one core; memcpy", "copy",
+         8_000_000, True),
+        ("itch_books_itchcpp", "the same; itchcpp's books, without rows", "books", 2, False),
+    ):  # fmt: skip
+        harness.tell(name, what, ours, rates[limit], "messages/s", goal, absolute=absolute)
 
 
 if __name__ == "__main__":

@@ -13,55 +13,16 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import harness
+from filled import fill
 
 from tickplant import local
-from tickplant._core import core
-from tickplant.clock import as_int, now_ns
 from tickplant.control import Control
-from tickplant.day import Day
-from tickplant.registry import RegistryWriter
 
 GOAL = 1.0
 """Seconds, whatever the size of the day."""
-ROWS_EACH, BATCH, FEED = 500, 200, 1
-IDENTITY = "benchmark"
-
-
-def write(site: harness.Site, frames: harness.Frames, rows: int) -> None:
-    """Journal and tables of today with so many trades, as a killed writer leaves them."""
-    (site.config.plant.data_dir).mkdir(parents=True)
-    (site.config.plant.data_dir / "identity").write_text(IDENTITY)
-    registry = RegistryWriter(site.config.registry_dir, site.name, IDENTITY)
-    registry.open(site.config.tickerplant.instruments_max)
-    day = Day(site.config, registry)
-    day.open(as_int(site.config.calendar.date_at(now_ns())))
-    day.intake.begin(FEED, frames.session, 0)
-    day.define(FEED, site.config.schema["instrument"].rows(frames.definitions[core.HEADER :]), now_ns())
-    messages = [frames.definitions]
-    for _ in range(rows // (ROWS_EACH * BATCH) + 1):
-        taken = day.intake.take(messages, 0, now_ns(), True)
-        assert taken == len(messages), day.intake.reason
-        day.commit(sync=False)
-        if day.checkpoint():
-            day.journal.sync()
-        messages = frames.trades(BATCH, ROWS_EACH)
-    day.intake.take(messages, 0, now_ns())
-    day.commit(sync=False)
-    day.journal.sync()
-    day.grower.stop()
-    day.journal.close()
-    for table in day.tables:
-        assert table.segment
-        table.segment.close()
-
-
-def used(pid: int) -> float:
-    """Seconds of processors that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+ROWS_EACH = 500
 
 
 def reattach(site: harness.Site, frames: harness.Frames) -> tuple[float, float]:
@@ -84,7 +45,7 @@ def reattach(site: harness.Site, frames: harness.Frames) -> tuple[float, float]:
         while trades.wait(before, 1.0) == before:
             pass
         pub.close(linger=0)
-        return time.perf_counter() - began, used(plant.pid)
+        return time.perf_counter() - began, harness.processors(plant.pid)
     finally:
         plant.send_signal(signal.SIGKILL)
         plant.wait()
@@ -93,8 +54,7 @@ def reattach(site: harness.Site, frames: harness.Frames) -> tuple[float, float]:
 def measured(rows: int, rounds: int) -> tuple[list[float], list[float]]:
     """Rounds with a day of so many rows: seconds, and seconds of processors."""
     with harness.Site() as site:
-        frames = harness.Frames(site.config.schema)
-        write(site, frames, rows)
+        frames = fill(site, rows)
         seconds, processors = zip(*(reattach(site, frames) for _ in range(rounds)), strict=True)
         return list(seconds), list(processors)
 

@@ -122,22 +122,22 @@ def hear(connection: Connection) -> Any:
 class Frames:
     """Makes the frames of one feed's session as a feed handler does: definitions, then trades."""
 
-    def __init__(self, schema: Schema) -> None:
-        self.trade = schema["trade"]
+    def __init__(self, schema: Schema, instruments: int = INSTRUMENTS) -> None:
+        self.trade, self.instruments = schema["trade"], instruments
         self.session = now_ns()
         self.seq = self.row = self.sum = 0
-        self.names = np.zeros(INSTRUMENTS + 1, np.uint64)
+        self.names = np.zeros(instruments + 1, np.uint64)
         self.definitions = self._define(schema["instrument"])
         self._random = np.random.default_rng(1)
 
     def _define(self, table: Table) -> bytes:
-        rows = table.empty(INSTRUMENTS)
-        rows["code"] = rows["instrument"] = np.arange(1, INSTRUMENTS + 1)
+        rows = table.empty(self.instruments)
+        rows["code"] = rows["instrument"] = np.arange(1, self.instruments + 1)
         rows["venue"] = b"XBEN"
-        rows["symbol"] = [f"S{n}".encode() for n in range(1, INSTRUMENTS + 1)]
-        for n in range(1, INSTRUMENTS + 1):
+        rows["symbol"] = [f"S{n}".encode() for n in range(1, self.instruments + 1)]
+        for n in range(1, self.instruments + 1):
             self.names[n] = core.name_hash(f"XBEN:S{n}".encode())
-        self.seq = INSTRUMENTS
+        self.seq = self.instruments
         return self._seal(table, rows, 0, 0, core.row_sum(rows.view("u1"), table.row_size, self.names))
 
     def _seal(self, table: Table, rows: Rows, seq: int, row: int, total: int) -> bytes:
@@ -151,7 +151,7 @@ class Frames:
         """The next frames of the session."""
         rows = self.trade.empty(messages * rows_each)
         rows["ts_event"] = rows["ts_recv"] = now_ns() + np.arange(len(rows))
-        rows["instrument"] = self._random.integers(1, INSTRUMENTS + 1, len(rows))
+        rows["instrument"] = self._random.integers(1, self.instruments + 1, len(rows))
         rows["venue_seq"] = rows["trade_id"] = np.arange(self.row, self.row + len(rows))
         rows["price"] = self._random.integers(100, 50_000, len(rows)) / 100
         rows["size"] = self._random.integers(1, 1_000, len(rows))

@@ -168,6 +168,8 @@ def closed(plant: TickerPlant) -> None:
 
 def crashed(plant: TickerPlant) -> None:
     """End a ticker plant of this process as kill -9 would: nothing is flushed, sealed or told."""
+    plant._syncer.stop()
+    plant._syncer.join()  # a process that is gone has no thread that still says what is durable
     for held in (plant.sub, plant.router, plant.admin):
         held.close(linger=0)
     plant.guard.close()

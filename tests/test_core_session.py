@@ -98,3 +98,54 @@ def test_bytes_of_numpy_will_do_for_text():
     packer = Packer([("at", "i8", 0), ("seen", "i8", 8), ("s", "S4", 16)], 1)
     packer.add(0, {"s": np.bytes_(b"ab")})
     assert bytes(packer)[16:] == b"ab\0\0"
+
+
+KEY = [("at", "i8", 0), ("seen", "i8", 8), ("n", "u4", 16)]
+
+
+def numbers(packer):
+    return np.frombuffer(packer, "i8,i8,u4")["f2"].tolist()
+
+
+def test_a_packer_pushes_all_rows_but_the_first_and_the_last_that_there_is_room_for():
+    later = []
+    packer = Packer(KEY, 4, lambda: 5, lambda **values: later.append(values))
+    packer.push(n=0)
+    assert (later, len(packer)) == ([{"n": 0}], 0)
+    packer.add(1, {"n": 1})
+    for n in range(2, 6):
+        packer.push(n=n)
+    assert numbers(packer) == [1, 2, 3]
+    assert later == [{"n": 0}, {"n": 4}, {"n": 5}]
+    assert np.frombuffer(packer, "i8,i8,u4")[1].tolist() == (5, 5, 2)
+
+
+@pytest.mark.parametrize("wrong", [{"n": -1}, {"n": "x"}, {"n": None}, {"other": 1}])
+def test_what_a_packer_can_not_push_is_left_to_who_can_say_why(wrong):
+    later = []
+    packer = Packer(KEY, 4, lambda: 5, lambda **values: later.append(values))
+    packer.add(1, {"n": 1})
+    packer.push(**wrong)
+    assert (later, numbers(packer)) == ([wrong], [1])
+
+
+def test_a_row_that_is_pushed_while_another_is_made_does_not_mix_with_it():
+    packer = Packer(KEY, 5, lambda: 5, lambda **values: pytest.fail("there is room"))
+
+    class Slow:
+        def __index__(self):
+            packer.push(n=7, at=70)
+            return 8
+
+    packer.add(0, {"n": 1})
+    packer.push(at=80, n=Slow(), seen=81)
+    assert np.frombuffer(packer, "i8,i8,u4").tolist() == [(0, 0, 1), (70, 5, 7), (80, 81, 8)]
+
+
+@pytest.mark.parametrize("count", range(5))
+def test_dropping_the_first_rows_leaves_those_that_came_after_them(count):
+    packer = Packer(KEY, 3)
+    for n in range(3):
+        packer.add(0, {"n": n})
+    packer.drop(count)
+    assert numbers(packer) == [0, 1, 2][count:]

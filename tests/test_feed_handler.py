@@ -576,12 +576,12 @@ def refused(feed, cfg, plant):
     """Publish until the feed is told to end."""
     calls = 0
     while True:
-        plant.turn()
         try:
             feed.append("trade", trades(cfg.schema["trade"], 1_000_000 + calls, 1))
             calls += 1
         except AlreadyRunning as e:
             return str(e), calls
+        plant.turn()
 
 
 def test_a_second_host_with_the_same_configuration_is_refused_and_the_first_loses_nothing(site, plant, cfg):

@@ -4,11 +4,11 @@
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.dict cimport PyDict_GetItem
-from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Realloc
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.number cimport PyNumber_Index
 from libc.math cimport NAN, isinf
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memmove, memset
 
 from tickplant._core.frame cimport TP_HEADER, TP_MAGIC, TP_ROWS, TP_VERSION, tp_crc32c_start, tp_frame, tp_frame_seal
 from tickplant._core.rowsum cimport TP_KEY_SIZE, tp_hash, tp_row_sum
@@ -23,17 +23,24 @@ cdef struct Cell:
 
 
 cdef class Packer:
-    """A buffer of packed rows of one table, filled one row at a time. As a buffer it is the rows that it has."""
+    """A buffer of packed rows of one table, filled one row at a time. As a buffer it is the rows that it has.
+
+    A row is made beside the buffer and put into it at the end, in one step that no other thread of Python can come
+    between: so `push` needs no lock, whatever a value does while it is converted.
+    """
 
     cdef Cell *cells
+    cdef object clock, later
     cdef dict index
     cdef uint8_t *rows_
     cdef uint8_t *blank
     cdef uint32_t row_size, room
     cdef readonly uint32_t rows
 
-    def __cinit__(self, list columns, uint32_t room):
-        """`columns`: (name, type, offset) of each, in order; the first two take the time of `add`."""
+    def __cinit__(self, list columns, uint32_t room, clock=None, later=None):
+        """`columns`: (name, type, offset) of each, in order; the first two take the time of `add`. `clock` and
+        `later` are for `push`."""
+        self.clock, self.later = clock, later
         cdef Py_ssize_t n = len(columns)
         self.cells = <Cell *>PyMem_Calloc(n, sizeof(Cell))
         if self.cells == NULL:
@@ -73,13 +80,23 @@ cdef class Packer:
         Raises KeyError for an unknown column; TypeError, ValueError or OverflowError for a value that does
         not fit; then nothing is added.
         """
-        if self.rows >= self.room:
-            raise ValueError(f"there is no room for more than {self.room} rows")
-        cdef uint8_t *row = self.rows_ + <size_t>self.rows * self.row_size
+        cdef uint8_t *row = <uint8_t *>PyMem_Malloc(self.row_size)
+        if row == NULL:
+            raise MemoryError
+        try:
+            memcpy(row, self.blank, self.row_size)
+            memcpy(row, &now_ns, 8)
+            memcpy(row + 8, &now_ns, 8)
+            self._fill(row, values)
+            if self.rows >= self.room:
+                raise ValueError(f"there is no room for more than {self.room} rows")
+            memcpy(self.rows_ + <size_t>self.rows * self.row_size, row, self.row_size)
+            self.rows += 1
+        finally:
+            PyMem_Free(row)
+
+    cdef int _fill(self, uint8_t *row, dict values) except -1:
         cdef Cell *cell
-        memcpy(row, self.blank, self.row_size)
-        memcpy(row, &now_ns, 8)
-        memcpy(row + 8, &now_ns, 8)
         for name, value in values.items():
             at = PyDict_GetItem(self.index, name)
             if at == NULL:
@@ -91,7 +108,18 @@ cdef class Packer:
                 self._bytes(cell, row, value)
             else:
                 self._integer(cell, row, value)
-        self.rows += 1
+        return 0
+
+    def push(self, **values):
+        """Add a row at the time of `clock` if the buffer has some already, and room for more; else, and if it can't
+        be added, call `later` with the values."""
+        if 0 < self.rows < self.room - 1:
+            try:
+                self.add(self.clock(), values)
+                return
+            except (KeyError, TypeError, ValueError, OverflowError):
+                pass  # `later` says what is wrong with it
+        self.later(**values)
 
     cdef int _float(self, Cell *cell, uint8_t *row, double value) except -1:
         cdef float narrow
@@ -125,6 +153,12 @@ cdef class Packer:
     def clear(self):
         """Forget the rows."""
         self.rows = 0
+
+    def drop(self, uint32_t count):
+        """Forget the first `count` rows; those that came after them move up."""
+        count = min(count, self.rows)
+        self.rows -= count
+        memmove(self.rows_, self.rows_ + <size_t>count * self.row_size, <size_t>self.rows * self.row_size)
 
 
 cdef struct Claim:

@@ -1,11 +1,13 @@
 """Rows one by one into packed batches, and foreign arrays into the declared shape."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tickplant._core.session import Packer
+from tickplant.clock import now_ns
 from tickplant.errors import SchemaError
 from tickplant.schema import Column, Rows, Table
 
@@ -21,9 +23,10 @@ def encoded(value: str) -> bytes:
 class RowBatch:
     """A buffer of packed rows that are added one at a time."""
 
-    def __init__(self, table: Table, room: int) -> None:
+    def __init__(self, table: Table, room: int, later: Callable[..., None] | None = None) -> None:
+        """`later`: takes the values of those rows that `packed.push` does not add."""
         self.table, self.room = table, room
-        self.packed = Packer([(c.name, c.type, c.offset) for c in table.columns], room)
+        self.packed = Packer([(c.name, c.type, c.offset) for c in table.columns], room, now_ns, later)
         """The rows that wait to be taken, as a buffer."""
 
     def __len__(self) -> int:

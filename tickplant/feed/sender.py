@@ -11,7 +11,7 @@ import numpy.typing as npt
 import zmq
 
 from tickplant import wire
-from tickplant._core.session import Packer, Session
+from tickplant._core.session import Session
 from tickplant.clock import SECOND_NS, monotonic_ns, now_ns
 from tickplant.errors import JournalError, JournalFull, TickplantError
 from tickplant.feed.outbox import Outbox
@@ -53,7 +53,7 @@ class Sender:
         return self.outbox.waiting_bytes > WINDOW_BYTES
 
     def send(
-        self, table: Table, rows: npt.NDArray[np.uint8] | Packer, count: int, *, beyond: bool = False
+        self, table: Table, rows: npt.NDArray[np.uint8] | memoryview, count: int, *, beyond: bool = False
     ) -> bool:
         """Publish packed rows as one frame, or drop them; False if there is no room and they have to wait.
 
