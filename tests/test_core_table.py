@@ -1,5 +1,6 @@
 import mmap
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -91,8 +92,11 @@ class Appending(RuleBasedStateMachine):
         for code in range(HEADS + 1):
             for committed in {len(self.rows), len(self.rows) // 2}:
                 for wanted in (0, 1, 3, 1 << 40):
-                    found = reader.last_rows(code, committed, wanted).tolist()
-                    assert found == self.model.last_rows(code, committed, wanted)
+                    found = reader.last_rows(code, committed, wanted)
+                    assert found.tolist() == self.model.last_rows(code, committed, wanted)
+                    out = bytearray(len(found) * ROW)
+                    reader.pick(found, out)
+                    assert bytes(out) == b"".join(self.rows[n] for n in found.tolist())
 
     @invariant()
     def chains_are_the_oracles(self):
@@ -166,6 +170,11 @@ def test_reading_beyond_the_table_or_before_attaching_is_refused():
             reader.gather(first, count, bytearray(ROW))
     with pytest.raises(ValueError, match="do not fit"):
         reader.gather(0, 2, bytearray(ROW))
+    for number in (-1, MAX_ROWS, 1 << 62):
+        with pytest.raises(ValueError, match="is not from 0"):
+            reader.pick(np.array([0, number]), bytearray(2 * ROW))
+    with pytest.raises(ValueError, match="are not 2 rows"):
+        reader.pick(np.array([0, 1]), bytearray(ROW))
     with pytest.raises(ValueError, match="out of range"):
         reader.last_rows(0, MAX_ROWS + 1, 1)
     with pytest.raises(ValueError, match="wanted"):

@@ -51,7 +51,7 @@ def test_rows_are_there_when_they_are_committed_whenever_the_writer_dies(plant_n
         process.send_signal(signal.SIGKILL)
         process.wait()
         for code in (0, 1, HEADS - 1):
-            assert table.last_rows(code, 50).tolist() == scanned(table, code, 50)
+            assert table.last_rows(code, 50)[0].tolist() == scanned(table, code, 50)
     finished(start("write_table", plant_name, ROWS, 99))
     for reader in readers:
         finished(reader)
@@ -67,8 +67,8 @@ def test_last_rows_are_what_a_scan_finds(plant_name, batches, wanted):
         extend(append, intake, len(table), count)
     same(table, 1 + sum(batches))
     for code in range(HEADS):
-        assert table.last_rows(code, wanted).tolist() == scanned(table, code, wanted)
-    assert table.last_rows(HEADS + 1, 10).tolist() == []
+        assert table.last_rows(code, wanted)[0].tolist() == scanned(table, code, wanted)
+    assert table.last_rows(HEADS + 1, 10)[0].tolist() == []
 
 
 def test_another_writer_of_the_same_identity_goes_on(plant_name):
@@ -260,7 +260,7 @@ def test_a_hostile_description_is_refused_or_harmless(plant_name, key, value, dr
     rows = min(len(found), found.max_rows)
     assert len(found.rows(0, rows)) == rows
     for code in (0, 1, HEADS):
-        assert all(0 <= n < rows for n in found.last_rows(code, 5).tolist())
+        assert all(0 <= n < rows for n in found.last_rows(code, 5)[0].tolist())
 
 
 @pytest.mark.parametrize("content", [b"\xc1", b"\x80", b"\x93\x01\x02\x03", b"", b"\xff" * 9])

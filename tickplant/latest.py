@@ -136,8 +136,8 @@ class SharedLatest:
         room = (self.segment.size - segment.HEADER_SIZE) // max(self._slot, 1)
         if (self._cell, self._slot) != _sizes(self.table) or self._slots_max > room:
             raise SegmentError(f"{self.segment.name} has sizes that do not fit its schema")
-        self._dtype = cell_dtype(self.table)
-        self._allocated = core.Word(self.segment.map, SLOTS)
+        self._dtype, self._row = cell_dtype(self.table), self.table.dtype
+        self._allocated, self._seen = core.Word(self.segment.map, SLOTS), 0
 
     @property
     def _slots(self) -> int:
@@ -145,14 +145,26 @@ class SharedLatest:
 
     def get(self, instrument: int) -> tuple[int, int, np.void] | None:
         """(trading date, row number, row) of the instrument's last row, or None."""
-        if not 0 <= instrument < self._slots:
-            return None
-        at = segment.HEADER_SIZE + self._slot * instrument
-        cell = core.latch_get(self.segment.map, at, self._cell)
+        cell = self._get(instrument)
         if cell is None:
             return None
         value = np.frombuffer(cell, self._dtype)[0]
         return int(value["trading_date"]), int(value["number"]), value["row"]
+
+    def row(self, instrument: int) -> np.void | None:
+        """The instrument's last row, or None."""
+        cell = self._get(instrument)
+        return None if cell is None else np.frombuffer(cell, self._row, 1, _PREFIX)[0]
+
+    def _get(self, instrument: int) -> bytes | None:
+        if not 0 <= instrument < self._seen:
+            self._seen = self._slots  # there are never fewer
+            if not 0 <= instrument < self._seen:
+                return None
+        found: bytes | None = core.latch_get(
+            self.segment.map, segment.HEADER_SIZE + self._slot * instrument, self._cell
+        )
+        return found
 
     def cells(self, first: int, upto: int) -> npt.NDArray[np.void]:
         """Cells (`cell_dtype`) of the instruments from `first` on, below `upto`, that have a row: a copy."""
@@ -165,6 +177,6 @@ class SharedLatest:
         return out[: count * self._cell].view(self._dtype)
 
     def snapshot(self, instruments: int) -> tuple[npt.NDArray[np.uint64], Rows]:
-        """(row numbers, rows) of all instruments below a number that have a row, copied."""
+        """(row numbers, rows) of all instruments below a number that have a row: both of one copy."""
         cells = self.cells(0, instruments)
-        return cells["number"].copy(), cells["row"].copy()
+        return cells["number"], cells["row"]

@@ -148,10 +148,7 @@ class Table:
     def rows(self, instrument: str | int, last: int = 1) -> Batch:
         """The last rows of one instrument ("XNAS:AAPL" or its number), oldest first, without a scan."""
         number = self.plant.instruments.number(instrument) if isinstance(instrument, str) else instrument
-        numbers = self._shared.last_rows(number, min(last, len(self)))
-        out = self._shared.table.empty(len(numbers))
-        for column in self._shared.table.columns:
-            out[column.name] = self._shared.column(column.name, self._shared.max_rows)[numbers]
+        numbers, out = self._shared.last_rows(number, last)
         batch = Batch.of(out, self.name, self.trading_date, int(numbers[0]) if len(numbers) else 0)
         batch.numbers = numbers
         return batch
@@ -183,13 +180,17 @@ class Latest:
     def __init__(self, plant: Plant, name: str) -> None:
         self.plant = plant
         self._shared = SharedLatest(plant.name, name)
+        self._numbers: dict[str, int] = {}
 
     def __getitem__(self, instrument: str) -> np.void:
         """The last row of "XNAS:AAPL". Raises KeyError if it has none."""
-        found = self._shared.get(self.plant.instruments.number(instrument))
-        if found is None:
+        number = self._numbers.get(instrument)
+        if number is None:  # once known it stays what it is
+            number = self._numbers[instrument] = self.plant.instruments.number(instrument)
+        row = self._shared.row(number)
+        if row is None:
             raise KeyError(f"no row of {instrument} yet")
-        return found[2]
+        return row
 
     def snapshot(self) -> dict[str, npt.NDArray[Any]]:
         """Columns of the last rows of all instruments that have one; each row whole, not one cut."""

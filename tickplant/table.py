@@ -359,7 +359,9 @@ class SharedTable:
         self.columns.gather(first, count, out.view(np.uint8))
         return out
 
-    def last_rows(self, instrument: int, last: int) -> npt.NDArray[np.int64]:
-        """Numbers of the last rows of an instrument, oldest first, without a scan."""
+    def last_rows(self, instrument: int, last: int) -> tuple[npt.NDArray[np.int64], Rows]:
+        """The last rows of an instrument and their numbers, oldest first, without a scan."""
         numbers: npt.NDArray[np.int64] = self.columns.last_rows(instrument, len(self), last)
-        return numbers
+        out = self.table.empty(len(numbers))
+        self.columns.pick(numbers, out.view(np.uint8))
+        return numbers, out

@@ -53,6 +53,7 @@ cdef extern from "table.h" nogil:
         uint32_t cell_size, slot_size
         uint64_t n_slots
     void tp_gather(const tp_column *c, uint8_t *rows, uint64_t count, uint32_t row_size, uint64_t at)
+    void tp_pick(const tp_column *c, uint8_t *rows, const int64_t *numbers, uint64_t count, uint32_t row_size)
     void tp_table_rewind(tp_table *t, uint64_t n_prev)
     uint64_t tp_last_rows(const uint32_t *prev, uint64_t n_prev, const atomic32 *head, uint64_t committed, int64_t *out,
                           uint64_t wanted)
@@ -366,6 +367,19 @@ cdef class Columns:
             with nogil:
                 for i in range(self.t.n_columns):
                     tp_gather(&self.t.columns[i], &out[0], count, self.t.row_size, first)
+
+    def pick(self, const int64_t[::1] numbers, uint8_t[::1] out):
+        """Write the rows of these numbers as packed rows to out."""
+        cdef Py_ssize_t i, count = numbers.shape[0]
+        if self.t.head is NULL or out.shape[0] != count * self.t.row_size:
+            raise ValueError(f"{out.shape[0]} bytes are not {count} rows of {self.t.row_size}")
+        for i in range(count):
+            if not 0 <= numbers[i] < <int64_t>self.max_rows:
+                raise ValueError(f"row {numbers[i]} is not from 0 to {self.max_rows}")
+        if count:
+            with nogil:
+                for i in range(self.t.n_columns):
+                    tp_pick(&self.t.columns[i], &out[0], &numbers[0], count, self.t.row_size)
 
     def last_rows(self, uint64_t instrument, uint64_t committed, Py_ssize_t wanted):
         """Numbers of the last `wanted` rows of an instrument below committed, oldest first: int64 array."""

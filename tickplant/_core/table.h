@@ -56,6 +56,12 @@ static inline void tp_gather(const tp_column *c, uint8_t *rows, uint64_t count, 
     for (uint64_t i = 0; i < count; i++, to += row_size) memcpy(to, c->data + (at + i) * c->size, c->size);
 }
 
+/* The same of any rows, by their numbers. */
+static inline void tp_pick(const tp_column *c, uint8_t *rows, const int64_t *numbers, uint64_t count, uint32_t row_size) {
+    uint8_t *to = rows + c->offset;
+    for (uint64_t i = 0; i < count; i++, to += row_size) memcpy(to, c->data + (uint64_t)numbers[i] * c->size, c->size);
+}
+
 static inline void tp_link(tp_table *t, const uint8_t *rows, uint64_t count) {
     uint32_t code;
     for (uint64_t i = 0; i < count; i++) {
