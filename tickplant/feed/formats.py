@@ -45,7 +45,7 @@ FORMATS = (
     Format("IEX TOPS and DEEP in pcap", "packets.iex:IexTp"),
     Format("recordings of venues over WebSocket", "recording:Recording"),
     Format("Databento DBN", "files.dbn:Dbn"),
-    Format("CSV or Parquet with known columns", "files.columns:Columns"),
+    Format("CSV, fixed-width or Parquet with known columns", "files.columns:Columns"),
 )
 MAPPED = FORMATS[-1]
 
