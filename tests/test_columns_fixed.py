@@ -234,6 +234,11 @@ def test_what_is_no_ascii_keeps_its_place():
     assert account.malformed == ["2 characters, not 5: ab"]
 
 
+def test_short_lines_that_are_together_as_long_as_one_are_none():
+    assert len(fixed(["a", "b"], [2, 3], account := Account())(b"ab\nde")) == 0
+    assert len(account.malformed) == 2
+
+
 @given(
     st.lists(
         st.lists(
