@@ -5,8 +5,8 @@ import zlib
 
 import pytest
 from hypothesis import given
+from venue_frames import JSON, Heard, assert_sound, bids_asks, events, feed, one_bent, rows
 
-from tests.fix_venue import JSON, bids_asks, events, feed, hostile, rows, survives
 from tickplant.feed.venues.bitfinex import Bitfinex
 
 INFO = {"event": "info", "version": 2, "serverId": "7", "platform": {"status": 1}}
@@ -222,9 +222,9 @@ def test_what_is_listed_is_subscribed_to_with_numbers_and_checksums():
 
 @given(message=JSON)
 def test_any_json_is_accounted_for(message):
-    survives(Bitfinex(), [json.dumps(m).encode() for m in (BOOK, SNAPSHOT, message)])
+    assert_sound(Heard(Bitfinex())(BOOK, SNAPSHOT, message))
 
 
-@given(messages=hostile(ALL))
+@given(messages=one_bent(ALL))
 def test_damaged_messages_make_no_wrong_rows(messages):
-    survives(Bitfinex(), messages)
+    assert_sound(Heard(Bitfinex())(*messages))

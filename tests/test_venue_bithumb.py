@@ -4,8 +4,8 @@ import json
 
 import pytest
 from hypothesis import given
+from venue_frames import JSON, Heard, assert_sound, bids_asks, events, feed, one_bent, rows
 
-from tests.fix_venue import JSON, bids_asks, events, feed, hostile, rows, survives
 from tickplant.feed.venues.bithumb import Bithumb
 
 URL = "https://api.bithumb.com/public/orderbook/BTC_KRW"
@@ -171,14 +171,12 @@ def test_what_is_not_as_documented_is_malformed_and_nothing_else(bad):
 
 @given(any_json=JSON)
 def test_any_json_is_accounted_for(any_json):
-    survives(Bithumb(), [json.dumps(any_json).encode()])
+    assert_sound(Heard(Bithumb())(any_json))
     venue = Bithumb()
     venue.respond(URL, json.dumps(any_json).encode(), 1)
     assert venue.account.malformed == 1
 
 
-@given(messages=hostile(ALL))
+@given(messages=one_bent(ALL))
 def test_damaged_messages_make_no_wrong_rows(messages):
-    venue = Bithumb()
-    venue.respond(URL, snapshot(1580268255000), 7)
-    survives(venue, messages)
+    assert_sound(Heard(Bithumb()).answer(URL, snapshot(1580268255000))(*messages))

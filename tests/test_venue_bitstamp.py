@@ -4,8 +4,8 @@ import json
 
 import pytest
 from hypothesis import given
+from venue_frames import JSON, Heard, assert_sound, bids_asks, events, feed, one_bent, rows
 
-from tests.fix_venue import JSON, bids_asks, events, feed, hostile, rows, survives
 from tickplant.feed.venues.bitstamp import Bitstamp
 
 URL = "https://www.bitstamp.net/api/v2/order_book/btcusd"
@@ -191,14 +191,12 @@ def test_what_is_not_as_documented_is_malformed_and_nothing_else(message):
 
 @given(message=JSON)
 def test_any_json_is_accounted_for(message):
-    survives(Bitstamp(), [json.dumps(message).encode()])
+    assert_sound(Heard(Bitstamp())(message))
     venue = Bitstamp()
     venue.respond(URL, json.dumps(message).encode(), 1)
     assert venue.account.malformed == 1
 
 
-@given(messages=hostile(ALL))
+@given(messages=one_bent(ALL))
 def test_damaged_messages_make_no_wrong_rows(messages):
-    venue = Bitstamp()
-    venue.respond(URL, snapshot(10), 7)
-    survives(venue, messages)
+    assert_sound(Heard(Bitstamp()).answer(URL, snapshot(10))(*messages))

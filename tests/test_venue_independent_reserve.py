@@ -4,8 +4,8 @@ import json
 
 import pytest
 from hypothesis import given
+from venue_frames import JSON, Heard, assert_sound, bids_asks, events, feed, one_bent, rows
 
-from tests.fix_venue import JSON, bids_asks, events, feed, hostile, rows, survives
 from tickplant.feed.venues.independent_reserve import IndependentReserve, short
 
 URL = "https://api.independentreserve.com/Public/GetAllOrders?primaryCurrencyCode={}&secondaryCurrencyCode={}"
@@ -60,6 +60,7 @@ TRADE = {
 }
 BEAT = {"Time": MS, "Event": "Heartbeat"}
 SUBSCRIBED = {"Data": ["orderbook-eth"], "Time": MS, "Event": "Subscriptions"}
+BOOK = snapshot(((0, 100.0, 1.5), (1, 100.0, 0.5)), ((2, 101.0, 2),))
 ALL = [
     SUBSCRIBED,
     BEAT,
@@ -216,12 +217,13 @@ def test_what_is_not_as_documented_is_malformed_and_nothing_else(bad):
 
 @given(any_json=JSON)
 def test_any_json_is_accounted_for(any_json):
-    survives(IndependentReserve(), [json.dumps(any_json).encode()])
+    assert_sound(Heard(IndependentReserve())(any_json))
     venue = IndependentReserve()
     venue.respond(URL.format("eth", "aud"), json.dumps(any_json).encode(), 1)
     assert venue.account.malformed == 1
 
 
-@given(messages=hostile(ALL))
+@given(messages=one_bent(ALL))
 def test_damaged_messages_make_no_wrong_rows(messages):
-    survives(ready(), messages)
+    url = URL.format("eth", "aud")
+    assert_sound(Heard(IndependentReserve()).answer(url, BOOK)(*messages))

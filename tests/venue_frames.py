@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 
 import hypothesis.strategies as st
 import numpy as np
@@ -68,9 +69,42 @@ class Heard:
         return [[(p, s) for p, s, _ in levels.top(half, 100_000)] for half in (BID, ASK)]
 
 
+def rows(venue):
+    """{table: [row as a dict without empty columns]} of all since the last time."""
+    out = {}
+    for table, taken in venue.take():
+        for row in taken:
+            plain = {n: _plain(row[n]) for n in taken.dtype.names}
+            out.setdefault(table, []).append({n: v for n, v in plain.items() if not _empty(v)})
+    return out
+
+
+def feed(venue, *messages, conn="ws", at=START):
+    """Have it hear messages (objects, text, or bytes), a microsecond apart; its rows."""
+    for i, message in enumerate(messages):
+        text = message if isinstance(message, str | bytes) else json.dumps(message)
+        venue.receive(conn, text if isinstance(text, bytes) else text.encode(), at + 1000 * i)
+    return rows(venue)
+
+
+def bids_asks(venue, native, most=10):
+    """((price, size), ...) of both halves, best first."""
+    levels = venue.books[native].levels
+    return tuple([(p, s) for p, s, _ in levels.top(half, most)] for half in (BID, ASK))
+
+
+def events(got):
+    """The kinds of the events among rows."""
+    return [e["kind"] for e in got.get("event", ())]
+
+
 def _plain(value):
     plain = value.item()
     return plain.decode() if isinstance(plain, bytes) else plain
+
+
+def _empty(value):
+    return value in (0, "") or (isinstance(value, float) and math.isnan(value))
 
 
 def close(a, b):
@@ -103,6 +137,19 @@ def bent(draw, messages):
     return data
 
 
+@st.composite
+def one_bent(draw, messages):
+    """All of these messages (objects, or text) in their order, one of them bent, left out or there twice."""
+    frames = [m.encode() if isinstance(m, str) else dumped(m) for m in messages]
+    at = draw(st.integers(0, len(frames) - 1))
+    frames[at : at + 1] = draw(
+        st.sampled_from([[], [frames[at]] * 2])
+        | bent([json.loads(frames[at])]).map(lambda f: [f])
+        | JSON.map(lambda j: [dumped(j)])
+    )
+    return frames
+
+
 def noise(messages):
     """Frames of any kind: bent ones, sound ones, any JSON, any bytes."""
     sound = st.sampled_from(messages).map(lambda m: dumped(m))
@@ -121,7 +168,7 @@ def assert_sound(heard):
     codes = set(rows["instrument"]["code"].tolist()) if "instrument" in rows else set()
     for table, of in rows.items():
         assert (of["ts_recv"] > START).all()
-        assert set(of["instrument"].tolist()) <= codes | ({0} if table == "event" else set())
+        assert set(of["instrument"].tolist()) <= codes | ({0} if table in ("event", "status") else set())
     events = rows["event"]["kind"].tolist() if "event" in rows else []
     assert events.count(b"malformed") == account.malformed
     if "trade" in rows:
@@ -148,9 +195,9 @@ def assert_depth_is_the_books(heard, rows):
             del book[key]
         else:
             assert (key in book) == (row["action"] == b"C")
-            book[key] = float(row["size"])
-    for native, book in heard.venue.books.items():
-        bids, asks = heard.book(native)
-        have = {(b"B", p): s for p, s in bids} | {(b"S", p): s for p, s in asks}
+            book[key] = (float(row["size"]), int(row["orders"]))
+    for book in heard.venue.books.values():
+        tops = ((side, book.levels.top(half, 10**6)) for half, side in ((BID, b"B"), (ASK, b"S")))
+        have = {(side, p): (s, orders) for side, top in tops for p, s, orders in top}
         assert made.get(book.code, {}) == have
         assert book.live or not have

@@ -41,10 +41,11 @@ FORMATS = (
     Format("Nasdaq ITCH 5.0", "itch50:Itch50"),
     Format("Nasdaq ITCH 5.0 over MoldUDP64 in pcap", "packets.mold_itch50:MoldItch50"),
     Format("CME MDP 3.0 in pcap", "packets.cme:CmeMdp3"),
+    Format("Deribit multicast SBE in pcap", "packets.deribit_sbe:DeribitSbe"),
     Format("IEX TOPS and DEEP in pcap", "packets.iex:IexTp"),
     Format("recordings of venues over WebSocket", "recording:Recording"),
     Format("Databento DBN", "files.dbn:Dbn"),
-    Format("CSV or Parquet with known columns", "files.columns:Columns"),
+    Format("CSV, fixed-width or Parquet with known columns", "files.columns:Columns"),
 )
 MAPPED = FORMATS[-1]
 

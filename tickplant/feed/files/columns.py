@@ -22,6 +22,7 @@ from tickplant.errors import CaptureError, SchemaError
 from tickplant.feed.capture import Batch, Capture, Head
 from tickplant.feed.files import columns_read, columns_time
 from tickplant.feed.files import mapping as mappings
+from tickplant.feed.files.columns_fixed import fixed
 from tickplant.feed.files.columns_order import Sorter
 from tickplant.feed.files.columns_rows import Lines, RowMaker, needed
 from tickplant.feed.files.mapping import Mapping
@@ -123,6 +124,11 @@ class Columns(Capture):
         if self._found.parquet:
             yield from columns_read.parquet_tables(self.path, self.mapping.header, self._account)
             return
+        if self.mapping.widths:
+            ((path, member),) = self._found.members
+            parsed = fixed(self._names, self.mapping.widths, self._account)
+            yield from columns_read.tables(columns_read.stream(path, member), False, self._account, parsed)
+            return
         first = len(self.mapping.header) if len(self._found.members) > 1 else len(self._names)
         parts = (self._names[:first], self._names[first:])
         tables = [
@@ -143,14 +149,12 @@ class Columns(Capture):
         self._account.malformed.clear()
         for text in structure:
             self._refuse(text, self._lines + len(table))
-        event, bad = columns_time.times(
-            table[self.mapping.ts_event.column], self.mapping.ts_event, self._date
-        )
+        event, bad = self._times(table, self.mapping.ts_event)
         recv = np.zeros(len(table), np.int64)
         whose = [(self.mapping.ts_event.column, bad)]
         if self.mapping.ts_recv:
             column = self.mapping.ts_recv.column
-            recv, wrong = columns_time.times(table[column], self.mapping.ts_recv, self._date)
+            recv, wrong = self._times(table, self.mapping.ts_recv)
             whose.append((column, wrong))
         values: dict[tuple[str, str], Any] = {}
         texts: dict[str, list[str]] = {}
@@ -168,6 +172,11 @@ class Columns(Capture):
             refused |= wrong
         self._lines += len(table) + len(structure)
         return lines.where(~refused) if refused.any() else lines
+
+    def _times(self, table: Any, rule: mappings.Time) -> tuple[columns_time.Times, columns_time.Bad]:
+        if rule.date:
+            return columns_time.clock(table[rule.column], table[rule.date], rule)
+        return columns_time.times(table[rule.column], rule, self._date)
 
     def _refuse(self, text: str, line: int) -> None:
         self.malformed += 1
@@ -188,7 +197,8 @@ class Columns(Capture):
 
     def _count(self, lines: Lines) -> None:
         """Each line by what tells lines apart in this mapping; ignored are those that no rule is for."""
-        used = np.full(len(lines), self.mapping.book is not None)
+        book = self.mapping.book
+        used = lines.matching(book.when) if book else np.zeros(len(lines), np.bool_)
         kinds = [c for rule in self.mapping.rows for c in (*rule.when, *rule.snapshot)]
         for rule in self.mapping.rows:
             used |= lines.matching(rule.when)
@@ -233,10 +243,26 @@ def _fits(head: Head, found: Found) -> bool:
     first = (
         head.plain.partition(b"\n")[0] if path == head.path and not member else _first(path, member).encode()
     )
+    if mapping.widths:
+        return _has_widths(mapping, first, found.name)
     names = first.decode("utf-8", "replace").strip("\r\n\ufeff").split(mapping.delimiter)
     if mapping.has_header:
         return names == mapping.header
     return bool(re.fullmatch(mapping.file_name, found.name)) and len(names) == len(mapping.header)
+
+
+def _has_widths(mapping: Mapping, first: bytes, name: str) -> bool:
+    """Is a file's first line as long as the columns of a mapping, and are its times and numbers such?"""
+    line = first.rstrip(b"\r\n")
+    if len(line) != sum(mapping.widths) or not re.fullmatch(mapping.file_name or ".*", name):
+        return False
+    account = columns_read.Account()
+    table = fixed(mapping.header, mapping.widths, account)(line)
+    rule = mapping.ts_event
+    if not rule.date or columns_time.clock(table[rule.column], table[rule.date], rule)[1].any():
+        return False
+    wanted = [(c, k) for c, k in needed(mapping, mapping.header) if k != "text"]
+    return not any(columns_read.numbers(table[column], kind)[1].any() for column, kind in wanted)
 
 
 def _located(head: Head, mapping: Mapping) -> Found | None:

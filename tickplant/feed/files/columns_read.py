@@ -1,4 +1,4 @@
-"""The columns of a CSV or Parquet file, block by block, each value of a declared kind.
+"""The columns of a CSV, fixed-width or Parquet file, block by block, each value of a declared kind.
 
 CSV (RFC 4180; plain, gzip, zstd, or a member of a zip) is split into blocks of whole lines and parsed by
 pyarrow as text; what is needed as a number or a time is made one then, so that one bad value costs one line.
@@ -8,7 +8,7 @@ pyarrow rounds decimals to the nearest float64. Parquet has types of its own.
 import io
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,8 +22,11 @@ from tickplant.feed.files.inflate import Inflated
 BLOCK = 1 << 22
 ROWS = 1 << 16
 LINE_MAX = 1 << 20
-Kind = Literal["text", "float", "int"]
+Kind = Literal["text", "float", "int", "code"]
 Arrow = Any
+_BASE_62 = np.full(256, -1, np.int64)
+"""By byte: what it is worth as a digit; -1: it is none."""
+_BASE_62[[*b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"]] = range(62)
 
 
 def arrow(module: str = "") -> Arrow:
@@ -87,6 +90,13 @@ def csv_tables(
     source: Inflated | Member, names: list[str], header: bool, delimiter: str, account: Account
 ) -> Iterator[Arrow]:
     """Tables of text of the lines of a CSV file, without its header."""
+    return tables(source, header, account, lambda lines: _parsed(lines, names, delimiter, account))
+
+
+def tables(
+    source: Inflated | Member, header: bool, account: Account, parsed: Callable[[bytes], Arrow]
+) -> Iterator[Arrow]:
+    """Tables of the lines of a text file, without its header, as `parsed` reads blocks of them."""
     rest, first = b"", header
     while piece := _some(source):
         whole, newline, rest = (rest + piece).rpartition(b"\n")
@@ -96,14 +106,14 @@ def csv_tables(
             _, _, whole = whole.partition(b"\n")
             first = False
         if whole:
-            yield _parsed(whole, names, delimiter, account)
+            yield parsed(whole)
     if len(rest) > LINE_MAX:
         account.damage = f"a line of more than {LINE_MAX} bytes"
     elif source.damage:
         account.damage = source.damage
     elif rest.strip() and not first:
         known = len(account.malformed)
-        table = _parsed(rest, names, delimiter, account)
+        table = parsed(rest)
         if len(account.malformed) > known:
             del account.malformed[known:]
             account.damage, account.cut = "the file ends within a line", True
@@ -203,6 +213,8 @@ def text(column: Arrow) -> tuple[npt.NDArray[np.int64], list[str]]:
 def numbers(column: Arrow, kind: Kind) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
     """Values as float64 or int64, and which of them are not. An empty float is NaN."""
     pa, pc = arrow(), arrow(".compute")
+    if kind == "code":
+        return codes(column)
     wanted = pa.float64() if kind == "float" else pa.int64()
     if pa.types.is_string(column.type) and kind == "float":
         column = pc.if_else(pc.equal(column, ""), None, column)
@@ -226,3 +238,15 @@ def _one(value: str | None, wanted: Arrow) -> Any:
         return None if value is None else pa.scalar(value).cast(wanted).as_py()
     except pa.ArrowInvalid:
         return None
+
+
+def codes(column: Arrow) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Texts of digits, capitals and small letters as numbers in base 62, and which are not."""
+    texts = np.array(column.to_pylist() or [""], "S")
+    values, bad = np.zeros(len(texts), np.int64), np.zeros(len(texts), np.bool_)
+    for at in range(texts.itemsize):
+        byte = texts.view(np.uint8).reshape(len(texts), -1)[:, at]
+        digit = _BASE_62[byte]
+        bad |= (digit < 0) & (byte != 0)
+        values = np.where(byte != 0, values * 62 + digit, values)
+    return values[: len(column)], bad[: len(column)]

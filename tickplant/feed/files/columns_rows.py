@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tickplant.feed.files import columns_read
 from tickplant.feed.files.books import LastBooks, layout
-from tickplant.feed.files.mapping import Book, Mapping, RowRule, Source
+from tickplant.feed.files.mapping import Book, Mapping, RowRule, Source, width_of
 from tickplant.feed.files.scaled import unscaled
 from tickplant.feed.sink import shipped_schema
 from tickplant.schema import KEY_COLUMNS, Flag, Rows
@@ -54,8 +54,9 @@ def needed(mapping: Mapping, columns: list[str]) -> list[tuple[str, columns_read
         types = {c.name: c.type[0] for c in shipped_schema()[rule.table].columns}
         for name in rule.columns:
             source = rule.source(name)
+            out |= {(c, "code"): None for c in source.columns}
             if source.column and not source.map and types[name] != "S":
-                whole = source.divisor > 1 or types[name] in "iu"
+                whole = source.divisor > 1 or source.total or types[name] in "iu"
                 out[source.column, "int" if whole else "float"] = None
     if mapping.book:
         for column in book_columns(mapping.book, mapping, columns):
@@ -87,10 +88,15 @@ class RowMaker:
         self._books = LastBooks()
         self._snapshots: dict[int, tuple[int, int]] = {}
         """By rule and instrument: the time of the snapshot that its last line was part of."""
+        sources = [rule.source(name) for rule in mapping.rows for name in rule.columns]
+        self._totals: dict[str, dict[int, int]] = {s.column: {} for s in sources if s.total}
+        """By column and instrument: a count of the day in its last line."""
 
     def make(self, lines: Lines) -> list[tuple[str, Rows]]:
         """The rows of these lines, by table."""
         codes = self._codes(lines)
+        for column, last in self._totals.items():
+            lines.values[column, "grown"] = _grown(lines.values[column, "int"], codes, last)
         made: dict[str, list[tuple[npt.NDArray[np.intp], Rows]]] = {}
         for rule in self._mapping.rows:
             which = np.flatnonzero(lines.matching(rule.when))
@@ -99,8 +105,9 @@ class RowMaker:
                 if rule.snapshot:
                     which, rows = self._with_resets(lines, which, rows, lines.matching(rule.snapshot))
                 made.setdefault(rule.table, []).append((which, rows))
-        if self._mapping.book and len(lines):
-            self._book(self._mapping.book, lines, codes, made)
+        if self._mapping.book:
+            which = np.flatnonzero(lines.matching(self._mapping.book.when))
+            self._book(self._mapping.book, lines.where(which), which, codes[which], made)
         return [(table, _in_order(parts)) for table, parts in made.items()]
 
     def _codes(self, lines: Lines) -> npt.NDArray[np.uint32]:
@@ -134,7 +141,7 @@ class RowMaker:
         flags = sum(Flag[name] for name in rule.flags)
         rows = self._begun(rule.table, lines, codes, flags)
         for name in rule.columns:
-            rows[name] = _values(rule.source(name), lines, rows.dtype[name])
+            rows[name] = _values(rule.source(name), lines, rows.dtype[name], self._mapping)
         if rule.table == "depth":
             snapshot = lines.matching(rule.snapshot) if rule.snapshot else np.zeros(len(lines), np.bool_)
             rows["flags"][snapshot] |= np.uint16(Flag.SNAPSHOT)
@@ -168,7 +175,7 @@ class RowMaker:
         return np.insert(which, first, which[first]), np.insert(rows, first, resets)
 
     def _book(
-        self, book: Book, lines: Lines, codes: npt.NDArray[np.uint32],
+        self, book: Book, lines: Lines, which: npt.NDArray[np.intp], codes: npt.NDArray[np.uint32],
         made: dict[str, list[tuple[npt.NDArray[np.intp], Rows]]],
     ) -> None:  # fmt: skip
         names = book_columns(book, self._mapping, self._columns)
@@ -186,12 +193,14 @@ class RowMaker:
         books["price"][~(books["size"] > 0)] = np.nan
         books["size"][np.isnan(books["price"])] = 0
         quotes = self._begun("quote", lines, codes, 0)
+        for flag, choice in book.flags.items():
+            quotes["flags"][lines.matching(choice)] |= np.uint16(Flag[flag])
         for side, short in enumerate(("bid", "ask")):
             quotes[f"{short}_price"] = books["price"][:, side, 0]
             quotes[f"{short}_size"] = books["size"][:, side, 0]
         depth, moved = self._books.changes(books, quotes, np.zeros(len(lines), np.bool_))
         made.setdefault("depth", []).append((np.arange(len(depth)), depth))
-        made.setdefault("quote", []).append((np.flatnonzero(moved), quotes[moved]))
+        made.setdefault("quote", []).append((which[moved], quotes[moved]))
 
 
 def _in_order(parts: list[tuple[npt.NDArray[np.intp], Rows]]) -> Rows:
@@ -202,8 +211,30 @@ def _in_order(parts: list[tuple[npt.NDArray[np.intp], Rows]]) -> Rows:
     return rows[np.argsort(np.concatenate([which for which, _ in parts]), kind="stable")]
 
 
-def _values(source: Source, lines: Lines, dtype: np.dtype[Any]) -> Any:
+def _grown(values: Values, codes: npt.NDArray[np.uint32], last: dict[int, int]) -> Values:
+    """By how much each value is above that of the instrument's line before; all of it where it is below.
+
+    `last`: the last value of each instrument, which is brought up to date.
+    """
+    order = np.argsort(codes, kind="stable")
+    own, now = codes[order], values[order]
+    first = np.append(True, own[1:] != own[:-1])
+    before = np.append(0, now[:-1])
+    before[first] = [last.get(c, 0) for c in own[first].tolist()]
+    ends = np.append(first[1:], True)
+    last.update(zip(own[ends].tolist(), now[ends].tolist(), strict=True))
+    out = np.empty(len(values), np.int64)
+    out[order] = np.where(now >= before, now - before, now)
+    return out
+
+
+def _values(source: Source, lines: Lines, dtype: np.dtype[Any], mapping: Mapping) -> Any:
     """The values of one column of a table."""
+    if source.columns:
+        joined = np.zeros(len(lines), np.int64)
+        for column in source.columns:
+            joined = joined * source.base ** width_of(mapping, column) + lines.values[column, "code"]
+        return joined
     if not source.column:
         value = source.value
         return value.encode() if isinstance(value, str) else value
@@ -215,5 +246,5 @@ def _values(source: Source, lines: Lines, dtype: np.dtype[Any]) -> Any:
         numbers = np.array([c if isinstance(c, int | float) else np.nan for c in chosen], np.float64)
         return numbers[lines.values[source.column, "text"]]
     kind = "int" if source.divisor > 1 or dtype.kind in "iu" else "float"
-    values = lines.values[source.column, kind]
+    values = lines.values[source.column, "grown" if source.total else kind]
     return unscaled(values, source.divisor) if source.divisor > 1 else values

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tickplant.errors import CaptureError
-from tickplant.feed.files.columns_read import arrow
+from tickplant.feed.files.columns_read import arrow, text
 from tickplant.feed.files.mapping import Time
 
 DIGITS = {"s": 9, "ms": 6, "us": 3, "ns": 0, "midnight": 9}
@@ -25,6 +25,28 @@ def midnight_ns(day: datetime.date, timezone: str) -> int:
     except (zoneinfo.ZoneInfoNotFoundError, ValueError):
         raise CaptureError(f"there is no time zone {timezone!r}") from None
     return int(datetime.datetime.combine(day, datetime.time(), zone).timestamp()) * 1_000_000_000
+
+
+def clock(column: Any, days: Any, rule: Time) -> tuple[Times, Bad]:
+    """ns UTC of times of day HHMMSS, with up to nine digits of a second behind them, of days YYYYMMDD."""
+    pa, pc = arrow(), arrow(".compute")
+    column, days = column.cast(pa.string()), days.cast(pa.string())
+    sound = np.array(pc.match_substring_regex(column, r"^([01]\d|2[0-3])[0-5]\d[0-5]\d\d{0,9}$"), np.bool_)
+    digits = pc.if_else(pa.array(sound), pc.utf8_rpad(column, 15, "0"), "0")
+    whole, fraction = np.divmod(np.array(digits.cast(pa.int64()), np.int64), 10**9)
+    seconds = whole // 10_000 * 3600 + whole // 100 % 100 * 60 + whole % 100
+    which, texts = text(days)
+    found = [_midnight(t, rule.timezone) for t in texts] or [None]
+    midnights = np.array([f or 0 for f in found], np.int64)
+    known = np.array([f is not None for f in found], np.bool_)
+    return seconds * 10**9 + fraction + midnights[which], ~(sound & known[which])
+
+
+def _midnight(day: str, timezone: str) -> int | None:
+    try:
+        return midnight_ns(datetime.datetime.strptime(day, "%Y%m%d").date(), timezone)
+    except (ValueError, OverflowError):
+        return None
 
 
 def times(column: Any, rule: Time, day: datetime.date | None) -> tuple[Times, Bad]:

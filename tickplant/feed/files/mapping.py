@@ -2,6 +2,8 @@
 
     what = "trades of some vendor"      for people
     header = ["time", "px", "qty"]      the file's columns in order; a file of just these is recognized
+    widths = [12, 6, 8]                 instead of a delimiter: the characters of each column; a file is
+                                        recognized if its first line is as long, and has times and numbers
     has_header = true                   the first line of a CSV file has their names
     repeat = ["px_{}", "qty_{}"]        columns that follow, again and again, numbered from 1
     file_name = '(?P<symbol>\\w+)_.*'    what the name of a file must match whole to be recognized
@@ -18,8 +20,10 @@
     column = "time"
     unit = "us"                         s, ms, us, ns: integers or decimals since 1970 UTC; iso: ISO
                                         8601, UTC if it has no offset; midnight: seconds since midnight
-                                        of `date` (a group of file_name, or an option) in `timezone`
+                                        of `date` (a group of file_name, or an option) in `timezone`;
+                                        clock: HHMMSS and digits of a second, of the day in a column
     timezone = "America/New_York"
+    date = "day"                        clock: the column with the day, YYYYMMDD
 
     [[rows]]                            each line gives a row for each of these whose `when` fits
     table = "trade"
@@ -31,6 +35,9 @@
     size = { column = "qty", divisor = 100 }
     side = { column = "maker", map = { true = "S", false = "B" } }
     action = { value = "T" }
+    size = { column = "volume", total = true }    what a count of the day has grown by since the
+                                        instrument's line before (all of it where it falls)
+    order_id = { columns = ["no", "broker"], base = 62 }    one number of texts of 0-9, A-Z, a-z
 
     [book]                              whole books, one a line: depth by difference, quote when it moves
     levels = 5                          0: as many as `repeat` has
@@ -38,12 +45,15 @@
     bid_price = "bids[{}].price"        and bid_size, ask_price, ask_size
     divisor = 10000
     missing = [9999999999, -9999999999] prices that say that there is no level
+    when = { kind = ["book"] }          lines that have one; default all
+    flags = { CROSS = { kind = ["auction"] } }    of the lines of these texts
 
 A column `size` of depth that is 0 makes the action D; else it is that of the mapping, or A in a snapshot and
 C (the level is so now, whether or not it was there) otherwise.
 """
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -69,14 +79,23 @@ class Source(_Part, frozen=True, kw_only=True):
     value: Scalar | None = None
     map: dict[str, Scalar] = {}
     divisor: int = 1
+    total: bool = False
+    columns: list[str] = []
+    base: Literal[0, 62] = 0
+
+    @property
+    def used(self) -> list[str]:
+        """The columns that it is made of."""
+        return self.columns or ([self.column] if self.column else [])
 
 
 class Time(_Part, frozen=True, kw_only=True):
     """A column with times."""
 
     column: str
-    unit: Literal["s", "ms", "us", "ns", "iso", "midnight"]
+    unit: Literal["s", "ms", "us", "ns", "iso", "midnight", "clock"]
     timezone: str = "UTC"
+    date: str = ""
 
 
 class RowRule(_Part, frozen=True, kw_only=True):
@@ -105,6 +124,8 @@ class Book(_Part, frozen=True, kw_only=True):
     first: int = 0
     divisor: int = 1
     missing: list[float] = []
+    when: dict[str, list[str]] = {}
+    flags: dict[str, dict[str, list[str]]] = {}
 
 
 class Mapping(_Part, frozen=True, kw_only=True):
@@ -121,6 +142,7 @@ class Mapping(_Part, frozen=True, kw_only=True):
     file_name: str = ""
     files: list[str] = []
     delimiter: str = ","
+    widths: list[int] = []
     order_by: Literal["ts_event", "ts_recv", ""] = ""
     window_s: float = 0.0
     rows: list[RowRule] = []
@@ -137,6 +159,7 @@ class Mapping(_Part, frozen=True, kw_only=True):
     def texts(self) -> set[str]:
         """Columns that are read as text."""
         chosen = [rule.when | rule.snapshot for rule in self.rows]
+        chosen += [self.book.when, *self.book.flags.values()] if self.book else []
         sources = [rule.source(name) for rule in self.rows for name in rule.columns]
         used = {column for choice in chosen for column in choice}
         used |= {s.column for s in sources if s.map} | {self.symbol.column, self.venue.column}
@@ -180,20 +203,50 @@ def _check(mapping: Mapping) -> None:
         raise ConfigError("it gives no rows")
     if len(mapping.delimiter) != 1:
         raise ConfigError(f"delimiter {mapping.delimiter!r} is not one character")
+    if mapping.widths and (len(mapping.widths) != len(mapping.header) or min(mapping.widths) < 1):
+        raise ConfigError(f"{len(mapping.header)} columns have {len(mapping.widths)} widths, all from 1 on")
+    if mapping.widths and (mapping.repeat or mapping.files or mapping.has_header):
+        raise ConfigError("with widths there is no repeat, no files, and has_header = false")
     for rule in mapping.rows:
         if rule.table not in shipped_schema():
             raise ConfigError(f"there is no table {rule.table!r}")
         declared = {c.name for c in shipped_schema()[rule.table].columns} - KEY_COLUMNS.keys()
         if wrong := rule.columns.keys() - declared:
             raise ConfigError(f"table {rule.table} has no column {', '.join(sorted(wrong))}")
-        if wrong := set(rule.flags) - set(Flag.__members__):
-            raise ConfigError(f"there is no flag {', '.join(sorted(wrong))}")
-        _know(mapping, {*rule.when, *rule.snapshot, *(rule.source(n).column for n in rule.columns)})
+        _check_flags(rule.flags)
+        _know(mapping, {*rule.when, *rule.snapshot, *(c for n in rule.columns for c in rule.source(n).used)})
         for name in rule.columns:
-            if rule.source(name).divisor < 1:
-                raise ConfigError(f"the divisor of {rule.table}.{name} is not positive")
-    received = {mapping.ts_recv.column} if mapping.ts_recv else set()
-    _know(mapping, {mapping.ts_event.column, mapping.symbol.column, mapping.venue.column} | received)
+            _check_source(mapping, rule.source(name), f"{rule.table}.{name}")
+    if mapping.book:
+        _check_flags(mapping.book.flags)
+        _know(mapping, {*mapping.book.when, *(c for f in mapping.book.flags.values() for c in f)})
+    times = [t for t in (mapping.ts_event, mapping.ts_recv) if t]
+    for time in times:
+        if (time.unit == "clock") != bool(time.date):
+            raise ConfigError(f"{time.column}: unit clock needs `date`, and only it")
+    _know(mapping, {mapping.symbol.column, mapping.venue.column, *(t.column for t in times)})
+    _know(mapping, {t.date for t in times})
+
+
+def _check_flags(flags: Iterable[str]) -> None:
+    if wrong := set(flags) - set(Flag.__members__):
+        raise ConfigError(f"there is no flag {', '.join(sorted(wrong))}")
+
+
+def _check_source(mapping: Mapping, source: Source, name: str) -> None:
+    if source.divisor < 1:
+        raise ConfigError(f"the divisor of {name} is not positive")
+    if bool(source.base) != bool(source.columns):
+        raise ConfigError(f"{name}: `columns` and `base` go together")
+    if source.columns and not mapping.widths:
+        raise ConfigError(f"{name}: `base` needs a file with widths")
+    if source.columns and sum(width_of(mapping, c) for c in source.columns) > 10:
+        raise ConfigError(f"{name} has more than 10 characters, which are more than 63 bits")
+
+
+def width_of(mapping: Mapping, column: str) -> int:
+    """The characters of a column of a file with widths."""
+    return mapping.widths[mapping.header.index(column)]
 
 
 def _know(mapping: Mapping, used: set[str]) -> None:

@@ -13,6 +13,7 @@ together: the bytes of many messages' entries, one after the other, are one stru
 
 import struct
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -26,7 +27,15 @@ _PRIMITIVES = {
     "char": "S1", "int8": "i1", "int16": "i2", "int32": "i4", "int64": "i8",
     "uint8": "u1", "uint16": "u2", "uint32": "u4", "uint64": "u8", "float": "f4", "double": "f8",
 }  # fmt: skip
+_LETTERS = {
+    "S1": "c", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q",
+    "f4": "f", "f8": "d",
+}  # fmt: skip
 HEADER = struct.Struct("<HHHH")
+COUNTED_HEADER = struct.Struct("<HHHHHH")
+"""With the numbers of groups and of variable texts behind (block length, template, schema, version)."""
+COUNTED_GROUP = struct.Struct("<HHHH")
+"""Entry length, number of entries, and of groups and variable texts in each entry."""
 Columns = npt.NDArray[np.void]
 
 
@@ -107,6 +116,21 @@ class Block:
             values[raw == found.encoding.null] = absent
         return values
 
+    def unpacker(self, names: Sequence[str], length: int) -> struct.Struct:
+        """To unpack fields of one block of `length` bytes; `names` are in the order of the schema.
+
+        For what is decoded message by message. Raises ValueError if one is beyond the block's end.
+        """
+        layout, at = "<", 0
+        for name in names:
+            _, offset, encoding = self.by_name[name]
+            text = encoding.code[0] == "S"
+            layout += f"{offset - at}x" + (f"{encoding.size}s" if text else _LETTERS[encoding.code])
+            at = offset + encoding.size
+        if at > length:
+            raise ValueError(f"a block of {length} bytes, must be {at} or more")
+        return struct.Struct(f"{layout}{length - at}x")
+
     def texts(self, columns: Columns, name: str) -> npt.NDArray[np.bytes_]:
         """A text field; a constant is repeated, one that is not there is empty."""
         found = self.by_name.get(name)
@@ -170,6 +194,44 @@ def split(template: Template, message: bytes, length: int) -> list[Part]:
     return parts
 
 
+class Whole(NamedTuple):
+    """A message whose header counts what is in it."""
+
+    parts: list[Part]
+    """The root, and the groups."""
+    texts: list[bytes]
+    end: int
+    """Where what follows it begins."""
+
+
+def walk(data: bytes, at: int, length: int, groups: int, texts: int) -> Whole:
+    """The message with a root of `length` bytes at `at`, of a feed whose dimensions are COUNTED_GROUP and
+    whose variable texts have one byte of length.
+
+    Messages of templates that are not known are passed over so. Raises ValueError if it does not end in
+    `data`, or has groups inside groups, or entries without bytes.
+    """
+    size, end = len(data), at + length
+    parts, found = [Part(length, 1, data[at:end])], []
+    for _ in range(groups):
+        if end + COUNTED_GROUP.size > size:
+            raise ValueError(f"{size - at} bytes end inside its groups")
+        each, count, inner, inner_texts = COUNTED_GROUP.unpack_from(data, end)
+        if inner or inner_texts or (count and not each):
+            raise ValueError(f"a group of {count} times {each} bytes and {inner} groups, {inner_texts} texts")
+        end += COUNTED_GROUP.size
+        parts.append(Part(each, count, data[end : end + each * count]))
+        end += each * count
+    for _ in range(texts):
+        if end >= size:
+            raise ValueError(f"{size - at} bytes end inside its texts")
+        found.append(data[end + 1 : end + 1 + data[end]])
+        end += 1 + data[end]
+    if end > size:
+        raise ValueError(f"it ends {end - size} bytes behind its packet")
+    return Whole(parts, found, end)
+
+
 class Schema:
     """The templates of a schema, by number. Raises CaptureError for XML that is no SBE schema."""
 
@@ -205,6 +267,7 @@ class Schema:
         for member in sorted((length, count), key=lambda m: m.offset):
             layout += f"{member.offset - at}x" + np.dtype(member.encoding.code).char
             at = member.offset + member.encoding.size
+        layout += f"{max(m.offset + m.encoding.size for m in where.values()) - at}x"
         return Group(name, self._block(element), struct.Struct(layout), count.offset < length.offset)
 
     def _block(self, element: ET.Element) -> Block:

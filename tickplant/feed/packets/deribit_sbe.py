@@ -1,0 +1,208 @@
+"""Deribit's multicast feed from a capture of packets; the messages' rows are told in `deribit_sbe_rows`.
+All numbers are little-endian.
+
+    packet    length of what follows this head (2)  channel (2)  sequence number (4), then messages
+    message   SBE header (12: block length, template, schema, version, groups, variable texts)  body
+
+The layouts are in deribit_sbe.xml. Packets of a channel are numbered one by one; the channel, not the
+address, tells what they are of. The venue keeps the last 100,000 packets of a channel: a number that is
+further back begins the numbers anew (a row of event of kind session). Source: the Multicast Developer
+Guide.
+"""
+
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from tickplant.errors import CaptureError
+from tickplant.feed.capture import Batch, Head
+from tickplant.feed.packets.arbiter import Arbiter, Gap, Run
+from tickplant.feed.packets.capture import PacketCapture, first_payloads
+from tickplant.feed.packets.datagram import Endpoint
+from tickplant.feed.packets.deribit_sbe_rows import DeribitRows
+from tickplant.feed.packets.sbe import COUNTED_HEADER, Schema, read_schema, walk
+
+PACKET = struct.Struct("<HHI")
+CHANNELS_MAX = 1024
+HISTORY = 100_000
+SCHEMA_NUMBER = 1
+SCHEMA = Path(__file__).with_name("deribit_sbe.xml")
+
+
+@cache
+def schema() -> Schema:
+    """The layouts."""
+    return read_schema(SCHEMA)
+
+
+class Packet(NamedTuple):
+    """A packet and when it came."""
+
+    payload: bytes
+    ts_ns: int
+
+
+class _Channel:
+    """The packets of one channel, in order."""
+
+    def __init__(self) -> None:
+        self.arbiter: Arbiter[Packet] = Arbiter()
+        self.sure = False
+        """Nothing is missing right before the next packet."""
+
+
+class DeribitFeeds:
+    """Packets in, rows out (pure)."""
+
+    def __init__(self, venue: str) -> None:
+        self.rows = DeribitRows(schema(), venue)
+        self.ignored: Counter[str] = Counter()
+        """Packets that had been there already, came after their gap was declared, or hold no message."""
+        self._channels: dict[int, _Channel] = {}
+        self._ts_ns = 0
+
+    def packet(self, ts_ns: int, payload: bytes) -> None:
+        """A packet that came at `ts_ns`."""
+        self._ts_ns = ts_ns
+        if len(payload) < PACKET.size:
+            self.rows.refuse(f"a packet of {len(payload)} bytes", 0, ts_ns)
+            return
+        length, number, seq = PACKET.unpack_from(payload)
+        if length != len(payload) - PACKET.size:
+            text = f"a packet of {len(payload)} bytes that says {length} after its head"
+            self.rows.refuse(text, seq, ts_ns)
+            return
+        channel = self._channels.get(number)
+        if channel is None:
+            if len(self._channels) >= CHANNELS_MAX:
+                self.rows.refuse(f"channel {number} is more than {CHANNELS_MAX}", seq, ts_ns)
+                return
+            channel = self._channels[number] = _Channel()
+        item = Packet(payload, ts_ns)
+        arbiter = channel.arbiter
+        if arbiter.follows(seq, 1):
+            self._messages(number, channel, seq, item)
+            return
+        if arbiter.next is not None and seq + HISTORY < arbiter.next:
+            arbiter = self._anew(number, channel, seq)
+        self._do(number, channel, arbiter.offer(seq, 1, item, ts_ns))
+
+    def finish(self) -> None:
+        """Nothing more comes."""
+        for number, channel in self._channels.items():
+            self._do(number, channel, channel.arbiter.finish("not in the capture"))
+
+    def take(self) -> Batch:
+        """The rows since the last time."""
+        for channel in self._channels.values():
+            self._count(channel.arbiter)
+        return self.rows.take()
+
+    def _anew(self, number: int, channel: _Channel, seq: int) -> Arbiter[Packet]:
+        arbiter = channel.arbiter
+        self._do(number, channel, arbiter.finish("the numbers began anew"))
+        text = f"channel {number}: packet {seq} follows {(arbiter.next or 1) - 1}: the numbers begin anew"
+        self.rows.sink.event("session", self._ts_ns, text, first=seq, last=seq, ts_event=self._ts_ns)
+        self.rows.books.lost(number, self._ts_ns, "the channel began anew", all_of_it=True)
+        self._count(arbiter)
+        channel.arbiter, channel.sure = Arbiter(), False
+        return channel.arbiter
+
+    def _count(self, arbiter: Arbiter[Packet]) -> None:
+        self.ignored["duplicate packet"] += arbiter.duplicates
+        self.ignored["late packet"] += arbiter.late
+        self.ignored["packet before the first"] += arbiter.early
+        arbiter.duplicates = arbiter.late = arbiter.early = 0
+
+    def _do(self, number: int, channel: _Channel, steps: list[Run[Packet] | Gap]) -> None:
+        for step in steps:
+            if isinstance(step, Run):
+                self._messages(number, channel, step.seq, step.item)
+                continue
+            text = f"channel {number}: {step.cause}"
+            self.rows.sink.event("gap", self._ts_ns, text, first=step.first, last=step.last,
+                                 ts_event=self._ts_ns)  # fmt: skip
+            self._lost(number, channel, self._ts_ns, f"packets {step.first} to {step.last} are missing")
+
+    def _lost(self, number: int, channel: _Channel, ts_ns: int, cause: str) -> None:
+        channel.sure = False
+        self.rows.books.lost(number, ts_ns, cause)
+
+    def _messages(self, number: int, channel: _Channel, seq: int, packet: Packet) -> None:
+        payload, ts_ns = packet
+        at, end, rows = PACKET.size, len(payload), self.rows
+        if at == end:
+            self.ignored["empty packet"] += 1
+        while at < end:
+            try:
+                if end - at < COUNTED_HEADER.size:
+                    raise ValueError(f"{end - at} bytes at the end of a packet are no message")
+                length, template, used, _, groups, texts = COUNTED_HEADER.unpack_from(payload, at)
+                if used != SCHEMA_NUMBER:
+                    raise ValueError(f"a message of schema {used}")
+                whole = walk(payload, at + COUNTED_HEADER.size, length, groups, texts)
+            except ValueError as e:  # where the next message begins can't be told
+                rows.refuse(str(e), seq, ts_ns)
+                self._lost(number, channel, ts_ns, f"packet {seq} could not be read")
+                return
+            refused = rows.malformed
+            rows.message(template, whole, number, seq, ts_ns, sure=channel.sure)
+            channel.sure = True
+            if rows.malformed != refused:
+                self._lost(number, channel, ts_ns, f"a message of packet {seq} could not be read")
+            at = whole.end
+
+
+class DeribitSbe(PacketCapture):
+    """A capture of packets with Deribit's multicast feed. Messages are counted by name.
+
+    `venue` stands in the instrument rows; `to` are the addresses (IP:PORT) of the lines to read, by default
+    all. Copies of a packet are counted as ignored.
+    """
+
+    format = "deribit-sbe"
+
+    @staticmethod
+    def sniff(head: Head) -> bool:
+        """Whether the first packets are whole messages of Deribit's schema."""
+        found = first_payloads(head)
+        return bool(found) and all(map(is_deribit, found))
+
+    def __init__(self, path: Path, *, venue: str = "DERIBIT", to: list[str] | None = None) -> None:
+        if not (venue.isascii() and 0 < len(venue) <= 16):
+            raise CaptureError(f"venue {venue!r} must be 1 to 16 ASCII characters")
+        super().__init__(path, to)
+        self._decoder = DeribitFeeds(venue)
+
+    def packet(self, ts_ns: int, payload: bytes, destination: Endpoint) -> None:
+        """A datagram of the lines that are read."""
+        self._decoder.packet(ts_ns, payload)
+
+    def take(self, last: bool) -> Iterator[Batch]:
+        """What the datagrams were decoded to."""
+        decoder = self._decoder
+        if last:
+            decoder.finish()
+        yield decoder.take()
+        self.messages = decoder.rows.messages
+        self.account(decoder.rows.ignored + decoder.ignored, decoder.rows.malformed)
+
+
+def is_deribit(payload: bytes) -> bool:
+    """Whether a payload says its length, and is whole messages of templates that we know."""
+    if len(payload) <= PACKET.size or PACKET.unpack_from(payload)[0] != len(payload) - PACKET.size:
+        return False
+    at = PACKET.size
+    while len(payload) - at >= COUNTED_HEADER.size:
+        length, template, used, version, groups, texts = COUNTED_HEADER.unpack_from(payload, at)
+        known = schema().templates.get(template)
+        if known is None or used != SCHEMA_NUMBER or not version or length < known.root.length:
+            return False
+        try:
+            at = walk(payload, at + COUNTED_HEADER.size, length, groups, texts).end
+        except ValueError:
+            return False
+    return at == len(payload)
