@@ -1,0 +1,173 @@
+"""Packets of a declared protocol: their header, and the messages in them (pure)."""
+
+from typing import NamedTuple
+
+from tickplant.feed.packets.protocol import PORT, Message, Protocol, Raw, raw_type
+from tickplant.feed.packets.protocol_fields import Fields
+
+_SINCE_NS, _UNTIL_NS = 946_684_800_000_000_000, 4_102_444_800_000_000_000
+"""2000 and 2100: no packet was sent outside."""
+SEQ_MAX = 1 << 62
+
+
+class Layout:
+    """Messages of one type in one layout."""
+
+    def __init__(self, protocol: Protocol, message: Message) -> None:
+        self.message, self.fields = message, protocol.layout(message)
+        self.length = message.size or self.fields.size
+        """Bytes of a message, at least."""
+        self.open = not (message.fields or message.size)
+        """Its length is not declared."""
+        self.tail = self.fields.place(message.tail) if message.tail else -1
+
+    def exact(self, data: bytes) -> bool:
+        """Whether a message is as long as is declared."""
+        tail = self.fields.struct.unpack_from(data)[self.tail] if self.tail >= 0 else 0
+        return self.open or len(data) == self.length + int(tail)
+
+
+class Found(NamedTuple):
+    """A message: its layout (None: the type is not known, or it is too short), type, and bytes."""
+
+    layout: Layout | None
+    type: Raw
+    data: bytes
+
+
+class Opened(NamedTuple):
+    """What is in a packet. `numbered`: it has a place in its channel's numbers; `size`: how many of them;
+    `sent_ns`: 0 if the header does not tell."""
+
+    session: tuple[Raw, ...]
+    channel: tuple[Raw, ...]
+    seq: int
+    size: int
+    numbered: bool
+    reset: bool
+    sent_ns: int
+    messages: list[Found]
+
+
+class Packets:
+    """Opens packets of one protocol."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self.layouts: dict[Raw, list[Layout]] = {}
+        """By type, the longest first."""
+        for message in protocol.messages:
+            layout = Layout(protocol, message)
+            for text in message.types:
+                self.layouts.setdefault(raw_type(protocol, text), []).append(layout)
+        for layouts in self.layouts.values():
+            layouts.sort(key=lambda known: -known.length)
+        self._packet, self._header = protocol.packet, protocol.header()
+        packet, fields = self._packet, self._header
+        self._size, self._count, self._seq = (
+            fields.place(name) if name else -1 for name in (packet.size, packet.count, packet.seq)
+        )
+        self._session = [fields.place(name) for name in packet.session]
+        self._channel = [-1 if name == PORT else fields.place(name) for name in packet.channel]
+        self._constant = _among(fields, {k: [v] for k, v in packet.constant.items()})
+        self._beat, self._reset = _among(fields, packet.beat), _among(fields, packet.reset)
+        clocks = packet.time.parts() if packet.time else []
+        self._time = [(fields.place(name), unit) for name, unit in clocks]
+        self._message(protocol)
+
+    def _message(self, protocol: Protocol) -> None:
+        head, fields = protocol.message, protocol.message_header()
+        self._head = fields
+        self._type = [fields.place(name) for name in head.type]
+        self._length = fields.place(head.size) if head.size else -1
+        self._adds = head.size_adds
+        self._fixed = _among(fields, {k: [v] for k, v in head.constant.items()})
+
+    def open(self, payload: bytes, port: int = 0) -> Opened:
+        """A packet that was sent to `port`. Raises ValueError if it is none of this protocol's, not as long
+        as it says, or its messages are not."""
+        header, beat = self._values(payload)
+        if self._size >= 0 and header[self._size] != len(payload):
+            raise ValueError(f"a packet of {header[self._size]!r} bytes in {len(payload)}")
+        if any(header[place] not in values for place, values in self._constant):
+            raise ValueError("a packet with another header")
+        seq = int(header[self._seq]) if self._seq >= 0 else 0
+        if not 0 <= seq < SEQ_MAX:
+            raise ValueError(f"a packet with number {seq}")
+        count = int(header[self._count]) if self._count >= 0 and not beat else None
+        at = len(payload) if beat else self._header.size
+        found = self._walk(payload, at, count)
+        size = 1 if self._packet.numbers == "packets" and found else len(found)
+        told = all(f.layout is None or f.layout.message.numbered for f in found)
+        some = told or any(f.layout is None or f.layout.message.numbered for f in found)
+        return Opened(
+            tuple(header[p] for p in self._session),
+            tuple(port if p < 0 else header[p] for p in self._channel),
+            seq, size, bool(self._seq >= 0 and some and (seq or not found)),
+            bool(self._reset) and all(header[p] in values for p, values in self._reset),
+            sum(int(header[p]) * unit for p, unit in self._time), found,
+        )  # fmt: skip
+
+    def claims(self, payload: bytes) -> int | None:
+        """How many messages a packet has, if it certainly is of this protocol: all of its messages are
+        known and as long as is declared, and it was sent in this century; else None."""
+        try:
+            opened = self.open(payload)
+        except ValueError:
+            return None
+        if self._time and not _SINCE_NS < opened.sent_ns < _UNTIL_NS:
+            return None
+        exact = all(f.layout is not None and f.layout.exact(f.data) for f in opened.messages)
+        return len(opened.messages) if exact else None
+
+    def _values(self, payload: bytes) -> tuple[tuple[Raw, ...], bool]:
+        """The header's, and whether it is a heartbeat's."""
+        header = self._header
+        short = len(payload) == self._packet.beat_size
+        if len(payload) < header.size and not short:
+            raise ValueError(f"a packet of {len(payload)} bytes")
+        values = header.struct.unpack_from(payload if not short else payload.ljust(header.size, b"\0"))
+        beat = bool(self._beat) and all(values[p] in wanted for p, wanted in self._beat)
+        if beat and len(payload) != (self._packet.beat_size or header.size):
+            raise ValueError(f"a heartbeat of {len(payload)} bytes")
+        if short and not beat and len(payload) < header.size:
+            raise ValueError(f"a packet of {len(payload)} bytes")
+        return values, beat
+
+    def _walk(self, payload: bytes, at: int, count: int | None) -> list[Found]:
+        found: list[Found] = []
+        end, head = len(payload), self._head
+        while at < end if count is None else len(found) < count:
+            if end - at < head.size:
+                raise ValueError(f"{end - at} bytes at the end of a packet are no message")
+            values = head.struct.unpack_from(payload, at)
+            if any(values[place] not in wanted for place, wanted in self._fixed):
+                raise ValueError(f"a message with another header at byte {at}")
+            types = self._type
+            kind: Raw = values[types[0]] if len(types) == 1 else b"".join(values[p] for p in types)
+            layouts = self.layouts.get(kind)
+            if self._length >= 0:
+                size = int(values[self._length]) + self._adds
+            else:
+                size = _declared(layouts, kind, payload, at)
+            if size < head.size or size > end - at:
+                raise ValueError(f"a message of {size} bytes in {end - at}")
+            layout = next((known for known in layouts or () if known.length <= size), None)
+            found.append(Found(layout, kind, payload[at : at + size]))
+            at += size
+        if at != end:
+            raise ValueError(f"{end - at} bytes behind the {len(found)} messages of a packet")
+        return found
+
+
+def _declared(layouts: list[Layout] | None, kind: Raw, payload: bytes, at: int) -> int:
+    """How long a message is by its declaration. Raises ValueError if it has none, or ends before."""
+    if not layouts:
+        raise ValueError(f"a message of type {kind!r} at byte {at}, whose size is not known")
+    layout = layouts[0]
+    if layout.tail < 0 or len(payload) - at < layout.fields.size:
+        return layout.length
+    return layout.length + int(layout.fields.struct.unpack_from(payload, at)[layout.tail])
+
+
+def _among(fields: Fields, wanted: dict[str, list[str | int]]) -> list[tuple[int, frozenset[Raw]]]:
+    return [(fields.place(n), frozenset(fields[n].raw(v) for v in values)) for n, values in wanted.items()]
