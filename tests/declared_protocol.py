@@ -2,7 +2,7 @@
 
 import struct
 
-from tickplant.feed.packets.protocol import parse
+from tickplant.feed.packets.protocol_files import parse
 
 TEXT = b"""
 what = "a small protocol"

@@ -30,7 +30,7 @@ from tickplant.feed.decode import decode
 from tickplant.feed.formats import FORMATS, _head, open_capture
 from tickplant.feed.packets import protocol_instruments
 from tickplant.feed.packets.declared import Declared, DeclaredFeeds, claimants
-from tickplant.feed.packets.protocol import parse
+from tickplant.feed.packets.protocol_files import parse
 from tickplant.schema import Flag
 
 ROOT = pathlib.Path(__file__).parents[1]

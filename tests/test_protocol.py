@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tickplant.errors import ConfigError
-from tickplant.feed.packets.protocol import Clock, named, parse, presets, raw_type
+from tickplant.feed.packets.protocol import Clock, raw_type
 from tickplant.feed.packets.protocol_fields import Fields
+from tickplant.feed.packets.protocol_files import named, parse, presets
 from tickplant.feed.packets.protocol_times import Clocks, Known
 
 KINDS = [(k, w) for k in "ui" for w in range(1, 9)] + [("c", w) for w in (1, 3, 11)] + [("x", 3)]

@@ -17,7 +17,8 @@ from tickplant.feed.packets.arbiter import Gap, Run
 from tickplant.feed.packets.capture import PacketCapture, first_payloads
 from tickplant.feed.packets.datagram import Endpoint
 from tickplant.feed.packets.pcap import PcapReader
-from tickplant.feed.packets.protocol import Protocol, named, presets
+from tickplant.feed.packets.protocol import Protocol
+from tickplant.feed.packets.protocol_files import named, presets
 from tickplant.feed.packets.protocol_packets import Found, Opened, Packets
 from tickplant.feed.packets.protocol_rows import ProtocolRows, Reference
 from tickplant.feed.packets.protocol_values import DECIMALS_MAX
@@ -42,8 +43,8 @@ class _Channel:
     def __init__(self) -> None:
         self.stream: Stream[Item] = Stream()
         self.reference = Reference()
-        self.resets = 0
         self.reset: Opened | None = None
+        """The packet that began its numbers anew last; another line brings it again."""
 
 
 class DeclaredFeeds:
@@ -55,12 +56,14 @@ class DeclaredFeeds:
         self._by_header = bool(protocol.packet.channel)
         self._by_message = protocol.packet.numbers == "messages"
         self._channels: dict[object, _Channel] = {}
+        self._ignored: Counter[str] = Counter()
+        """Of streams whose numbers began anew."""
         self._ts_ns = 0
 
     @property
     def ignored(self) -> Counter[str]:
         """Messages of types that say nothing, heartbeats, and messages that had been there already."""
-        return sum((c.stream.ignored for c in self._channels.values()), Counter(self.rows.ignored))
+        return sum((c.stream.ignored for c in self._channels.values()), self.rows.ignored + self._ignored)
 
     def packet(self, payload: bytes, ts_ns: int, destination: Endpoint) -> None:
         """A datagram that came at `ts_ns`, sent to `destination`."""
@@ -85,19 +88,26 @@ class DeclaredFeeds:
             self._do(channel, channel.stream.finish("not in the capture"))
 
     def _of_channel(self, channel: _Channel, opened: Opened, ts_ns: int) -> None:
-        item, stream = Item(opened.messages, ts_ns, opened.sent_ns), channel.stream
-        if not opened.numbered:
-            if opened.messages:
-                self._deliver(channel, Run(opened.seq, opened.size, 0, item))
-            else:
-                stream.ignored["heartbeat"] += 1
-            return
-        if opened.reset and opened != channel.reset and stream.next is not None and opened.seq < stream.next:
-            channel.resets += 1
-        if opened.reset:
+        item = Item(opened.messages, ts_ns, opened.sent_ns)
+        if opened.reset and opened != channel.reset:
             channel.reset = opened
-        session = (*opened.session, channel.resets)
-        self._do(channel, stream.offer(session, opened.seq, opened.size, item, ts_ns))
+            following = channel.stream.next
+            if following is not None and (not opened.numbered or opened.seq < following):
+                self._anew(channel)
+        stream = channel.stream
+        if opened.numbered:
+            self._do(channel, stream.offer(opened.session, opened.seq, opened.size, item, ts_ns))
+        elif opened.messages:
+            self._deliver(channel, Run(opened.seq, opened.size, 0, item))
+        else:
+            stream.ignored["heartbeat"] += 1
+
+    def _anew(self, channel: _Channel) -> None:
+        self._do(channel, channel.stream.finish("the numbers began anew"))
+        self._say("session", "the numbers begin anew", 0, 0)
+        self._ignored += channel.stream.ignored
+        channel.stream = Stream()
+        channel.reference.ns = 0
 
     def _do(self, channel: _Channel, steps: Sequence[Run[Item] | Gap | Session]) -> None:
         for step in steps:

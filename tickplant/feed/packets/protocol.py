@@ -1,4 +1,4 @@
-"""Fixed-layout protocols in packets, declared in a TOML file; some come with tickplant.
+"""Fixed-layout protocols in packets, declared in a TOML file (pure); some come with tickplant.
 
 Fields are texts as `protocol_fields` reads them: "name:type name:type ...".
 
@@ -12,7 +12,10 @@ Fields are texts as `protocol_fields` reads them: "name:type name:type ...".
                                         until then the number is the symbol
     order = "order_id"                  a message with neither is of the instrument of its order (ORPHAN if
                                         that is not known)
-    decimals = { A = 1, B = 2 }         what the characters mean that tell a number of decimals
+    series = [{ root = "root", year = "yy", month = "mm", day = "dd", strike = "strike", divisor = 10 }]
+                                        of options, where a message has all these fields: the symbol is the
+                                        OSI's; month: A to L calls, M to X puts; `decimals` or a divisor
+    decimals = { A = 1, B = 2 }         what values mean that tell a number of decimals otherwise
 
     [packet]
     fields = "size:u2 flag:u1 count:u1 seq:u4 s:u4 ns:u4"       the header
@@ -22,12 +25,13 @@ Fields are texts as `protocol_fields` reads them: "name:type name:type ...".
                                         numbered. Of a packet with none: of the next message
     numbers = "messages"                or packets: what is numbered
     session = ["session"]               numbers begin anew when one of these is another
-    reset = { flag = [12] }             or in a packet like this whose number is no higher
+    reset = { flag = [12] }             a packet like this begins them anew, if its number is no higher
     beat = { flag = [1] }               heartbeats; and packets with no messages are
     beat_size = 18                      bytes of a heartbeat, if they are not those of a header
     channel = ["unit"]                  each of these is numbered by itself (port: that it was sent to);
                                         without it each address and port, so that one must choose lines with
                                         the option `to`
+    pads = 2                            packets with a count are padded to a multiple of so many bytes
     constant = { version = 1 }          what is so in every packet
     time = { s = "s", ns = "ns" }       when it was sent, of fields in units s, ms, us, ns
 
@@ -36,6 +40,8 @@ Fields are texts as `protocol_fields` reads them: "name:type name:type ...".
     type = ["type"]                     several: characters, one after the other
     size = "size"                       bytes of the message; without it they are as many as it declares
     size_adds = 0                       added to that, so that it is all of the message's bytes
+    exact = true                        messages of another size than declared are malformed; else they
+                                        may be longer, as venues extend them
     constant = { schema = 2 }
 
     [[time]]                            a message's time: the first of these whose fields it has, else the
@@ -49,15 +55,18 @@ Fields are texts as `protocol_fields` reads them: "name:type name:type ...".
     type = "105"                        or several
     fields = "s:u4 ns:u4 index:u4"      behind the header's; what is behind them is left out
     size = 69                           bytes of the message, if the fields are not all of it
+    more = [5, 10]                      so many bytes may be behind that
     tail = "length"                     without a size in the header: so many bytes are behind the fields
     numbered = false                    packets that only hold such messages are not in the numbering
+    resets = { type = ["L"] }           when the header of such a message is like this, numbers begin anew
     index = { id = "index", symbol = "symbol", decimals = "scale" }
     reference = { s = "time" }          its time is the reference
     replaces = "old_id"                 the order whose instrument the order of this message takes over
+    suffix = "participant"              a field that is added to the symbol, behind a dot
     adds_or_replaces = true             rows of order: A, or U if the order is there, with it as ref_id
     [[messages.rows]]                   each gives a row for each of these whose `when` fits
     table = "imbalance"
-    when = { kind = ["O", "C"] }        field: values, one of which it must be
+    when = { kind = ["O", "C"] }        field: values, one of which it must be; `unless`: none of which
     flags = ["CROSS"]
     [messages.rows.columns]
     price = "price"                     a field as it is, or
@@ -71,19 +80,13 @@ A message without rows, index or reference is ignored by its declared type, and 
 quote whose size is 0 are NaN.
 """
 
-import zoneinfo
-from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from tickplant.errors import ConfigError
 from tickplant.feed.packets.protocol_fields import Fields, Order
-from tickplant.feed.sink import shipped_schema
-from tickplant.schema import KEY_COLUMNS, Flag
 
-PRESETS = Path(__file__).parent / "protocols"
 Scalar = str | int | float
 Raw = int | bytes
 PORT = "port"
@@ -120,6 +123,7 @@ class Packet(_Part, frozen=True, kw_only=True):
     reset: dict[str, list[str | int]] = {}
     beat: dict[str, list[str | int]] = {}
     beat_size: int = 0
+    pads: int = 1
     channel: list[str] = []
     constant: dict[str, str | int] = {}
     time: Clock | None = None
@@ -132,6 +136,7 @@ class Head(_Part, frozen=True, kw_only=True):
     type: list[str] = msgspec.field(default_factory=lambda: ["type"])
     size: str = ""
     size_adds: int = 0
+    exact: bool = False
     constant: dict[str, str | int] = {}
 
 
@@ -153,6 +158,7 @@ class RowRule(_Part, frozen=True, kw_only=True):
     table: str
     columns: dict[str, Source | str]
     when: dict[str, list[str | int]] = {}
+    unless: dict[str, list[str | int]] = {}
     flags: list[str] = []
 
     @property
@@ -174,6 +180,22 @@ class Index(_Part, frozen=True, kw_only=True):
     decimals: str = ""
 
 
+class Series(_Part, frozen=True, kw_only=True):
+    """The fields that tell an option."""
+
+    root: str
+    year: str
+    month: str
+    day: str
+    strike: str
+    divisor: int = 1
+    decimals: str = ""
+
+    def fields(self) -> list[str]:
+        """All of them."""
+        return [n for n in (self.root, self.year, self.month, self.day, self.strike, self.decimals) if n]
+
+
 class Message(_Part, frozen=True, kw_only=True):
     """Messages of one type."""
 
@@ -181,12 +203,15 @@ class Message(_Part, frozen=True, kw_only=True):
     type: str | list[str]
     fields: str = ""
     size: int = 0
+    more: list[int] = []
     tail: str = ""
     numbered: bool = True
+    resets: dict[str, list[str | int]] = {}
     index: Index | None = None
     reference: Clock | None = None
     replaces: str = ""
     adds_or_replaces: bool = False
+    suffix: str = ""
     rows: list[RowRule] = []
 
     @property
@@ -214,6 +239,7 @@ class Protocol(_Part, frozen=True, kw_only=True):
     symbol: list[str] = []
     id: str = ""
     order: str = ""
+    series: list[Series] = []
     decimals: dict[str, int] = {}
     time: list[Clock] = []
 
@@ -228,119 +254,6 @@ class Protocol(_Part, frozen=True, kw_only=True):
     def layout(self, message: Message) -> Fields:
         """The header of a message of one type and its fields."""
         return Fields.read(message.fields, self.byte_order, self.message_header())
-
-
-@cache
-def presets() -> dict[str, Protocol]:
-    """The protocols that come with tickplant, by name."""
-    return {path.stem: read(path) for path in sorted(PRESETS.glob("*.toml"))}
-
-
-def named(name: str) -> Protocol:
-    """The protocol of this name, or in this file. Raises ConfigError if there is none, or it is wrong."""
-    known = presets().get(name)
-    if known:
-        return known
-    if not Path(name).is_file():
-        raise ConfigError(f"no protocol {name!r}, and no such file; there are {', '.join(presets())}")
-    return read(Path(name))
-
-
-def read(path: Path) -> Protocol:
-    """A protocol from its file. Raises ConfigError if it is wrong."""
-    try:
-        return parse(path.read_bytes())
-    except OSError as e:
-        raise ConfigError(f"can't read the protocol {path}: {e.strerror}") from None
-    except ConfigError as e:
-        raise ConfigError(f"protocol {path}: {e}") from None
-
-
-def parse(text: bytes) -> Protocol:
-    """A protocol from its text. Raises ConfigError if it is wrong."""
-    try:
-        protocol = msgspec.toml.decode(text, type=Protocol)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as e:
-        raise ConfigError(str(e)) from None
-    _check(protocol)
-    return protocol
-
-
-def _check(protocol: Protocol) -> None:
-    if not (protocol.venue.isascii() and 0 < len(protocol.venue) <= 16):
-        raise ConfigError(f"venue {protocol.venue!r} must be 1 to 16 ASCII characters")
-    try:
-        zoneinfo.ZoneInfo(protocol.timezone)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
-        raise ConfigError(f"there is no time zone {protocol.timezone!r}") from None
-    _check_headers(protocol)
-    types = {t for m in protocol.messages if not m.fields and not m.size for t in m.types}
-    for message in protocol.messages:
-        try:
-            _check_message(protocol, message)
-        except ConfigError as e:
-            raise ConfigError(f"message {message.name!r}: {e}") from None
-    if twice := types & {t for m in protocol.messages if m.fields or m.size for t in m.types}:
-        raise ConfigError(f"type {', '.join(sorted(twice))} is declared with a layout and without one")
-
-
-def _check_headers(protocol: Protocol) -> None:
-    packet, head = protocol.packet, protocol.message
-    fields = protocol.header()
-    names = [packet.size, packet.count, packet.seq]
-    for name in filter(None, [*names, *packet.session, *packet.channel]):
-        if name != PORT and fields.place(name) >= 0 and name in names and fields[name].kind == "c":
-            raise ConfigError(f"the field {name} is no number")
-    clocks = packet.time.parts() if packet.time else []
-    for name, _ in clocks:
-        fields.place(name)
-    for field, values in [*packet.reset.items(), *packet.beat.items(), *_lists(packet.constant)]:
-        fields.place(field)
-        for value in values:
-            fields[field].raw(value)
-    of_message = protocol.message_header()
-    if not head.type:
-        raise ConfigError("the message's header has no type")
-    for name in [*head.type, *filter(None, [head.size]), *head.constant]:
-        of_message.place(name)
-    if len(head.type) > 1 and any(of_message[name].kind != "c" for name in head.type):
-        raise ConfigError("a type of several fields must be of characters")
-    for field, values in _lists(head.constant):
-        of_message[field].raw(values[0])
-
-
-def _lists(constant: dict[str, str | int]) -> list[tuple[str, list[str | int]]]:
-    return [(name, [value]) for name, value in constant.items()]
-
-
-def _check_message(protocol: Protocol, message: Message) -> None:
-    fields, schema = protocol.layout(message), shipped_schema()
-    for kind in message.types:
-        raw_type(protocol, kind)
-    if message.size and message.size < fields.size:
-        raise ConfigError(f"size {message.size} is less than its fields' {fields.size}")
-    if not protocol.message.size and not message.fields and not message.size:
-        raise ConfigError("it has no size")
-    index, clock = message.index, message.reference
-    used = [message.tail, message.replaces, *([index.id, index.symbol, index.decimals] if index else [])]
-    used += [name for name, _ in clock.parts()] if clock else []
-    for rule in message.rows:
-        if rule.table not in schema or (rule.table == "instrument" and not (index or protocol.symbol)):
-            raise ConfigError(f"rows can't be of table {rule.table!r}")
-        declared = {c.name for c in schema[rule.table].columns} - KEY_COLUMNS.keys()
-        if wrong := rule.columns.keys() - declared:
-            raise ConfigError(f"table {rule.table} has no column {', '.join(sorted(wrong))}")
-        if wrong := set(rule.flags) - set(Flag.__members__):
-            raise ConfigError(f"there is no flag {', '.join(sorted(wrong))}")
-        for name, values in rule.when.items():
-            for value in values:
-                fields[name].raw(value)
-        for column, source in rule.sources().items():
-            used += [source.field, source.decimals]
-            if source.divisor < 1 or (source.value is None) != bool(source.field):
-                raise ConfigError(f"{rule.table}.{column} needs a field or a value, and a positive divisor")
-    for name in filter(None, used):
-        _ = fields[name]
 
 
 def raw_type(protocol: Protocol, text: str) -> Raw:

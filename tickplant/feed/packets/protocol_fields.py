@@ -8,7 +8,7 @@ i8 signed ones, c1 to c255 characters; x1 to x255 is passed over and has no name
 
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -58,7 +58,7 @@ class Fields:
 
     def __init__(self, fields: Iterable[Field], size: int, order: Order) -> None:
         self._fields = {f.name: f for f in fields}
-        self.size, self._order = size, order
+        self.size, self.order = size, order
 
     @classmethod
     def read(cls, text: str, order: Order, after: "Fields | None" = None) -> "Fields":
@@ -79,6 +79,9 @@ class Fields:
             size += width
         return cls(found.values(), size, order)
 
+    def __iter__(self) -> Iterator[Field]:
+        return iter(self._fields.values())
+
     def __contains__(self, name: object) -> bool:
         return name in self._fields
 
@@ -96,7 +99,7 @@ class Fields:
         for f in self._fields.values():
             letters.append(f"{f.offset - at}x" + _LETTERS.get(f"{f.kind}{f.width}", f"{f.width}s"))
             at = f.offset + f.width
-        return struct.Struct(("<" if self._order == "little" else ">") + "".join(letters)
+        return struct.Struct(("<" if self.order == "little" else ">") + "".join(letters)
                              + f"{self.size - at}x")  # fmt: skip
 
     def place(self, name: str) -> int:
@@ -110,7 +113,7 @@ class Fields:
     @cached_property
     def dtype(self) -> np.dtype[np.void]:
         """The layout; integers of odd widths as bytes."""
-        order = "<" if self._order == "little" else ">"
+        order = "<" if self.order == "little" else ">"
         kinds = [
             f"{order}{f.kind}{f.width}" if f"{f.kind}{f.width}" in _LETTERS else
             f"S{f.width}" if f.kind == "c" else f"V{f.width}"
@@ -123,13 +126,13 @@ class Fields:
 
     def column(self, rows: Rows, name: str) -> Values:
         """A field of many messages: int64 (uint64 if it is u8), or characters without the spaces and NULs
-        around them."""
+        behind them."""
         field, values = self._fields[name], rows[name]
         if field.kind == "c":
-            return np.char.strip(values, b" \0")
+            return np.char.rstrip(values, b" \0")
         if values.dtype.kind == "V":
             return _odd(np.ascontiguousarray(values).view(np.uint8).reshape(-1, field.width), field.kind,
-                        self._order)  # fmt: skip
+                        self.order)  # fmt: skip
         return values.astype(np.uint64 if f"{field.kind}{field.width}" == "u8" else np.int64)
 
 

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tickplant.feed.packets.protocol import Index, Message, Protocol
-from tickplant.feed.packets.protocol_fields import Fields
-from tickplant.feed.packets.protocol_values import UNKNOWN, Ints, Piled, symbol_text, symbols
+from tickplant.feed.packets.protocol import Index, Message, Protocol, Series
+from tickplant.feed.packets.protocol_fields import Fields, Values
+from tickplant.feed.packets.protocol_values import UNKNOWN, Ints, Piled, option_symbols, symbol_text, symbols
 from tickplant.feed.sink import Sink
 
 ORDERS_MAX = 1 << 23
@@ -43,15 +43,18 @@ class Instruments:
         self._follows = any(m.adds_or_replaces for m in protocol.messages) or any(
             protocol.order in f and not self.named(f) for f in layouts
         )
-        self._scaled = any(s.scaled for m in protocol.messages for r in m.rows for s in r.sources().values())
 
     def symbol(self, fields: Fields) -> str:
         """The field that is a message's symbol; empty: none."""
         return next((name for name in self._protocol.symbol if name in fields), "")
 
+    def name(self, fields: Fields) -> str:
+        """The field by which a message names its instrument."""
+        return self.symbol(fields) or self._protocol.id
+
     def named(self, fields: Fields) -> bool:
         """Whether messages tell their instrument by themselves."""
-        return bool(self.symbol(fields)) or self._protocol.id in fields
+        return bool(self.symbol(fields) or self._option(fields)) or self._protocol.id in fields
 
     def tell(self, number: int, symbol: str, decimals: int | None) -> None:
         """What a number means."""
@@ -79,9 +82,15 @@ class Instruments:
         """The instruments of messages."""
         fields, order = piled.fields, self._protocol.order
         known, symbol = np.ones(len(piled), np.bool_), self.symbol(fields)
-        if symbol or self._protocol.id in fields:
-            name = symbol or self._protocol.id
-            codes, decimals = self._by(name, not symbol, piled, recv, seqs)
+        option = self._option(fields)
+        if option or symbol:
+            texts = option_symbols(option, piled) if option else piled.column(symbol)
+            if message.suffix:
+                texts = _with_suffix(texts, piled.column(message.suffix))
+            codes, decimals = self._by(texts, False, recv, seqs, False)
+        elif self._protocol.id in fields:
+            scaled = any(s.scaled for rule in message.rows for s in rule.sources().values())
+            codes, decimals = self._by(piled.column(self._protocol.id), True, recv, seqs, scaled)
         elif order and (message.replaces or order in fields):
             orders = piled.column(message.replaces or order).tolist()
             new = piled.column(order).tolist() if message.replaces else None
@@ -98,15 +107,19 @@ class Instruments:
                 again = self._remember(listed, codes, decimals, recv)
         return Codes(codes, decimals, ~known, again)
 
-    def _by(self, name: str, numbers: bool, piled: Piled, recv: Ints, seqs: Ints) -> tuple[Ints, Ints]:
-        unique, first, where = np.unique(piled.column(name), return_index=True, return_inverse=True)
+    def _option(self, fields: Fields) -> Series | None:
+        series = self._protocol.series
+        return next((s for s in series if all(name in fields for name in s.fields())), None)
+
+    def _by(self, values: Values, numbers: bool, recv: Ints, seqs: Ints, scaled: bool) -> tuple[Ints, Ints]:
+        unique, first, where = np.unique(values, return_index=True, return_inverse=True)
         listed = unique.tolist()
         codes = []
         for value, at in zip(listed, first.tolist(), strict=True):
             code = self._ids.get(value) if numbers else None
             codes.append(code or self._new(value, numbers, int(recv[at])))
         decimals = [self._decimals.get(value, UNKNOWN) if numbers else UNKNOWN for value in listed]
-        if self._scaled and numbers:
+        if scaled:
             for code, number, at in zip(codes, decimals, first.tolist(), strict=True):
                 if number == UNKNOWN and code not in self._told and len(self._told) < TOLD_MAX:
                     self._tell_missing(code, int(recv[at]), int(seqs[at]))
@@ -152,3 +165,8 @@ class Instruments:
             again.append(order in self._orders)
             self._orders[order] = (code, places)
         return np.array(again, np.bool_)
+
+
+def _with_suffix(texts: Values, suffixes: Values) -> Values:
+    dotted = np.char.add(np.char.add(texts, b"."), suffixes)
+    return np.where((texts == b"") | (suffixes == b""), texts, dotted)

@@ -2,11 +2,14 @@
 
 from typing import NamedTuple
 
+from tickplant.clock import SECOND_NS
 from tickplant.feed.packets.protocol import PORT, Message, Protocol, Raw, raw_type
-from tickplant.feed.packets.protocol_fields import Fields
+from tickplant.feed.packets.protocol_fields import Field, Fields
 
 _SINCE_NS, _UNTIL_NS = 946_684_800_000_000_000, 4_102_444_800_000_000_000
 """2000 and 2100: no packet was sent outside."""
+_DAYS_NS = 2 * 86_400 * SECOND_NS
+"""A session may go on past midnight."""
 SEQ_MAX = 1 << 62
 
 
@@ -17,18 +20,36 @@ class Layout:
         self.message, self.fields = message, protocol.layout(message)
         self.length = message.size or self.fields.size
         """Bytes of a message, at least."""
+        self.resets = _among(protocol.message_header(), message.resets)
         self.open = not (message.fields or message.size)
         """Its length is not declared."""
+        self._bounds = _bounds(protocol, self.fields)
         self.tail = self.fields.place(message.tail) if message.tail else -1
+
+    def plausible(self, data: bytes) -> bool:
+        """Whether a message is as long as is declared, its characters are some, and its time can be one."""
+        return self.exact(data) and all(map(self._can_be, self.fields, self._values(data)))
+
+    def _values(self, data: bytes) -> tuple[Raw, ...]:
+        return self.fields.struct.unpack_from(data)
+
+    def _can_be(self, field: Field, value: Raw) -> bool:
+        if field.kind == "c":
+            return all(32 <= byte < 127 or not byte for byte in bytes(value))
+        low, high = self._bounds.get(field.name, (None, None))
+        if low is None or high is None:
+            return True
+        number = value if isinstance(value, int) else int.from_bytes(value, self.fields.order)
+        return number == 0 or low <= number < high
 
     def exact(self, data: bytes) -> bool:
         """Whether a message is as long as is declared."""
         tail = self.fields.struct.unpack_from(data)[self.tail] if self.tail >= 0 else 0
-        return self.open or len(data) == self.length + int(tail)
+        return self.open or len(data) - self.length - int(tail) in (0, *self.message.more)
 
 
 class Found(NamedTuple):
-    """A message: its layout (None: the type is not known, or it is too short), type, and bytes."""
+    """A message: its layout (None: its type is not known, or not in this size), type, and bytes."""
 
     layout: Layout | None
     type: Raw
@@ -79,7 +100,7 @@ class Packets:
         self._head = fields
         self._type = [fields.place(name) for name in head.type]
         self._length = fields.place(head.size) if head.size else -1
-        self._adds = head.size_adds
+        self._adds, self._exact = head.size_adds, head.exact
         self._fixed = _among(fields, {k: [v] for k, v in head.constant.items()})
 
     def open(self, payload: bytes, port: int = 0) -> Opened:
@@ -103,21 +124,31 @@ class Packets:
             tuple(header[p] for p in self._session),
             tuple(port if p < 0 else header[p] for p in self._channel),
             seq, size, bool(self._seq >= 0 and some and (seq or not found)),
-            bool(self._reset) and all(header[p] in values for p, values in self._reset),
+            self._resets(header, found),
             sum(int(header[p]) * unit for p, unit in self._time), found,
         )  # fmt: skip
 
+    def _resets(self, header: tuple[Raw, ...], found: list[Found]) -> bool:
+        if self._reset and all(header[p] in values for p, values in self._reset):
+            return True
+        for layout, _, data in found:
+            if layout is not None and layout.resets:
+                values = self._head.struct.unpack_from(data)
+                if all(values[p] in wanted for p, wanted in layout.resets):
+                    return True
+        return False
+
     def claims(self, payload: bytes) -> int | None:
         """How many messages a packet has, if it certainly is of this protocol: all of its messages are
-        known and as long as is declared, and it was sent in this century; else None."""
+        known and plausible, and it was sent in this century; else None."""
         try:
             opened = self.open(payload)
         except ValueError:
             return None
         if self._time and not _SINCE_NS < opened.sent_ns < _UNTIL_NS:
             return None
-        exact = all(f.layout is not None and f.layout.exact(f.data) for f in opened.messages)
-        return len(opened.messages) if exact else None
+        sure = all(f.layout is not None and f.layout.plausible(f.data) for f in opened.messages)
+        return len(opened.messages) if sure else None
 
     def _values(self, payload: bytes) -> tuple[tuple[Raw, ...], bool]:
         """The header's, and whether it is a heartbeat's."""
@@ -151,10 +182,14 @@ class Packets:
                 size = _declared(layouts, kind, payload, at)
             if size < head.size or size > end - at:
                 raise ValueError(f"a message of {size} bytes in {end - at}")
+            data = payload[at : at + size]
             layout = next((known for known in layouts or () if known.length <= size), None)
-            found.append(Found(layout, kind, payload[at : at + size]))
+            if layout is not None and self._exact and not layout.exact(data):
+                layout = None
+            found.append(Found(layout, kind, data))
             at += size
-        if at != end:
+        pads = self._packet.pads
+        if at != end and (count is None or end - at >= pads or end % pads):
             raise ValueError(f"{end - at} bytes behind the {len(found)} messages of a packet")
         return found
 
@@ -171,3 +206,18 @@ def _declared(layouts: list[Layout] | None, kind: Raw, payload: bytes, at: int) 
 
 def _among(fields: Fields, wanted: dict[str, list[str | int]]) -> list[tuple[int, frozenset[Raw]]]:
     return [(fields.place(n), frozenset(fields[n].raw(v) for v in values)) for n, values in wanted.items()]
+
+
+def _bounds(protocol: Protocol, fields: Fields) -> dict[str, tuple[int, int]]:
+    """Between what the largest unit of a message's time must be."""
+    for clock in protocol.time:
+        parts = clock.parts()
+        if all(name in fields for name, _ in parts):
+            name, unit = parts[0]
+            low, high = {
+                "epoch": (_SINCE_NS, _UNTIL_NS),
+                "midnight": (0, _DAYS_NS),
+                "second": (0, SECOND_NS),
+            }[clock.since]
+            return {name: (low // unit, high // unit)}
+    return {}

@@ -134,7 +134,7 @@ class ProtocolRows:
             self._ruled(rule, piled, codes, (marks, times, recv[marks], seqs[marks]))
 
     def _ruled(self, rule: RowRule, piled: Piled, codes: Codes, of: tuple[Ints, Ints, Ints, Ints]) -> None:
-        keep = np.flatnonzero(piled.matching(rule.when))
+        keep = np.flatnonzero(piled.matching(rule.when) & ~piled.any_of(rule.unless))
         if not len(keep):
             return
         marks, times, recv, seqs = (part[keep] for part in of)
@@ -154,7 +154,7 @@ class ProtocolRows:
 
     def _define(self, rule: RowRule, message: Message, piled: Piled, times: Ints, recv: Ints) -> None:
         """Rows of table instrument, one by one: there are few, and each may be the first of its symbol."""
-        name = message.index.symbol if message.index else self.instruments.symbol(piled.fields)
+        name = message.index.symbol if message.index else self.instruments.name(piled.fields)
         dtypes = self._dtypes()
         decimals = self.instruments.decimals_of(message.index, piled)
         columns: dict[str, list[Any]] = {}

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tickplant.feed.files.scaled import unscaled
-from tickplant.feed.packets.protocol import Protocol, Scalar, Source
+from tickplant.feed.packets.protocol import Protocol, Scalar, Series, Source
 from tickplant.feed.packets.protocol_fields import Fields, Values
 from tickplant.schema import Rows
 
@@ -40,11 +40,21 @@ class Piled:
         """For which of them each field has one of its values."""
         out = np.ones(len(self), np.bool_)
         for name, wanted in choice.items():
-            texts = {str(w).strip() for w in wanted}
-            if self.fields[name].kind != "c":
-                texts = {str(int(t, 0)) for t in texts}
-            out &= self.chosen(name, texts.__contains__, np.bool_)
+            out &= self._has(name, wanted)
         return out
+
+    def any_of(self, choice: dict[str, list[str | int]]) -> npt.NDArray[np.bool_]:
+        """For which of them any field has one of its values."""
+        out = np.zeros(len(self), np.bool_)
+        for name, wanted in choice.items():
+            out |= self._has(name, wanted)
+        return out
+
+    def _has(self, name: str, wanted: list[str | int]) -> npt.NDArray[np.bool_]:
+        texts = {str(w).rstrip() for w in wanted}
+        if self.fields[name].kind != "c":
+            texts = {str(int(t, 0)) for t in texts}
+        return self.chosen(name, texts.__contains__, np.bool_)
 
     def chosen(self, name: str, choose: Callable[[str], Any], dtype: Any) -> Values:
         """What a function gives for each value of a field, as text."""
@@ -57,7 +67,7 @@ class Piled:
         known, counted = self._protocol.decimals, self.fields[name].kind != "c"
 
         def number(text: str) -> int:
-            found = int(text) if counted else known.get(text, UNKNOWN)
+            found = known.get(text, int(text) if counted else UNKNOWN)
             return found if 0 <= found <= DECIMALS_MAX else UNKNOWN
 
         return self.chosen(name, number, np.int64)
@@ -73,7 +83,7 @@ def values(source: Source, piled: Piled, scale: Ints, dtype: np.dtype[Any]) -> A
     if dtype.kind == "S":
         return found if found.dtype.kind == "S" else found.astype("S20")
     if found.dtype.kind == "S":
-        found = piled.chosen(source.field, lambda t: int(t) if t.isdecimal() else 0, np.int64)
+        found = piled.chosen(source.field, lambda t: int(t) if t.strip().isdecimal() else 0, np.int64)
     if dtype.kind != "f":
         return found.astype(np.int64)
     if source.scaled or source.decimals:
@@ -91,12 +101,36 @@ def symbols(piled: Piled, name: str) -> list[str]:
     return [symbol_text(v) for v in column.tolist()]
 
 
+def option_symbols(series: Series, piled: Piled) -> npt.NDArray[np.bytes_]:
+    """The symbols of options, as OCC's Options Symbology Initiative has them: the root, a space, yymmdd,
+    C or P, and the strike in thousandths in eight digits. Empty where the month or the strike's
+    decimals are none."""
+    columns = [piled.column(n) for n in (series.root, series.year, series.month, series.day, series.strike)]
+    if series.decimals:
+        decimals = piled.decimals(series.decimals)
+    else:
+        decimals = np.full(len(piled), len(str(series.divisor)) - 1, np.int64)
+    keys = list(zip(*(c.tolist() for c in [*columns, decimals]), strict=True))
+    made = {key: _option(*key) for key in set(keys)}
+    return np.array([made[key] for key in keys], f"S{SYMBOL_MAX}")
+
+
+def _option(root: bytes, year: int, month: bytes, day: int, strike: int, decimals: int) -> bytes:
+    number = ord(month) - ord("A") if len(month) == 1 else UNKNOWN
+    if not 0 <= number < 24 or decimals == UNKNOWN or not root:
+        return b""
+    right = "CP"[number // 12]
+    thousandths = strike * 1000 // 10**decimals
+    text = f"{symbol_text(root)} {year:02}{number % 12 + 1:02}{day:02}{right}{thousandths:08}"
+    return text.encode()
+
+
 def symbol_text(value: Any) -> str:
-    """A symbol as it is stored: ASCII, printable."""
+    """A symbol as it is stored: printable ASCII, its parts separated by single spaces."""
     if not isinstance(value, bytes):
         return str(value)
-    text = value[:SYMBOL_MAX].decode("ascii", "replace")
-    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
+    text = "".join(c if c.isascii() and c.isprintable() else "?" for c in value.decode("ascii", "replace"))
+    return " ".join(text.split())[:SYMBOL_MAX]
 
 
 def _mapped(given: dict[str, Scalar], field: str, piled: Piled, dtype: np.dtype[Any]) -> Values:
