@@ -21,6 +21,7 @@ class Layout:
         self.length = message.size or self.fields.size
         """Bytes of a message, at least."""
         self.resets = _among(protocol.message_header(), message.resets)
+        self.ignored = message.ignored
         self.open = not (message.fields or message.size)
         """Its length is not declared."""
         self._bounds = _bounds(protocol, self.fields)
@@ -98,7 +99,8 @@ class Packets:
     def _message(self, protocol: Protocol) -> None:
         head, fields = protocol.message, protocol.message_header()
         self._head = fields
-        self._type = [fields.place(name) for name in head.type]
+        first, *others = (fields.place(name) for name in head.type)
+        self._types = first, others
         self._length = fields.place(head.size) if head.size else -1
         self._adds, self._exact = head.size_adds, head.exact
         self._fixed = _among(fields, {k: [v] for k, v in head.constant.items()})
@@ -109,7 +111,7 @@ class Packets:
         header, beat = self._values(payload)
         if self._size >= 0 and header[self._size] != len(payload):
             raise ValueError(f"a packet of {header[self._size]!r} bytes in {len(payload)}")
-        if any(header[place] not in values for place, values in self._constant):
+        if self._constant and any(header[place] not in values for place, values in self._constant):
             raise ValueError("a packet with another header")
         seq = int(header[self._seq]) if self._seq >= 0 else 0
         if not 0 <= seq < SEQ_MAX:
@@ -166,32 +168,35 @@ class Packets:
 
     def _walk(self, payload: bytes, at: int, count: int | None) -> list[Found]:
         found: list[Found] = []
-        end, head = len(payload), self._head
+        end, least, unpack = len(payload), self._head.size, self._head.struct.unpack_from
+        first, others, length, adds, known = *self._types, self._length, self._adds, self.layouts
         while at < end if count is None else len(found) < count:
-            if end - at < head.size:
+            if end - at < least:
                 raise ValueError(f"{end - at} bytes at the end of a packet are no message")
-            values = head.struct.unpack_from(payload, at)
-            if any(values[place] not in wanted for place, wanted in self._fixed):
+            values = unpack(payload, at)
+            if self._fixed and any(values[place] not in wanted for place, wanted in self._fixed):
                 raise ValueError(f"a message with another header at byte {at}")
-            types = self._type
-            kind: Raw = values[types[0]] if len(types) == 1 else b"".join(values[p] for p in types)
-            layouts = self.layouts.get(kind)
-            if self._length >= 0:
-                size = int(values[self._length]) + self._adds
-            else:
-                size = _declared(layouts, kind, payload, at)
-            if size < head.size or size > end - at:
+            kind: Raw = values[first]
+            if others:
+                kind = b"".join([values[first], *[values[place] for place in others]])
+            layouts = known.get(kind)
+            size = values[length] + adds if length >= 0 else _declared(layouts, kind, payload, at)
+            if size < least or size > end - at:
                 raise ValueError(f"a message of {size} bytes in {end - at}")
             data = payload[at : at + size]
-            layout = next((known for known in layouts or () if known.length <= size), None)
-            if layout is not None and self._exact and not layout.exact(data):
-                layout = None
-            found.append(Found(layout, kind, data))
+            found.append(Found(self._layout(layouts, data), kind, data))
             at += size
         pads = self._packet.pads
         if at != end and (count is None or end - at >= pads or end % pads):
             raise ValueError(f"{end - at} bytes behind the {len(found)} messages of a packet")
         return found
+
+    def _layout(self, layouts: list[Layout] | None, data: bytes) -> Layout | None:
+        """The longest one that a message fits."""
+        for layout in layouts or ():
+            if layout.length <= len(data) and (not self._exact or layout.exact(data)):
+                return layout
+        return None
 
 
 def _declared(layouts: list[Layout] | None, kind: Raw, payload: bytes, at: int) -> int:

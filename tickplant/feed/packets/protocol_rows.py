@@ -59,7 +59,7 @@ class ProtocolRows:
             self.refuse(text, seq, ts_recv)
             return
         message = layout.message
-        if message.ignored:
+        if layout.ignored:
             self.ignored[message.name] += 1
             return
         self.messages[message.name] += 1
