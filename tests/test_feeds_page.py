@@ -3,14 +3,18 @@
 import inspect
 import json
 import re
+import struct
 import sys
 import types
 from pathlib import Path
 
 import msgspec
+import packet_files as packets
 import pytest
 
 from tickplant.feed import live
+from tickplant.feed.decode import decode
+from tickplant.feed.formats import open_capture
 from tickplant.feed.handlers import resolve
 from tickplant.feed.recording import Recorder
 from tickplant.testing import check_capture
@@ -87,3 +91,28 @@ def test_every_option_is_on_the_page(acme):
 def test_the_configuration_on_the_page_is_toml():
     block = re.search(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     assert msgspec.toml.decode(block[1])["feeds"]["kraken"]["handler"] == "kraken"
+
+
+def test_the_protocol_that_it_shows_is_a_whole_one(tmp_path):
+    (protocol,) = re.findall(r"^```toml\n(what = .*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    own, path = tmp_path / "acme.toml", tmp_path / "day.pcap"
+    own.write_text(protocol)
+    bodies = [
+        b"D" + struct.pack("<I12sB", 7, b"XYZ", 2),
+        b"T" + struct.pack("<IIQqIc", 5, 7, 99, 12345, 250, b"2"),
+        b"Ghello",
+    ]
+    messages = [len(b).to_bytes(2, "little") + b for b in bodies]
+    body, sent = b"".join(messages), packets.T0 // 10**9 * 10**9
+    packed = struct.pack("<HHBxxxIQ", 20 + len(body), len(messages), 1, 1, sent) + body
+    beat = struct.pack("<HHBxxxIQ", 20, 0, 1, 4, sent)
+    frames = [packets.ethernet(packets.ipv4(p)) for p in (packed, beat)]
+    path.write_bytes(packets.classic([(packets.T0, frame) for frame in frames]))
+    found = decode(path, protocol=str(own))
+    assert found["messages"] == {"Definition": 1, "Trade": 1}
+    assert found["ignored"] == {"Greeting": 1, "heartbeat": 1}
+    assert not found["malformed"]
+    rows = dict(r for batch in open_capture(path, protocol=str(own)) for r in batch)
+    columns = ["ts_event", "trade_id", "price", "size", "side", "action"]
+    assert rows["trade"][columns].tolist() == [(sent + 5, 99, 123.45, 2.5, b"S", b"T")]
+    assert rows["instrument"][["symbol", "venue", "currency"]].tolist() == [(b"XYZ", b"XACM", b"EUR")]

@@ -157,13 +157,16 @@ def _text(name: str, value: Any) -> str:
 @click.option("--venue", help="Venue of its instruments.")
 @click.option("--mapping", metavar="NAME|FILE", help="What the columns of a CSV or Parquet file mean.")
 @click.option("--schema", type=click.Path(exists=True, dir_okay=False), help="Its venue's SBE schema (XML).")
+@click.option("--protocol", metavar="NAME|FILE", help="What the packets of a capture mean.")
+@click.option("--instruments", metavar="FILE", help="What numbers of instruments mean: id, symbol, decimals.")
 @click.pass_context
 def decode(
     context: click.Context, capture: Path, as_json: bool, date: str | None, venue: str | None,
-    mapping: str | None, schema: str | None,
+    mapping: str | None, schema: str | None, protocol: str | None, instruments: str | None,
 ) -> None:  # fmt: skip
     """Decode CAPTURE and say what is in it; exit status 1 if any of it is damaged or malformed."""
-    given = {"date": date, "venue": venue, "mapping": mapping, "schema": schema}
+    given = {"date": date, "venue": venue, "mapping": mapping, "schema": schema,
+             "protocol": protocol, "instruments": instruments}  # fmt: skip
     options = {k: v for k, v in given.items() if v}
     found = decode_capture(capture, **options)
     if as_json:

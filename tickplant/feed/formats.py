@@ -43,11 +43,13 @@ FORMATS = (
     Format("CME MDP 3.0 in pcap", "packets.cme:CmeMdp3"),
     Format("Deribit multicast SBE in pcap", "packets.deribit_sbe:DeribitSbe"),
     Format("IEX TOPS and DEEP in pcap", "packets.iex:IexTp"),
+    Format("protocols that are declared, in pcap", "packets.declared:Declared"),
     Format("recordings of venues over WebSocket", "recording:Recording"),
     Format("Databento DBN", "files.dbn:Dbn"),
     Format("CSV, fixed-width or Parquet with known columns", "files.columns:Columns"),
 )
 MAPPED = FORMATS[-1]
+DECLARED = next(f for f in FORMATS if f.where.startswith("packets.declared:"))
 
 
 def open_capture(path: Path, **options: Any) -> Capture:
@@ -55,9 +57,10 @@ def open_capture(path: Path, **options: Any) -> Capture:
     head = _head(path)
     if isinstance(options.get("date"), str):
         options["date"] = _day(options["date"])
+    chosen = MAPPED if options.get("mapping") else DECLARED if options.get("protocol") else None
     for known in FORMATS:
         kind: Any = known.load()
-        if known is MAPPED if options.get("mapping") else kind.sniff(head):
+        if known is chosen if chosen else kind.sniff(head):
             return _opened(kind, path, options)
     reads = ", ".join(f.what for f in FORMATS)
     what = describe(head) or "not a capture that tickplant reads"

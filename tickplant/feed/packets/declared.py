@@ -1,0 +1,224 @@
+"""Captures of packets with a protocol that is declared in a file; what is declared is told in `protocol`.
+
+`venue_seq` is the message's number, or its packet's where the venue numbers packets. A gap is a row of table
+event: first and last are the numbers that are missing.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from tickplant.errors import CaptureError, SchemaError
+from tickplant.feed.capture import Batch, Head
+from tickplant.feed.packets.arbiter import Gap, Run
+from tickplant.feed.packets.capture import PacketCapture, first_payloads
+from tickplant.feed.packets.datagram import Endpoint
+from tickplant.feed.packets.pcap import PcapReader
+from tickplant.feed.packets.protocol import Protocol
+from tickplant.feed.packets.protocol_files import named, presets
+from tickplant.feed.packets.protocol_packets import Found, Opened, Packets
+from tickplant.feed.packets.protocol_rows import ProtocolRows, Reference
+from tickplant.feed.packets.protocol_values import DECIMALS_MAX
+from tickplant.feed.packets.stream import Session, Stream
+
+STREAMS_MAX = 1024
+FIRST = 64
+"""Packets by which a protocol is told."""
+
+
+class Item(NamedTuple):
+    """The messages of a packet, when it came and was sent (0: not told)."""
+
+    messages: list[Found]
+    ts_ns: int
+    sent_ns: int
+
+
+class _Channel:
+    """Messages that are numbered by themselves."""
+
+    def __init__(self) -> None:
+        self.stream: Stream[Item] = Stream()
+        self.reference = Reference()
+        self.reset: Opened | None = None
+        """The packet that began its numbers anew last; another line brings it again."""
+
+
+class DeclaredFeeds:
+    """Packets in, rows out (pure)."""
+
+    def __init__(self, protocol: Protocol, venue: str = "") -> None:
+        self.rows = ProtocolRows(protocol, venue)
+        self._packets = Packets(protocol)
+        self._by_header = bool(protocol.packet.channel)
+        self._by_message = protocol.packet.numbers == "messages"
+        self._channels: dict[object, _Channel] = {}
+        self._ignored: Counter[str] = Counter()
+        """Of streams whose numbers began anew."""
+        self._ts_ns = 0
+
+    @property
+    def ignored(self) -> Counter[str]:
+        """Messages of types that say nothing, heartbeats, and messages that had been there already."""
+        return sum((c.stream.ignored for c in self._channels.values()), self.rows.ignored + self._ignored)
+
+    def packet(self, payload: bytes, ts_ns: int, destination: Endpoint) -> None:
+        """A datagram that came at `ts_ns`, sent to `destination`."""
+        self._ts_ns = ts_ns
+        try:
+            opened = self._packets.open(payload, destination[1])
+        except ValueError as e:
+            self.rows.refuse(str(e), 0, ts_ns)
+            return
+        key = opened.channel if self._by_header else destination
+        channel = self._channels.get(key)
+        if channel is None:
+            if len(self._channels) >= STREAMS_MAX:
+                self.rows.refuse(f"a packet of a channel beyond {STREAMS_MAX}", opened.seq, ts_ns)
+                return
+            channel = self._channels[key] = _Channel()
+        self._of_channel(channel, opened, ts_ns)
+
+    def finish(self) -> None:
+        """Nothing more comes."""
+        for channel in self._channels.values():
+            self._do(channel, channel.stream.finish("not in the capture"))
+
+    def _of_channel(self, channel: _Channel, opened: Opened, ts_ns: int) -> None:
+        item = Item(opened.messages, ts_ns, opened.sent_ns)
+        if opened.reset and opened != channel.reset:
+            channel.reset = opened
+            following = channel.stream.next
+            if following is not None and (not opened.numbered or opened.seq < following):
+                self._anew(channel)
+        stream = channel.stream
+        if opened.numbered:
+            self._do(channel, stream.offer(opened.session, opened.seq, opened.size, item, ts_ns))
+        elif opened.messages:
+            self._deliver(channel, Run(opened.seq, opened.size, 0, item))
+        else:
+            stream.ignored["heartbeat"] += 1
+
+    def _anew(self, channel: _Channel) -> None:
+        self._do(channel, channel.stream.finish("the numbers began anew"))
+        self._say("session", "the numbers begin anew", 0, 0)
+        self._ignored += channel.stream.ignored
+        channel.stream = Stream()
+        channel.reference.ns = 0
+
+    def _do(self, channel: _Channel, steps: Sequence[Run[Item] | Gap | Session]) -> None:
+        for step in steps:
+            if isinstance(step, Run):
+                self._deliver(channel, step)
+                continue
+            if isinstance(step, Gap):
+                self._say("gap", step.cause, step.first, step.last)
+            elif step.old is not None:
+                self._say("session", f"session {step.new} follows {step.old}", 0, 0)
+            channel.reference.ns = 0
+
+    def _deliver(self, channel: _Channel, run: Run[Item]) -> None:
+        messages, ts_ns, sent_ns = run.item
+        for at in range(run.skip, len(messages)):
+            seq = run.seq + at if self._by_message and run.seq else run.seq
+            self.rows.message(messages[at], seq, ts_ns, sent_ns, channel.reference)
+
+    def _say(self, kind: str, text: str, first: int, last: int) -> None:
+        self.rows.sink.event(kind, self._ts_ns, text, first=first, last=last, ts_event=self._ts_ns)
+
+
+class Declared(PacketCapture):
+    """A capture of packets with a declared protocol.
+
+    `protocol` is the name of one that comes with tickplant, or a file; by default the one that the first
+    packets are of. `venue` is the instruments', by default the protocol's; `instruments` a CSV file with
+    columns id, symbol, decimals that says what numbers mean of which no message of the capture does; `to`
+    the addresses (IP:PORT) of the lines to read, by default all. Raises ConfigError for a protocol that is
+    wrong.
+    """
+
+    format = "declared"
+
+    @staticmethod
+    def sniff(head: Head) -> bool:
+        """Whether the first packets are of one of the protocols that come with tickplant, and one only."""
+        return len(claimants(head)) == 1
+
+    def __init__(
+        self, path: Path, *, protocol: str = "", venue: str = "", instruments: str = "",
+        to: list[str] | None = None,
+    ) -> None:  # fmt: skip
+        if not (venue.isascii() and len(venue) <= 16):
+            raise CaptureError(f"venue {venue!r} must be at most 16 ASCII characters")
+        super().__init__(path, to)
+        chosen = protocol or _only(path)
+        self.format = Path(chosen).stem
+        self._decoder = DeclaredFeeds(named(chosen), venue)
+        if instruments:
+            _tell(self._decoder.rows, Path(instruments))
+
+    def packet(self, ts_ns: int, payload: bytes, destination: Endpoint) -> None:
+        """A datagram of the lines that are read."""
+        self._decoder.packet(payload, ts_ns, destination)
+
+    def take(self, last: bool) -> Iterator[Batch]:
+        """What the datagrams were decoded to."""
+        decoder = self._decoder
+        if last:
+            decoder.finish()
+        yield decoder.rows.take()
+        self.messages = decoder.rows.messages
+        self.account(decoder.ignored, decoder.rows.malformed)
+
+
+@cache
+def _shipped() -> dict[str, Packets]:
+    return {name: Packets(protocol) for name, protocol in presets().items()}
+
+
+def claiming(payloads: Sequence[bytes]) -> list[str]:
+    """The protocols that come with tickplant and that all of these packets certainly are of; of heartbeats
+    alone nothing is certain."""
+    out = []
+    for name, packets in _shipped().items():
+        counts = [packets.claims(payload) for payload in payloads]
+        if any(counts) and None not in counts:
+            out.append(name)
+    return out
+
+
+def claimants(head: Head) -> list[str]:
+    """The protocols that the beginning of a capture certainly is of."""
+    return claiming(first_payloads(head))
+
+
+def _only(path: Path) -> str:
+    """The protocol that a capture is of. Raises CaptureError if that is not certain."""
+    payloads: list[bytes] = []
+    for _, _, _, payload in PcapReader(path):
+        payloads.append(payload)
+        found = claiming(payloads)
+        if len(found) == 1:
+            return found[0]
+        if len(payloads) == FIRST:
+            break
+    raise CaptureError(f"{path} is not certainly of one protocol that comes with tickplant: name it with "
+                       f"the option protocol, {', '.join(presets())}, or give a file")  # fmt: skip
+
+
+def _tell(rows: ProtocolRows, path: Path) -> None:
+    """What numbers of instruments mean, from a file. Raises CaptureError if it is wrong."""
+    try:
+        with path.open(newline="") as file:
+            for line in csv.DictReader(file):
+                decimals = int(line["decimals"]) if line.get("decimals") else None
+                if not 0 <= (decimals or 0) <= DECIMALS_MAX:
+                    raise ValueError(f"{decimals} decimals")
+                rows.instruments.tell(int(line["id"]), line["symbol"], decimals)
+    except OSError as e:
+        raise CaptureError(f"can't read {path}: {e.strerror}") from None
+    except (KeyError, ValueError, TypeError, SchemaError, csv.Error) as e:
+        raise CaptureError(f"{path} is no CSV with columns id, symbol, decimals: {e}") from None

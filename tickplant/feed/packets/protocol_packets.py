@@ -1,0 +1,228 @@
+"""Packets of a declared protocol: their header, and the messages in them (pure)."""
+
+from typing import NamedTuple
+
+from tickplant.clock import SECOND_NS
+from tickplant.feed.packets.protocol import PORT, Message, Protocol, Raw, raw_type
+from tickplant.feed.packets.protocol_fields import Field, Fields
+
+_SINCE_NS, _UNTIL_NS = 946_684_800_000_000_000, 4_102_444_800_000_000_000
+"""2000 and 2100: no packet was sent outside."""
+_DAYS_NS = 2 * 86_400 * SECOND_NS
+"""A session may go on past midnight."""
+SEQ_MAX = 1 << 62
+
+
+class Layout:
+    """Messages of one type in one layout."""
+
+    def __init__(self, protocol: Protocol, message: Message) -> None:
+        self.message, self.fields = message, protocol.layout(message)
+        self.length = message.size or self.fields.size
+        """Bytes of a message, at least."""
+        self.resets = _among(protocol.message_header(), message.resets)
+        self.ignored = message.ignored
+        self.open = not (message.fields or message.size)
+        """Its length is not declared."""
+        self._bounds = _bounds(protocol, self.fields)
+        self.tail = self.fields.place(message.tail) if message.tail else -1
+
+    def plausible(self, data: bytes) -> bool:
+        """Whether a message is as long as is declared, its characters are some, and its time can be one."""
+        return self.exact(data) and all(map(self._can_be, self.fields, self._values(data)))
+
+    def _values(self, data: bytes) -> tuple[Raw, ...]:
+        return self.fields.struct.unpack_from(data)
+
+    def _can_be(self, field: Field, value: Raw) -> bool:
+        if field.kind == "c":
+            return all(32 <= byte < 127 or not byte for byte in bytes(value))
+        low, high = self._bounds.get(field.name, (None, None))
+        if low is None or high is None:
+            return True
+        number = value if isinstance(value, int) else int.from_bytes(value, self.fields.order)
+        return number == 0 or low <= number < high
+
+    def exact(self, data: bytes) -> bool:
+        """Whether a message is as long as is declared."""
+        tail = self.fields.struct.unpack_from(data)[self.tail] if self.tail >= 0 else 0
+        return self.open or len(data) - self.length - int(tail) in (0, *self.message.more)
+
+
+class Found(NamedTuple):
+    """A message: its layout (None: its type is not known, or not in this size), type, and bytes."""
+
+    layout: Layout | None
+    type: Raw
+    data: bytes
+
+
+class Opened(NamedTuple):
+    """What is in a packet. `numbered`: it has a place in its channel's numbers; `size`: how many of them;
+    `sent_ns`: 0 if the header does not tell."""
+
+    session: tuple[Raw, ...]
+    channel: tuple[Raw, ...]
+    seq: int
+    size: int
+    numbered: bool
+    reset: bool
+    sent_ns: int
+    messages: list[Found]
+
+
+class Packets:
+    """Opens packets of one protocol."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self.layouts: dict[Raw, list[Layout]] = {}
+        """By type, the longest first."""
+        for message in protocol.messages:
+            layout = Layout(protocol, message)
+            for text in message.types:
+                self.layouts.setdefault(raw_type(protocol, text), []).append(layout)
+        for layouts in self.layouts.values():
+            layouts.sort(key=lambda known: -known.length)
+        self._packet, self._header = protocol.packet, protocol.header()
+        packet, fields = self._packet, self._header
+        self._size, self._count, self._seq = (
+            fields.place(name) if name else -1 for name in (packet.size, packet.count, packet.seq)
+        )
+        self._session = [fields.place(name) for name in packet.session]
+        self._channel = [-1 if name == PORT else fields.place(name) for name in packet.channel]
+        self._constant = _among(fields, {k: [v] for k, v in packet.constant.items()})
+        self._beat, self._reset = _among(fields, packet.beat), _among(fields, packet.reset)
+        clocks = packet.time.parts() if packet.time else []
+        self._time = [(fields.place(name), unit) for name, unit in clocks]
+        self._message(protocol)
+
+    def _message(self, protocol: Protocol) -> None:
+        head, fields = protocol.message, protocol.message_header()
+        self._head = fields
+        first, *others = (fields.place(name) for name in head.type)
+        self._types = first, others
+        self._length = fields.place(head.size) if head.size else -1
+        self._adds, self._exact = head.size_adds, head.exact
+        self._fixed = _among(fields, {k: [v] for k, v in head.constant.items()})
+
+    def open(self, payload: bytes, port: int = 0) -> Opened:
+        """A packet that was sent to `port`. Raises ValueError if it is none of this protocol's, not as long
+        as it says, or its messages are not."""
+        header, beat = self._values(payload)
+        if self._size >= 0 and header[self._size] != len(payload):
+            raise ValueError(f"a packet of {header[self._size]!r} bytes in {len(payload)}")
+        if self._constant and any(header[place] not in values for place, values in self._constant):
+            raise ValueError("a packet with another header")
+        seq = int(header[self._seq]) if self._seq >= 0 else 0
+        if not 0 <= seq < SEQ_MAX:
+            raise ValueError(f"a packet with number {seq}")
+        count = int(header[self._count]) if self._count >= 0 and not beat else None
+        at = len(payload) if beat else self._header.size
+        found = self._walk(payload, at, count)
+        size = 1 if self._packet.numbers == "packets" and found else len(found)
+        told = all(f.layout is None or f.layout.message.numbered for f in found)
+        some = told or any(f.layout is None or f.layout.message.numbered for f in found)
+        return Opened(
+            tuple(header[p] for p in self._session),
+            tuple(port if p < 0 else header[p] for p in self._channel),
+            seq, size, bool(self._seq >= 0 and some and (seq or not found)),
+            self._resets(header, found),
+            sum(int(header[p]) * unit for p, unit in self._time), found,
+        )  # fmt: skip
+
+    def _resets(self, header: tuple[Raw, ...], found: list[Found]) -> bool:
+        if self._reset and all(header[p] in values for p, values in self._reset):
+            return True
+        for layout, _, data in found:
+            if layout is not None and layout.resets:
+                values = self._head.struct.unpack_from(data)
+                if all(values[p] in wanted for p, wanted in layout.resets):
+                    return True
+        return False
+
+    def claims(self, payload: bytes) -> int | None:
+        """How many messages a packet has, if it certainly is of this protocol: all of its messages are
+        known and plausible, and it was sent in this century; else None."""
+        try:
+            opened = self.open(payload)
+        except ValueError:
+            return None
+        if self._time and not _SINCE_NS < opened.sent_ns < _UNTIL_NS:
+            return None
+        sure = all(f.layout is not None and f.layout.plausible(f.data) for f in opened.messages)
+        return len(opened.messages) if sure else None
+
+    def _values(self, payload: bytes) -> tuple[tuple[Raw, ...], bool]:
+        """The header's, and whether it is a heartbeat's."""
+        header = self._header
+        short = len(payload) == self._packet.beat_size
+        if len(payload) < header.size and not short:
+            raise ValueError(f"a packet of {len(payload)} bytes")
+        values = header.struct.unpack_from(payload if not short else payload.ljust(header.size, b"\0"))
+        beat = bool(self._beat) and all(values[p] in wanted for p, wanted in self._beat)
+        if beat and len(payload) != (self._packet.beat_size or header.size):
+            raise ValueError(f"a heartbeat of {len(payload)} bytes")
+        if short and not beat and len(payload) < header.size:
+            raise ValueError(f"a packet of {len(payload)} bytes")
+        return values, beat
+
+    def _walk(self, payload: bytes, at: int, count: int | None) -> list[Found]:
+        found: list[Found] = []
+        end, least, unpack = len(payload), self._head.size, self._head.struct.unpack_from
+        first, others, length, adds, known = *self._types, self._length, self._adds, self.layouts
+        while at < end if count is None else len(found) < count:
+            if end - at < least:
+                raise ValueError(f"{end - at} bytes at the end of a packet are no message")
+            values = unpack(payload, at)
+            if self._fixed and any(values[place] not in wanted for place, wanted in self._fixed):
+                raise ValueError(f"a message with another header at byte {at}")
+            kind: Raw = values[first]
+            if others:
+                kind = b"".join([values[first], *[values[place] for place in others]])
+            layouts = known.get(kind)
+            size = values[length] + adds if length >= 0 else _declared(layouts, kind, payload, at)
+            if size < least or size > end - at:
+                raise ValueError(f"a message of {size} bytes in {end - at}")
+            data = payload[at : at + size]
+            found.append(Found(self._layout(layouts, data), kind, data))
+            at += size
+        pads = self._packet.pads
+        if at != end and (count is None or end - at >= pads or end % pads):
+            raise ValueError(f"{end - at} bytes behind the {len(found)} messages of a packet")
+        return found
+
+    def _layout(self, layouts: list[Layout] | None, data: bytes) -> Layout | None:
+        """The longest one that a message fits."""
+        for layout in layouts or ():
+            if layout.length <= len(data) and (not self._exact or layout.exact(data)):
+                return layout
+        return None
+
+
+def _declared(layouts: list[Layout] | None, kind: Raw, payload: bytes, at: int) -> int:
+    """How long a message is by its declaration. Raises ValueError if it has none, or ends before."""
+    if not layouts:
+        raise ValueError(f"a message of type {kind!r} at byte {at}, whose size is not known")
+    layout = layouts[0]
+    if layout.tail < 0 or len(payload) - at < layout.fields.size:
+        return layout.length
+    return layout.length + int(layout.fields.struct.unpack_from(payload, at)[layout.tail])
+
+
+def _among(fields: Fields, wanted: dict[str, list[str | int]]) -> list[tuple[int, frozenset[Raw]]]:
+    return [(fields.place(n), frozenset(fields[n].raw(v) for v in values)) for n, values in wanted.items()]
+
+
+def _bounds(protocol: Protocol, fields: Fields) -> dict[str, tuple[int, int]]:
+    """Between what the largest unit of a message's time must be."""
+    for clock in protocol.time:
+        parts = clock.parts()
+        if all(name in fields for name, _ in parts):
+            name, unit = parts[0]
+            low, high = {
+                "epoch": (_SINCE_NS, _UNTIL_NS),
+                "midnight": (0, _DAYS_NS),
+                "second": (0, SECOND_NS),
+            }[clock.since]
+            return {name: (low // unit, high // unit)}
+    return {}
