@@ -158,6 +158,8 @@ def closed(plant: TickerPlant) -> None:
     if not plant.sub.closed:
         with contextlib.suppress(JournalError):
             plant.close()
+        if plant._drain:
+            plant._drain.close()
         for held in (plant.sub, plant.router, plant.admin):
             held.close(linger=0)
         plant.guard.close()
@@ -169,7 +171,10 @@ def closed(plant: TickerPlant) -> None:
 def crashed(plant: TickerPlant) -> None:
     """End a ticker plant of this process as kill -9 would: nothing is flushed, sealed or told."""
     plant._syncer.stop()
-    plant._syncer.join()  # a process that is gone has no thread that still says what is durable
+    if plant._syncer.is_alive():
+        plant._syncer.join()  # a process that is gone has no thread that still says what is durable
+    if plant._drain:
+        plant._drain.close()
     for held in (plant.sub, plant.router, plant.admin):
         held.close(linger=0)
     plant.guard.close()

@@ -102,6 +102,14 @@ class Ingress:
                 self._decide(self.intake.reason, messages[at], now_ns, commit)
                 at += 1
 
+    def pour(self, drain: core.Drain, now_ns: int, commit: Callable[[], None]) -> None:
+        """Take what has come to the drain's socket."""
+        while reason := drain.pour(now_ns):
+            if reason == core.STAGE_FULL:
+                commit()
+            else:
+                self._decide(reason, drain.message(), now_ns, commit)
+
     def _decide(self, reason: int, message: bytes, now_ns: int, commit: Callable[[], None]) -> None:
         if reason in (core.MALFORMED, core.UNKNOWN_FEED, core.WRONG_SCHEMA, core.TOO_LARGE):
             self.refusals.frame(reason, message)

@@ -11,6 +11,7 @@ import random
 import socket as tcp
 import stat
 import time
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -243,6 +244,18 @@ def configure(socket: zmq.Socket[bytes], message_max: int = MESSAGE_MAX, pings: 
     socket.setsockopt(zmq.CONNECT_TIMEOUT, 5000)
     socket.setsockopt(zmq.RECONNECT_IVL, 50)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+
+
+@cache
+def library() -> str:
+    """The path of the libzmq that this process has loaded. Raises ConfigError if that can't be told."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        path = line.partition("/")[2]
+        if path.rpartition("/")[2].startswith("libzmq"):
+            return f"/{path}"
+    raise ConfigError(
+        "this pyzmq has no shared libzmq; run: pip install --force-reinstall --only-binary :all: pyzmq"
+    )
 
 
 def readable(socket: zmq.Socket[bytes]) -> bool:

@@ -32,7 +32,7 @@ from tickplant.keys import FEEDS
 from tickplant.lock import Lock
 from tickplant.registry import RegistryWriter
 from tickplant.schema import Schema
-from tickplant.sockets import bind, context, is_keyed, key_name, readable
+from tickplant.sockets import bind, context, is_keyed, key_name, library, readable
 from tickplant.syncer import Syncer
 
 log = logging.getLogger(__name__)
@@ -86,6 +86,8 @@ class TickerPlant:
             config.plant.data_dir / "tickerplant.lock",
             segment.SHM / f"tp.{config.plant.name}.lock",
         )
+        self._syncer = Syncer(self.settings.sync_interval_ms * MILLISECOND_NS)
+        self._drain: core.Drain | None = None
         self._housekeep_ns = self._tidy_ns = 0
         self._marks: deque[tuple[int, dict[int, tuple[int, int]]]] = deque()
 
@@ -111,7 +113,6 @@ class TickerPlant:
             self.report("torn", text=self.day.journal.torn)
         self._announce()
         self.control.own(os.getpid())
-        self._syncer = Syncer(self.settings.sync_interval_ms * MILLISECOND_NS)
         self._syncer.start()
         self._next_roll_ns = self.config.calendar.next_roll_ns(now_ns())
 
@@ -152,7 +153,8 @@ class TickerPlant:
         self.guard.bind(self.router, self.settings.repair, pings=False)
         bind(self.admin, f"ipc://{self.config.plant.run_dir}/tickerplant.sock")
 
-        self._keyed = is_keyed(self.sub)
+        if not is_keyed(self.sub):  # else whose a message is has to be asked of each
+            self._drain = core.Drain(self.day.intake, library(), self.sub.underlying)
 
     @staticmethod
     def _after(date: int) -> int:
@@ -160,36 +162,26 @@ class TickerPlant:
 
     def turn(self) -> bool:
         """One turn: what has come in, and now and then the rest. True if there was traffic."""
-        messages = self._drain_keyed() if self._keyed else self._drain()
-        if messages:
-            self.ingress.take(messages, self._now(), self.commit)
+        if self._drain is None:
+            messages = self._drain_keyed()
+            if busy := bool(messages):
+                self.ingress.take(messages, self._now(), self.commit)
+        elif busy := self._drain.wait(DRAIN_MESSAGES, DRAIN_BYTES):
+            self.ingress.pour(self._drain, self._now(), self.commit)
+        if busy:
             self.commit()
         at = monotonic_ns()
         self.control.heartbeat.store(at)
         if at >= self._housekeep_ns:
             self._housekeep_ns = at + 5 * MILLISECOND_NS
             self._housekeep(at)
-        return bool(messages)
-
-    def _drain(self) -> list[bytes]:
-        """What is there, at most DRAIN_MESSAGES; waits TURN_MS for the first."""
-        messages: list[bytes] = []
-        recv, size = self.sub.recv, 0
-        try:
-            messages.append(recv())
-            # Asking is cheaper than an exception, when rows come one by one.
-            for _ in range(DRAIN_MESSAGES if readable(self.sub) else 0):
-                message = recv(zmq.DONTWAIT)
-                messages.append(message)
-                size += len(message)
-                if size > DRAIN_BYTES:
-                    break
-        except zmq.Again:
-            pass
-        return messages
+        return busy
 
     def _drain_keyed(self) -> list[bytes]:
-        """The same where each connection has a name: what a feed says in its own name."""
+        """Where each connection has a name: what feeds say in their own, at most DRAIN_MESSAGES.
+
+        Waits TURN_MS for the first.
+        """
         messages: list[bytes] = []
         size = 0
         with contextlib.suppress(zmq.Again):
@@ -376,6 +368,8 @@ class TickerPlant:
         self.control.durable.store(self.day.journal.durable)
         self.control.pid.store(0)
         self.control.bell.ring()
+        if self._drain:
+            self._drain.close()
         for socket in (self.sub, self.router, self.admin):
             socket.close(linger=0)
         self.guard.close()

@@ -4,7 +4,7 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.buffer cimport PyBUF_READ
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc, PyMem_Realloc
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
 import numpy as np
@@ -57,6 +57,19 @@ cdef extern from "table.h" nogil:
     void tp_table_rewind(tp_table *t, uint64_t n_prev)
     uint64_t tp_last_rows(const uint32_t *prev, uint64_t n_prev, const atomic32 *head, uint64_t committed, int64_t *out,
                           uint64_t wanted)
+
+cdef extern from "drain.h" nogil:
+    int TP_FAILED
+    ctypedef struct tp_drain:
+        uint8_t message[64]
+        int held, failure
+        uint64_t messages_left, bytes_left
+        void *(*data)(void *)
+        size_t (*size)(const void *)
+    int tp_drain_open(tp_drain *d, const char *library, void *socket)
+    int tp_drain_wait(tp_drain *d, uint64_t messages, uint64_t bytes)
+    int tp_drain_pour(tp_drain *d, tp_intake *into, int64_t now_ns)
+    void tp_drain_drop(tp_drain *d)
 
 cdef extern from "intake.h" nogil:
     int TP_TABLES
@@ -686,3 +699,57 @@ cdef class Intake:
 
 
 cdef int DUPLICATE_ = 1
+
+
+cdef class Drain:
+    """Messages of a ZeroMQ socket into an intake (drain.h). For one thread, as the socket is."""
+
+    cdef tp_drain d
+    cdef Intake intake
+
+    def __init__(self, Intake intake, str library, uintptr_t socket):
+        """`library`: path of the libzmq that is loaded; `socket`: the address of its socket (Socket.underlying).
+
+        Raises OSError if that library is not loaded, or is not libzmq.
+        """
+        self.intake = intake
+        if tp_drain_open(&self.d, library.encode(), <void *>socket):
+            raise OSError(f"{library} is not a libzmq that is loaded")
+
+    def __dealloc__(self):
+        tp_drain_drop(&self.d)
+
+    def wait(self, uint64_t messages, uint64_t size):
+        """Wait for a message as long as RCVTIMEO of the socket says; is there one? What follows takes so many messages
+        and bytes at most."""
+        cdef int missing
+        with nogil:
+            missing = tp_drain_wait(&self.d, messages, size)
+        if missing == TP_FAILED:
+            raise OSError(self.d.failure, "the socket can't be received from")
+        return missing == 0
+
+    def pour(self, int64_t now_ns):
+        """Take what is there; why a message is not taken, or TAKEN if all are. It is held until `message` gives it, or
+        it is tried again."""
+        cdef int verdict
+        with nogil:
+            verdict = tp_drain_pour(&self.d, &self.intake.i, now_ns)
+        if verdict == TP_FAILED:
+            raise OSError(self.d.failure, "the socket can't be received from")
+        return verdict
+
+    def message(self):
+        """The message that was not taken; it counts as received."""
+        if not self.d.held:
+            raise ValueError("no message is held")
+        cdef size_t n = self.d.size(self.d.message)
+        out = PyBytes_FromStringAndSize(<char *>self.d.data(self.d.message), n)
+        self.d.messages_left -= min(1, self.d.messages_left)
+        self.d.bytes_left -= min(n, self.d.bytes_left)
+        tp_drain_drop(&self.d)
+        return out
+
+    def close(self):
+        """Let go what is held; before the socket is closed."""
+        tp_drain_drop(&self.d)
