@@ -1,9 +1,9 @@
 """Rows per second into the shared-memory table: columns, index by instrument, and latest values.
 
-`append_warm` writes staged frames over memory that has been written before; the limit is memcpy of the same
-bytes to warm memory. `append_latest` is that with the latest value of every instrument, as the ticker plant
-does it. `append_first_touch` pays for the memory, too (allocated, zeroed and mapped by the kernel); its limit
-is a memcpy to memory just mapped.
+`append_warm` writes staged frames over memory that has been written before; the limit is memcpy of the
+same bytes to warm memory. `append_latest` is that with the latest value of every instrument, as the
+ticker plant does it. `append_first_touch` pays for the memory, too (allocated, zeroed and mapped by the
+kernel); its limit is a memcpy to memory just mapped.
 
     python benchmarks/bench_append.py [--rounds 11] [--rows-each 100]
 """

@@ -1,8 +1,8 @@
 """Rows per second that a feed handler in Python pushes one at a time, batched by the feed and published.
 
-A handler calls `feed.trade` for each row, as decoders of slow venues do, while a plant as production runs it
-takes what is published. The limit is the same loop that puts the values of each row into a structured array
-made beforehand, and publishes nothing.
+A handler calls `feed.trade` for each row, as decoders of slow venues do, while a plant as production
+runs it takes what is published. The limit is the same loop that puts the values of each row into a
+structured array made beforehand, and publishes nothing.
 
     python benchmarks/bench_push.py [--rounds 5] [--rows 200000]
 """

@@ -59,6 +59,7 @@ class Site:
         content["plant"] |= {"name": self.name, "data_dir": f"{self.folder}/data"}
         content["plant"] |= {"run_dir": f"{self.folder}/run"}
         content["tickerplant"] |= {"ingress": free_endpoint(), "repair": free_endpoint()}
+        content["publisher"] |= {"publish": free_endpoint(), "request": free_endpoint()}
         content["feeds"] = {FEED: {"id": 1, "handler": "none"}}
         for section, values in changes.items():
             content[section] |= values
@@ -86,13 +87,21 @@ class Site:
 
     def run_ticker_plant(self) -> local.Plant:
         """Run a ticker plant as production does; the plant, once it is up."""
-        with (self.folder / "tickerplant.log").open("wb") as said:
+        self._run("tickerplant")
+        return local.wait_for(self.name, PATIENCE_S)
+
+    def run_publisher(self) -> str:
+        """Run a publisher as production does, once the plant is up; the endpoint to ask."""
+        self._run("publisher")
+        return self.config.publisher.request
+
+    def _run(self, role: str) -> None:
+        with (self.folder / f"{role}.log").open("wb") as said:
             subprocess.Popen(
-                [sys.executable, "-m", "tickplant", "-c", str(self.path), "run", "tickerplant"],
+                [sys.executable, "-m", "tickplant", "-c", str(self.path), "run", role],
                 stdin=subprocess.DEVNULL, stdout=said, stderr=said,
                 env={**os.environ, PARENT: str(os.getpid())},
             )  # fmt: skip
-        return local.wait_for(self.name, PATIENCE_S)
 
     def spawn(self, child: Child, *arguments: Any) -> Connection:
         """Run a function in a process of its own; the connection to it."""
@@ -184,6 +193,11 @@ def subscriber(endpoint: str) -> zmq.Socket[bytes]:
     sub.setsockopt(zmq.SUBSCRIBE, b"")
     sockets.bind(sub, endpoint)
     return sub
+
+
+def settle() -> None:
+    """Give subscriptions of a PUB, which does not tell of them, the time to arrive."""
+    time.sleep(0.3)
 
 
 def in_use(sub: zmq.Socket[bytes], connection: Connection) -> Any:

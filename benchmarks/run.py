@@ -1,7 +1,7 @@
 """Runs the benchmarks one after the other, shows their results as a table, and keeps them as JSON.
 
-Each is a process of its own, `bench_NAME.py`, that prints a line of JSON a result (`harness.tell`). One that
-fails is named, and the others run on.
+Each is a process of its own, `bench_NAME.py`, that prints a line of JSON a result (`harness.tell`). One
+that fails is named, and the others run on.
 
     python benchmarks/run.py [--quick] [--json FILE] [--report] [NAME...]
 """
