@@ -1,0 +1,255 @@
+"""The protocols that come with tickplant: what is written by their declarations is read back, and real
+captures are accounted for."""
+
+import os
+import pathlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from packet_files import T0, A
+
+from tickplant.feed.decode import decode
+from tickplant.feed.formats import open_capture
+from tickplant.feed.packets.declared import DeclaredFeeds, claiming
+from tickplant.feed.packets.protocol import raw_type
+from tickplant.feed.packets.protocol_files import presets
+from tickplant.feed.packets.protocol_packets import Packets
+from tickplant.feed.sink import shipped_schema
+from tickplant.schema import KEY_COLUMNS
+
+ROOT = pathlib.Path(__file__).parents[1]
+DATA = pathlib.Path(os.environ.get("TICKPLANT_TEST_DATA", ROOT.parent / "shared" / "data"))
+VENUES = DATA / "venue-packets"
+SECOND = T0 // 10**9
+ZONE_SAFE = 15 * 3_600
+"""Seconds after midnight that are of the same day anywhere that these protocols are."""
+
+
+def packed(fields, values):
+    """Values by name as the fields are on the wire; those not given are zeros or spaces."""
+    made = []
+    for field in fields:
+        value = values.get(field.name, b"" if field.kind == "c" else 0)
+        if field.kind == "c":
+            made.append(value.ljust(field.width))
+        elif field.width in (1, 2, 4, 8):
+            made.append(value)
+        else:
+            made.append(value.to_bytes(field.width, fields.order, signed=field.kind == "i"))
+    return fields.struct.pack(*made)
+
+
+def clock(clocks, fields, at_s, ns):
+    """Values of the fields of a time."""
+    for each in clocks:
+        if all(name in fields for name, _ in each.parts()):
+            since = {"epoch": at_s, "midnight": ZONE_SAFE, "second": 0}[each.since]
+            units = [unit for _, unit in each.parts()]
+            whole = since * 10**9 + ns
+            out = {}
+            for (name, unit), last in zip(each.parts(), [*[False] * (len(units) - 1), True], strict=True):
+                out[name] = whole // unit
+                whole -= whole // unit * unit
+                assert last or whole < unit
+            return out
+    return {}
+
+
+def written(protocol, message, kind, values):
+    """A message as it is on the wire."""
+    head, layout = protocol.message, protocol.layout(message)
+    size = message.size or layout.size
+    raw = raw_type(protocol, kind)
+    header = {name: layout[name].raw(value) for name, value in head.constant.items()}
+    if len(head.type) == 1:
+        header[head.type[0]] = raw
+    else:
+        at = 0
+        for name in head.type:
+            header[name] = raw[at : at + layout[name].width]
+            at += layout[name].width
+    if head.size:
+        header[head.size] = size - head.size_adds
+    if message.tail:
+        header[message.tail] = 0
+    return packed(layout, {**values, **header}).ljust(size, b"\0")
+
+
+def in_packet(protocol, messages, seq=1):
+    packet, fields = protocol.packet, protocol.header()
+    body = b"".join(messages)
+    body += bytes(-(fields.size + len(body)) % packet.pads)
+    values = {name: fields[name].raw(value) for name, value in packet.constant.items()}
+    values |= clock([packet.time] if packet.time else [], fields, SECOND, 0)
+    values |= {packet.count: len(messages), packet.seq: seq, packet.size: fields.size + len(body)}
+    values.pop("", None)
+    for name, beats in packet.beat.items():
+        while values.get(name, 0) in beats:
+            values[name] = values.get(name, 0) + 1
+    return packed(fields, values) + body
+
+
+@st.composite
+def messages(draw, protocol):
+    """A declared message: (declaration, type, its fields' values)."""
+    message = draw(st.sampled_from(protocol.messages))
+    fields = protocol.layout(message)
+    values = {}
+    for field in fields:
+        if field.kind == "c":
+            values[field.name] = draw(st.text("ABXYZ", min_size=1, max_size=field.width)).encode()
+        else:
+            values[field.name] = draw(st.integers(1, min(1 << 40, (1 << 8 * field.width - 1) - 1)))
+    values |= clock(protocol.time, fields, SECOND, draw(st.integers(0, 999_999_999)))
+    return message, draw(st.sampled_from(message.types)), values
+
+
+def plain(rule):
+    """Columns that are fields as they are."""
+    for column, source in rule.sources().items():
+        simple = source.field and not (source.map or source.divisor > 1 or source.scaled or source.decimals)
+        if simple and not source.none:
+            yield column, source.field
+
+
+PRESETS = presets()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@settings(max_examples=60)
+@given(st.data())
+def test_a_message_that_is_written_as_declared_is_read_back(name, data):
+    protocol = PRESETS[name]
+    message, kind, values = data.draw(messages(protocol))
+    payload = in_packet(protocol, [written(protocol, message, kind, values)])
+    feeds = DeclaredFeeds(protocol)
+    feeds.packet(payload, T0, A)
+    feeds.finish()
+    rows = dict(feeds.rows.take())
+    assert feeds.rows.malformed == 0
+    if message.ignored:
+        assert (+feeds.rows.ignored, +feeds.rows.messages) == ({message.name: 1}, {})
+        return
+    assert (+feeds.rows.messages, +feeds.rows.ignored) == ({message.name: 1}, {})
+    for rule in message.rows:
+        if rule.when or rule.unless or sum(r.table == rule.table for r in message.rows) > 1:
+            continue
+        (row,) = rows[rule.table][-1:]
+        if rule.table not in ("instrument", "quote") and message.reference is None:
+            assert abs(int(row["ts_event"]) - T0) < 86_400 * 10**9
+        for column, field in plain(rule):
+            made, value = row[column].item(), values[field]
+            if isinstance(made, bytes) and isinstance(value, int):
+                value = str(value).encode()
+            if isinstance(made, bytes):
+                assert made == value[: len(made)]
+            elif not isinstance(value, bytes):
+                assert made == value
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@settings(max_examples=40)
+@given(st.data())
+def test_no_other_protocol_claims_packets_of_one(name, data):
+    protocol = PRESETS[name]
+    made = [data.draw(messages(protocol)) for _ in range(3)]
+    payload = in_packet(protocol, [written(protocol, *each) for each in made])
+    claims = claiming([payload])
+    assert set(claims) <= {name} or len(claims) > 1  # more than one: none is taken
+    if all(message.fields or message.size for message, _, _ in made):
+        assert Packets(protocol).claims(payload) == 3
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@given(st.data())
+def test_no_cut_or_changed_packet_ends_in_an_error(name, data):
+    protocol = PRESETS[name]
+    made = [data.draw(messages(protocol)) for _ in range(data.draw(st.integers(0, 2)))]
+    payload = bytearray(in_packet(protocol, [written(protocol, *each) for each in made]))
+    for at in data.draw(st.lists(st.integers(0, len(payload) - 1), max_size=4)):
+        payload[at] = data.draw(st.integers(0, 255))
+    feeds = DeclaredFeeds(protocol)
+    feeds.packet(bytes(payload[: data.draw(st.integers(0, len(payload)))]), T0, A)
+    feeds.finish()
+    rows = dict(feeds.rows.take())
+    codes = {0, *rows["instrument"]["code"].tolist()} if "instrument" in rows else {0}
+    for table, found in rows.items():
+        assert found.dtype == shipped_schema()[table].dtype
+        assert set(found["instrument"].tolist()) <= codes
+    counted = feeds.rows.malformed + feeds.rows.messages.total() + feeds.ignored.total()
+    assert counted >= 1
+
+
+def test_every_column_is_of_its_table():
+    for protocol in PRESETS.values():
+        for message in protocol.messages:
+            for rule in message.rows:
+                assert not rule.columns.keys() & KEY_COLUMNS.keys()
+
+
+FOLDERS = {
+    "Asx/Ntp.Itch.v1.05": "asx-ntp-itch",
+    "B3/BinaryUmdf.v1.5": "b3-umdf",
+    "B3/BinaryUmdf.v1.8": "b3-umdf",
+    "Cboe/Byx.Equities.DepthOfBook.Pitch.v2.41": "cboe-pitch",
+    "Cboe/Futures.DepthOfBook.Pitch.v1.1.6": "cboe-pitch",
+    "Eurex/Eobi.T7.v6.0": "eurex-eobi",
+    "Jnx/JnxEquities.Pts.Itch.v1.6": "jnx-itch",
+    "Memx/Equities.MemiorDepth.v1.3": "memx-memoir-depth",
+    "Nasdaq/Nasdaq.Equities.Bbo.Itch.v2.1.20241105": "nasdaq-bbo",
+    "Nasdaq/Nasdaq.Equities.NlsPlus.Itch.4.0.20241105": "nasdaq-nls-plus",
+    "Nyse/IntegratedFeed.Pillar.v2.5": "nyse-xdp",
+    "Siac/Cqs.Cta.v2.10.a": "cta-cqs",
+    "Siac/Cts.Cta.v2.11.b": "cta-cts",
+    "Siac/Opra.Recipient.v6.2": "opra",
+}
+FOREIGN = {"StockTradingActionMessage"}
+"""Of MEMX's folder: Nasdaq's ITCH."""
+FILES = [(path, name) for folder, name in FOLDERS.items() for path in sorted((VENUES / folder).glob("*.pcap"))
+         if not (name.startswith("memx") and path.stem in FOREIGN)]  # fmt: skip
+TOTALS = {
+    "asx-ntp-itch": 29, "b3-umdf": 7, "cboe-pitch": 36, "cta-cqs": 9, "cta-cts": 105, "eurex-eobi": 18,
+    "jnx-itch": 6, "memx-memoir-depth": 61, "nasdaq-bbo": 18, "nasdaq-nls-plus": 22, "nyse-xdp": 10,
+    "opra": 4,
+}  # fmt: skip
+"""Messages and heartbeats in all files of a protocol, as the counts in the packets' headers add up (Eurex,
+B3: as their lengths do)."""
+
+
+@pytest.mark.parametrize(("path", "name"), FILES, ids=[str(p.relative_to(VENUES)) for p, _ in FILES])
+def test_a_real_capture_is_told_and_every_message_is_in_an_account(path, name):
+    beats = path.stem == "Heartbeat" and name != "eurex-eobi"  # of nothing but a heartbeat nothing is certain
+    found = decode(path, **({"protocol": name} if beats else {}))
+    assert (found["format"], found["malformed"], found["damaged"]) == (name, 0, False)
+    assert found["total"] == sum(found["messages"].values()) + sum(found["ignored"].values()) >= 1
+    assert set(found["event_kinds"]) <= {"orphan"}
+
+
+@pytest.mark.parametrize("name", TOTALS)
+def test_all_real_captures_of_a_protocol_have_as_many_messages_as_counted(name):
+    paths = [path for path, of in FILES if of == name]
+    if not paths:
+        pytest.skip(f"no captures in {VENUES}")
+    assert sum(decode(path, protocol=name)["total"] for path in paths) == TOTALS[name]
+
+
+LAGS = {"cta-cqs": 2 * 3_600, "cta-cts": 2 * 3_600, "nyse-xdp": 3 * 3_600}
+"""Seconds; the participant's own times may be old when the consolidated tape or a summary repeats them."""
+
+
+@pytest.mark.parametrize(("path", "name"), FILES, ids=[str(p.relative_to(VENUES)) for p, _ in FILES])
+def test_times_and_prices_of_a_real_capture_are_plausible(path, name):
+    for batch in open_capture(path, protocol=name):
+        for table, rows in batch:
+            lag = np.abs(rows["ts_event"] - rows["ts_recv"])
+            assert lag.max() < LAGS.get(name, 1) * 10**9
+            for column in ("price", "bid_price", "ask_price"):
+                if column in rows.dtype.names and table in ("trade", "order", "quote"):
+                    prices = rows[column][~np.isnan(rows[column])]
+                    assert ((prices > 0.01) & (prices < 1e6)).all()
+            for column in ("size", "bid_size", "ask_size"):
+                if column in rows.dtype.names:
+                    sizes = rows[column][~np.isnan(rows[column])]
+                    assert ((sizes >= 0) & (sizes < 1e6)).all()
