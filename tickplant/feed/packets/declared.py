@@ -183,8 +183,8 @@ def _shipped() -> dict[str, Packets]:
 def claiming(payloads: Sequence[bytes]) -> list[str]:
     """The protocols that come with tickplant and that all of these packets certainly are of; of heartbeats
     alone nothing is certain."""
-    out = []
-    for name, packets in _shipped().items():
+    out: list[str] = []
+    for name, packets in _shipped().items() if payloads else ():
         counts = [packets.claims(payload) for payload in payloads]
         if any(counts) and None not in counts:
             out.append(name)
