@@ -1,8 +1,10 @@
 """The protocols that come with tickplant: what is written by their declarations is read back, and real
 captures are accounted for."""
 
+import datetime
 import os
 import pathlib
+import zoneinfo
 
 import numpy as np
 import pytest
@@ -187,6 +189,145 @@ def test_every_column_is_of_its_table():
         for message in protocol.messages:
             for rule in message.rows:
                 assert not rule.columns.keys() & KEY_COLUMNS.keys()
+
+
+def made(name, message, **values):
+    """A message of a shipped protocol, by its name and, if that is not enough, the size of its layout."""
+    protocol, size = PRESETS[name], values.pop("size", None)
+    kind = values.pop("kind_of", None)
+    (found,) = [
+        (m, t)
+        for m in protocol.messages
+        for t in m.types
+        if m.name == message
+        and (kind is None or t == kind)
+        and (size is None or max(m.size, protocol.layout(m).size) == size)
+    ]
+    fields = protocol.layout(found[0])
+    return written(protocol, *found, clock(protocol.time, fields, SECOND, 7) | values)
+
+
+def rows_of(name, *packets):
+    """Of packets, each (first number, messages)."""
+    feeds = DeclaredFeeds(PRESETS[name])
+    for seq, *sent in packets:
+        feeds.packet(in_packet(PRESETS[name], sent, seq), T0, A)
+    feeds.finish()
+    return dict(feeds.rows.take()), feeds
+
+
+def named(rows, table):
+    names = dict(zip(*(rows["instrument"][c].tolist() for c in ("code", "symbol")), strict=True))
+    return [names.get(code, b"") for code in rows[table]["instrument"].tolist()]
+
+
+SERIES = dict(root=b"ABC", day=19, year=24)
+
+
+def test_both_forms_of_an_option_quote_are_of_one_instrument():
+    size = dict(bid_size=3, offer_size=4, participant=b"C")
+    long = dict(strike=16_525, strike_code=b"B", month=b"M", code=b"C", bid=1_250, offer=1_300)
+    short = dict(strike_tenths=1_652, month=b"A", bid=125, offer=130)
+    rows, feeds = rows_of(
+        "opra",
+        (1, made("opra", "Long Quote", kind_of="kA", **SERIES, **size, **long)),
+        (2, made("opra", "Short Quote", kind_of="qO", **SERIES, **size, **short)),
+        (
+            3,
+            made(
+                "opra", "Long Quote", kind_of="kG", **SERIES, **size, **long | dict(month=b"A", strike=1_652)
+            ),
+        ),
+    )
+    assert feeds.rows.messages == {"Long Quote": 2, "Short Quote": 1}
+    assert named(rows, "quote") == [
+        b"ABC 240119P00165250.C",
+        b"ABC 240119C00165200.C",
+        b"ABC 240119C00016520.C",
+    ]
+    assert (
+        rows["quote"][["bid_price", "bid_size", "ask_price", "ask_size"]].tolist() == [(1.25, 3, 1.3, 4)] * 3
+    )
+
+
+def test_line_integrity_takes_no_number_of_another_message():
+    beat = made("opra", "Control", type=b"N")
+    quote = made("opra", "Short Quote", kind_of="qA", **SERIES, month=b"A", bid_size=1, participant=b"C")
+    rows, feeds = rows_of("opra", (1, quote), (2, beat), (2, quote), (4, beat), (3, quote))
+    assert rows["quote"]["venue_seq"].tolist() == [1, 2, 3]
+    assert (+feeds.ignored, "event" in rows) == ({"Control": 2}, False)
+
+
+def test_the_numbers_of_the_tape_begin_anew_after_a_reset():
+    trade = made("cta-cts", "Long Trade", symbol=b"ABC", participant=b"N", price=12_340_000, volume=100)
+    reset = made("cta-cts", "Reset Block Sequence Number")
+    rows, _feeds = rows_of("cta-cts", (8, trade, trade), (0, reset), (1, trade))
+    assert rows["trade"][["venue_seq", "price", "size"]].tolist() == [(n, 12.34, 100) for n in (8, 9, 1)]
+    assert rows["event"]["kind"].tolist() == [b"session"]
+    assert named(rows, "trade") == [b"ABC.N"] * 3
+
+
+def test_a_price_band_is_no_quote():
+    quote = dict(
+        symbol=b"ABC", participant=b"N", bid=10_000_000, bid_size=100, offer=11_000_000, offer_size=0
+    )
+    rows, _ = rows_of(
+        "cta-cqs",
+        (1, made("cta-cqs", "Long Quote", **quote, status=b" ")),
+        (2, made("cta-cqs", "Long Quote", **quote, status=b"0")),
+    )
+    assert rows["quote"]["venue_seq"].tolist() == [1]
+    assert np.isnan(rows["quote"]["ask_price"]).all()
+    columns = ["venue_seq", "kind", "value", "level_1", "level_2"]
+    assert rows["status"][columns].tolist() == [(2, b"trading", b"0", 10.0, 11.0)]
+
+
+@pytest.mark.parametrize(("size", "values"), [(6, {}), (10, {"epoch": SECOND})])
+def test_both_times_of_pitch_are_references(size, values):
+    at = datetime.datetime.fromtimestamp(SECOND, zoneinfo.ZoneInfo("America/New_York"))
+    midnight = at.hour * 3_600 + at.minute * 60 + at.second
+    order = made("cboe-pitch", "Add Order Short", size=26, ns=5, order_id=9, side=b"B", qty=3, symbol=b"ABC",
+                 price=1_025)  # fmt: skip
+    time = made("cboe-pitch", "Time", size=size, since_midnight=midnight, **values)
+    executed = made("cboe-pitch", "Order Executed", size=26, ns=8, order_id=9, qty=2, execution_id=77)
+    rows, _ = rows_of("cboe-pitch", (1, time, order, executed))
+    columns = ["ts_event", "order_id", "ref_id", "size", "action"]
+    assert rows["order"][columns].tolist() == [
+        (SECOND * 10**9 + 5, 9, 0, 3, b"A"), (SECOND * 10**9 + 8, 9, 77, 2, b"E"),
+    ]  # fmt: skip
+    assert (rows["order"]["price"][0], named(rows, "order")) == (10.25, [b"ABC"] * 2)
+
+
+def test_an_order_of_number_zero_is_a_reference_price():
+    values = dict(side=b"B", qty=100, book=9_656, price=4_998)
+    rows, _ = rows_of(
+        "jnx-itch", (1, *[made("jnx-itch", "Order Added", **values, order_id=n) for n in (0, 5)])
+    )
+    assert rows["order"][["order_id", "price"]].tolist() == [(5, 499.8)]
+    assert rows["status"][["kind", "level_1"]].tolist() == [(b"reference", 499.8)]
+
+
+def test_a_heartbeat_of_memx_has_no_count():
+    protocol = PRESETS["memx-memoir-depth"]
+    order = made("memx-memoir-depth", "Order Deleted", security=7, order_id=5)
+    first, third = (in_packet(protocol, [order], seq) for seq in (1, 3))
+    feeds = DeclaredFeeds(protocol)
+    for payload in (first, bytes([0]) + third[1:18], third):
+        feeds.packet(payload, T0, A)
+    feeds.finish()
+    rows = dict(feeds.rows.take())
+    assert rows["order"]["venue_seq"].tolist() == [1, 3]
+    assert rows["event"][["kind", "first", "last"]].tolist() == [(b"gap", 2, 2)]
+
+
+def test_executions_of_eurex_are_rows_of_order_and_of_trade():
+    values = dict(side=1, priority=1_700_000_000_000_000_000, security=567_008, match=11, qty=2)
+    execution = made("eurex-eobi", "Full Order Execution", **values, price=324_700_000_000, number=3)
+    rows, _ = rows_of("eurex-eobi", (5, execution), (7, execution))
+    columns = ["venue_seq", "price", "size", "side", "action"]
+    assert rows["order"][columns].tolist() == [(5, 3247.0, 2, b"B", b"E"), (7, 3247.0, 2, b"B", b"E")]
+    assert rows["trade"][columns].tolist() == [(5, 3247.0, 2, b"S", b"T"), (7, 3247.0, 2, b"S", b"T")]
+    assert rows["event"][["kind", "first", "last"]].tolist() == [(b"gap", 6, 6)]
 
 
 FOLDERS = {
