@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from packet_files import T0, A
+from protocol_messages import SECOND, clock, in_packet, written
 
 from tickplant.feed.decode import decode
 from tickplant.feed.formats import open_capture
 from tickplant.feed.packets.declared import DeclaredFeeds, claiming
-from tickplant.feed.packets.protocol import raw_type
 from tickplant.feed.packets.protocol_files import presets
 from tickplant.feed.packets.protocol_packets import Packets
 from tickplant.feed.sink import shipped_schema
@@ -24,73 +24,6 @@ from tickplant.schema import KEY_COLUMNS
 ROOT = pathlib.Path(__file__).parents[1]
 DATA = pathlib.Path(os.environ.get("TICKPLANT_TEST_DATA", ROOT.parent / "shared" / "data"))
 VENUES = DATA / "venue-packets"
-SECOND = T0 // 10**9
-ZONE_SAFE = 15 * 3_600
-"""Seconds after midnight that are of the same day anywhere that these protocols are."""
-
-
-def packed(fields, values):
-    """Values by name as the fields are on the wire; those not given are zeros or spaces."""
-    made = []
-    for field in fields:
-        value = values.get(field.name, b"" if field.kind == "c" else 0)
-        if field.kind == "c":
-            made.append(value.ljust(field.width))
-        elif field.width in (1, 2, 4, 8):
-            made.append(value)
-        else:
-            made.append(value.to_bytes(field.width, fields.order, signed=field.kind == "i"))
-    return fields.struct.pack(*made)
-
-
-def clock(clocks, fields, at_s, ns):
-    """Values of the fields of a time."""
-    for each in clocks:
-        if all(name in fields for name, _ in each.parts()):
-            since = {"epoch": at_s, "midnight": ZONE_SAFE, "second": 0}[each.since]
-            units = [unit for _, unit in each.parts()]
-            whole = since * 10**9 + ns
-            out = {}
-            for (name, unit), last in zip(each.parts(), [*[False] * (len(units) - 1), True], strict=True):
-                out[name] = whole // unit
-                whole -= whole // unit * unit
-                assert last or whole < unit
-            return out
-    return {}
-
-
-def written(protocol, message, kind, values):
-    """A message as it is on the wire."""
-    head, layout = protocol.message, protocol.layout(message)
-    size = message.size or layout.size
-    raw = raw_type(protocol, kind)
-    header = {name: layout[name].raw(value) for name, value in head.constant.items()}
-    if len(head.type) == 1:
-        header[head.type[0]] = raw
-    else:
-        at = 0
-        for name in head.type:
-            header[name] = raw[at : at + layout[name].width]
-            at += layout[name].width
-    if head.size:
-        header[head.size] = size - head.size_adds
-    if message.tail:
-        header[message.tail] = 0
-    return packed(layout, {**values, **header}).ljust(size, b"\0")
-
-
-def in_packet(protocol, messages, seq=1):
-    packet, fields = protocol.packet, protocol.header()
-    body = b"".join(messages)
-    body += bytes(-(fields.size + len(body)) % packet.pads)
-    values = {name: fields[name].raw(value) for name, value in packet.constant.items()}
-    values |= clock([packet.time] if packet.time else [], fields, SECOND, 0)
-    values |= {packet.count: len(messages), packet.seq: seq, packet.size: fields.size + len(body)}
-    values.pop("", None)
-    for name, beats in packet.beat.items():
-        while values.get(name, 0) in beats:
-            values[name] = values.get(name, 0) + 1
-    return packed(fields, values) + body
 
 
 @st.composite
@@ -323,11 +256,45 @@ def test_a_heartbeat_of_memx_has_no_count():
 def test_executions_of_eurex_are_rows_of_order_and_of_trade():
     values = dict(side=1, priority=1_700_000_000_000_000_000, security=567_008, match=11, qty=2)
     execution = made("eurex-eobi", "Full Order Execution", **values, price=324_700_000_000, number=3)
-    rows, _ = rows_of("eurex-eobi", (5, execution), (7, execution))
+    rows, _ = rows_of("eurex-eobi", (5, execution, made("eurex-eobi", "Heartbeat")), (7, execution))
     columns = ["venue_seq", "price", "size", "side", "action"]
     assert rows["order"][columns].tolist() == [(5, 3247.0, 2, b"B", b"E"), (7, 3247.0, 2, b"B", b"E")]
     assert rows["trade"][columns].tolist() == [(5, 3247.0, 2, b"S", b"T"), (7, 3247.0, 2, b"S", b"T")]
     assert rows["event"][["kind", "first", "last"]].tolist() == [(b"gap", 6, 6)]
+
+
+PRICES = [
+    ("nasdaq-bbo", "BBO Quotation", dict(bid=12_345, bid_size=1), "quote", "bid_price", 1.2345),
+    ("nasdaq-bbo", "BBO Quotation", dict(ask=12_345, ask_size=1), "quote", "ask_price", 1.2345),
+    ("nasdaq-nls-plus", "Trade Report", dict(price=12_345), "trade", "price", 1.2345),
+    ("nasdaq-nls-plus", "Trade Report (long form)", dict(price=12_345), "trade", "price", 1.2345),
+    ("memx-memoir-depth", "Order Added", dict(price=12_345), "order", "price", 0.012345),
+    ("memx-memoir-depth", "Trade", dict(price=12_345), "trade", "price", 0.012345),
+    ("eurex-eobi", "Order Add", dict(price=12_345_000_000), "order", "price", 123.45),
+    ("cta-cts", "Short Trade", dict(price=12_345), "trade", "price", 123.45),
+    ("cta-cts", "Fractional Long Trade", dict(volume=1_500_000), "trade", "size", 1.5),
+    ("cta-cqs", "Short Quote", dict(bid=12_345, bid_size=1), "quote", "bid_price", 123.45),
+    ("b3-umdf", "Order", dict(price=12_345), "order", "price", 1.2345),
+    ("b3-umdf", "Trade", dict(price=-(1 << 63)), "trade", "price", np.nan),
+    ("jnx-itch", "Order Replaced", dict(price=12_345), "order", "price", 1234.5),
+    ("cboe-pitch", "Add Order Expanded", dict(price=12_345), "order", "price", 1.2345),
+    ("cboe-pitch", "Settlement", dict(price=12_345), "status", "level_1", 1.2345),
+]
+
+
+@pytest.mark.parametrize(("name", "message", "values", "table", "column", "wanted"), PRICES)
+def test_prices_have_the_decimals_of_their_specifications(name, message, values, table, column, wanted):
+    rows, _ = rows_of(name, (1, made(name, message, **values)))
+    assert rows[table][column].tolist() == pytest.approx([wanted], rel=0, abs=0, nan_ok=True)
+
+
+def test_a_message_that_a_venue_made_longer_is_read_but_tells_no_protocol():
+    protocol = PRESETS["memx-memoir-depth"]
+    plain = made("memx-memoir-depth", "Order Deleted", security=7, order_id=5)
+    longer = (int.from_bytes(plain[:2], "big") + 4).to_bytes(2, "big") + plain[2:] + b"more"
+    assert [claiming([in_packet(protocol, [m])]) for m in (plain, longer)] == [["memx-memoir-depth"], []]
+    rows, feeds = rows_of("memx-memoir-depth", (1, longer))
+    assert (rows["order"]["order_id"].tolist(), feeds.rows.malformed) == ([5], 0)
 
 
 FOLDERS = {
