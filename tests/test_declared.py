@@ -109,18 +109,19 @@ def test_decimals_are_of_the_message_where_it_tells_them():
 
 def test_an_order_gives_its_instrument_to_what_follows_it():
     made = [
-        add(1, "ABC"), add(2, "XYZ"), message("U", "QQI", 2, 3, 50), message("U", "QQI", 3, 4, 40),
+        add(1, "ABC"), message("E", "QIQ", 1, 5, 76), add(2, "XYZ"),
+        message("U", "QQI", 2, 3, 50), message("U", "QQI", 3, 4, 40),
         message("E", "QIQ", 4, 10, 77), message("D", "Q", 1), message("E", "QIQ", 1, 10, 78),
         message("E", "QIQ", 99, 1, 79),
     ]  # fmt: skip
     feeds = DeclaredFeeds(PROTOCOL)
-    feeds.packet(packet(1, *made[:6]), T0, A)
+    feeds.packet(packet(1, *made[:7]), T0, A)
     one = dict(feeds.rows.take())
-    feeds.packet(packet(7, *made[6:]), T0, A)
+    feeds.packet(packet(8, *made[7:]), T0, A)
     two = dict(feeds.rows.take())
-    assert symbols(one["order"], one["instrument"]) == ["ABC", "XYZ", "XYZ", "XYZ", "XYZ", "ABC"]
-    assert one["order"]["action"].tolist() == [b"A", b"A", b"U", b"U", b"E", b"D"]
-    assert one["order"]["ref_id"].tolist() == [0, 0, 2, 3, 77, 0]
+    assert symbols(one["order"], one["instrument"]) == ["ABC", "ABC", "XYZ", "XYZ", "XYZ", "XYZ", "ABC"]
+    assert one["order"]["action"].tolist() == [b"A", b"E", b"A", b"U", b"U", b"E", b"D"]
+    assert one["order"]["ref_id"].tolist() == [0, 76, 0, 2, 3, 77, 0]
     assert not one["order"]["flags"].any()
     assert two["order"][["instrument", "flags"]].tolist() == [(0, Flag.ORPHAN)] * 2
 
@@ -172,9 +173,16 @@ def test_without_a_channel_each_address_is_one():
 
 def test_numbers_begin_anew_when_a_packet_says_so():
     again = packet(1, trade(), flag=12, sent=SENT + 1)
-    _, rows = decoded(packet(1, trade(), flag=12), packet(2, trade()), packet(3, trade()), again, again,
-                      packet(2, trade()))  # fmt: skip
+    second = message("T", "I", SECOND - 100)
+    _, rows = decoded(packet(1, trade(), flag=12), packet(0, second), packet(2, trade()),
+                      packet(3, trade()), again, again, packet(2, trade()))  # fmt: skip
     assert rows["trade"]["venue_seq"].tolist() == [1, 2, 3, 1, 2]
+    assert rows["trade"]["ts_event"].tolist()[:3] == [
+        SENT + 5,
+        SENT - 100 * 10**9 + 5,
+        SENT - 100 * 10**9 + 5,
+    ]
+    assert rows["trade"]["ts_event"].tolist()[3:] == [SENT + 5] * 2
     assert events_in(rows) == [(b"session", 0, 0)]
 
 
@@ -190,7 +198,7 @@ def test_packets_that_are_numbered_are_one_each():
 
 
 def test_messages_that_are_not_numbered_are_taken_as_they_come():
-    text = TEXT.decode() + "numbered = false\n"
+    text = TEXT.decode() + 'unnumbered = { type = ["Z"] }\n'
     feeds = DeclaredFeeds(parse(text.encode()))
     for made in (packet(1, trade()), packet(1, message("Z")), packet(0, trade()), packet(2, trade())):
         feeds.packet(made, T0, A)
@@ -297,6 +305,24 @@ def test_what_numbers_mean_can_be_told_by_a_file(tmp_path):
             open_capture(path, protocol=str(own), instruments=str(known))
     with pytest.raises(CaptureError, match="can't read"):
         open_capture(path, protocol=str(own), instruments=str(tmp_path / "none.csv"))
+
+
+def test_lines_of_one_channel_are_read_once(tmp_path):
+    own, path = tmp_path / "acme.toml", tmp_path / "day.pcap"
+    own.write_bytes(TEXT.replace(b'channel = ["unit"]\n', b""))
+    sent = [(1, A), (1, B), (3, A), (2, B), (3, B), (4, B)]
+    frames = [
+        (T0 + i, packets.ethernet(packets.ipv4(packet(s, quote()), to))) for i, (s, to) in enumerate(sent)
+    ]
+    path.write_bytes(packets.classic(frames))
+    line_a, line_b = (f"{address}:{port}" for address, port in (A, B))
+    one = decode(path, protocol=str(own), to=[f"{line_a}+{line_b}"])
+    assert (one["messages"], one["ignored"], one["events"]) == ({"Quote": 4}, {"duplicate": 2}, [])
+    only = decode(path, protocol=str(own), to=[line_a])
+    assert (only["messages"], only["ignored"]) == ({"Quote": 2}, {"other address": 4})
+    assert [(e["kind"], e["first"], e["last"]) for e in only["events"]] == [("gap", 2, 2)]
+    both = decode(path, protocol=str(own), to=[line_a, line_b])
+    assert both["messages"] == {"Quote": 6}
 
 
 def test_what_no_shipped_protocol_is_is_not_claimed(tmp_path):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from tickplant.errors import CaptureError, SchemaError
 from tickplant.feed.capture import Batch, Head
 from tickplant.feed.packets.arbiter import Gap, Run
-from tickplant.feed.packets.capture import PacketCapture, first_payloads
+from tickplant.feed.packets.capture import PacketCapture, endpoint, first_payloads
 from tickplant.feed.packets.datagram import Endpoint
 from tickplant.feed.packets.pcap import PcapReader
 from tickplant.feed.packets.protocol import Protocol
@@ -107,7 +107,6 @@ class DeclaredFeeds:
         self._say("session", "the numbers begin anew", 0, 0)
         self._ignored += channel.stream.ignored
         channel.stream = Stream()
-        channel.reference.ns = 0
 
     def _do(self, channel: _Channel, steps: Sequence[Run[Item] | Gap | Session]) -> None:
         for step in steps:
@@ -136,8 +135,8 @@ class Declared(PacketCapture):
     `protocol` is the name of one that comes with tickplant, or a file; by default the one that the first
     packets are of. `venue` is the instruments', by default the protocol's; `instruments` a CSV file with
     columns id, symbol, decimals that says what numbers mean of which no message of the capture does; `to`
-    the addresses (IP:PORT) of the lines to read, by default all. Raises ConfigError for a protocol that is
-    wrong.
+    the addresses (IP:PORT) of the lines to read, by default all. Of lines with + between them, A and B of a
+    channel, each message is taken once. Raises ConfigError for a protocol that is wrong.
     """
 
     format = "declared"
@@ -153,7 +152,9 @@ class Declared(PacketCapture):
     ) -> None:  # fmt: skip
         if not (venue.isascii() and len(venue) <= 16):
             raise CaptureError(f"venue {venue!r} must be at most 16 ASCII characters")
-        super().__init__(path, to)
+        lines = [line.split("+") for line in to or ()]
+        super().__init__(path, None if to is None else [one for line in lines for one in line])
+        self._same = {endpoint(one): endpoint(line[0]) for line in lines for one in line}
         chosen = protocol or _only(path)
         self.format = Path(chosen).stem
         self._decoder = DeclaredFeeds(named(chosen), venue)
@@ -162,7 +163,7 @@ class Declared(PacketCapture):
 
     def packet(self, ts_ns: int, payload: bytes, destination: Endpoint) -> None:
         """A datagram of the lines that are read."""
-        self._decoder.packet(payload, ts_ns, destination)
+        self._decoder.packet(payload, ts_ns, self._same.get(destination, destination))
 
     def take(self, last: bool) -> Iterator[Batch]:
         """What the datagrams were decoded to."""
@@ -182,8 +183,8 @@ def _shipped() -> dict[str, Packets]:
 def claiming(payloads: Sequence[bytes]) -> list[str]:
     """The protocols that come with tickplant and that all of these packets certainly are of; of heartbeats
     alone nothing is certain."""
-    out = []
-    for name, packets in _shipped().items():
+    out: list[str] = []
+    for name, packets in _shipped().items() if payloads else ():
         counts = [packets.claims(payload) for payload in payloads]
         if any(counts) and None not in counts:
             out.append(name)

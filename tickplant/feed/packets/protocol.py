@@ -29,8 +29,8 @@ Fields are texts as `protocol_fields` reads them: "name:type name:type ...".
     beat = { flag = [1] }               heartbeats; and packets with no messages are
     beat_size = 18                      bytes of a heartbeat, if they are not those of a header
     channel = ["unit"]                  each of these is numbered by itself (port: that it was sent to);
-                                        without it each address and port, so that one must choose lines with
-                                        the option `to`
+                                        without it each address and port, unless the option `to` says
+                                        which lines are one
     pads = 2                            packets with a count are padded to a multiple of so many bytes
     constant = { version = 1 }          what is so in every packet
     time = { s = "s", ns = "ns" }       when it was sent, of fields in units s, ms, us, ns
@@ -57,7 +57,8 @@ Fields are texts as `protocol_fields` reads them: "name:type name:type ...".
     size = 69                           bytes of the message, if the fields are not all of it
     more = [5, 10]                      so many bytes may be behind that
     tail = "length"                     without a size in the header: so many bytes are behind the fields
-    numbered = false                    packets that only hold such messages are not in the numbering
+    unnumbered = { type = ["T"] }       packets that only hold such messages, with headers like this, are not
+                                        in the numbering
     resets = { type = ["L"] }           when the header of such a message is like this, numbers begin anew
     index = { id = "index", symbol = "symbol", decimals = "scale" }
     reference = { s = "time" }          its time is the reference
@@ -205,7 +206,7 @@ class Message(_Part, frozen=True, kw_only=True):
     size: int = 0
     more: list[int] = []
     tail: str = ""
-    numbered: bool = True
+    unnumbered: dict[str, list[str | int]] = {}
     resets: dict[str, list[str | int]] = {}
     index: Index | None = None
     reference: Clock | None = None

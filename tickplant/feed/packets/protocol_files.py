@@ -103,7 +103,7 @@ def _check_message(protocol: Protocol, message: Message) -> None:
     for kind in message.types:
         raw_type(protocol, kind)
     header = protocol.message_header()
-    for field, values in message.resets.items():
+    for field, values in [*message.resets.items(), *message.unnumbered.items()]:
         header.place(field)
         for value in values:
             header[field].raw(value)

@@ -10,7 +10,7 @@ from tickplant.feed.packets.protocol_fields import Fields, Values
 from tickplant.feed.packets.protocol_values import UNKNOWN, Ints, Piled, option_symbols, symbol_text, symbols
 from tickplant.feed.sink import Sink
 
-ORDERS_MAX = 1 << 23
+ORDERS_MAX = 1 << 22
 """Orders whose instrument is remembered; when there are more, all are forgotten, which is an event."""
 TOLD_MAX = 4096
 """Events about instruments without decimals."""
@@ -38,6 +38,8 @@ class Instruments:
         self._ids: dict[int | bytes, int] = {}
         self._decimals: dict[int | bytes, int] = {}
         self._orders: dict[int, tuple[int, int]] = {}
+        self._shared: dict[tuple[int, int], tuple[int, int]] = {}
+        """One tuple for all orders of an instrument."""
         self._told: set[int] = set()
         layouts = [protocol.layout(m) for m in protocol.messages if m.rows]
         self._follows = any(m.adds_or_replaces for m in protocol.messages) or any(
@@ -163,7 +165,7 @@ class Instruments:
         again = []
         for order, code, places in zip(orders, codes.tolist(), decimals.tolist(), strict=True):
             again.append(order in self._orders)
-            self._orders[order] = (code, places)
+            self._orders[order] = self._shared.setdefault((code, places), (code, places))
         return np.array(again, np.bool_)
 
 

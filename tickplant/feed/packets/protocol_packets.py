@@ -20,7 +20,9 @@ class Layout:
         self.message, self.fields = message, protocol.layout(message)
         self.length = message.size or self.fields.size
         """Bytes of a message, at least."""
-        self.resets = _among(protocol.message_header(), message.resets)
+        self.resets, self.unnumbered = (
+            _among(protocol.message_header(), choice) for choice in (message.resets, message.unnumbered)
+        )
         self.ignored = message.ignored
         self.open = not (message.fields or message.size)
         """Its length is not declared."""
@@ -83,6 +85,8 @@ class Packets:
                 self.layouts.setdefault(raw_type(protocol, text), []).append(layout)
         for layouts in self.layouts.values():
             layouts.sort(key=lambda known: -known.length)
+        self._unnumbered = any(message.unnumbered for message in protocol.messages)
+        self._resetting = any(message.resets for message in protocol.messages)
         self._packet, self._header = protocol.packet, protocol.header()
         packet, fields = self._packet, self._header
         self._size, self._count, self._seq = (
@@ -120,8 +124,9 @@ class Packets:
         at = len(payload) if beat else self._header.size
         found = self._walk(payload, at, count)
         size = 1 if self._packet.numbers == "packets" and found else len(found)
-        told = all(f.layout is None or f.layout.message.numbered for f in found)
-        some = told or any(f.layout is None or f.layout.message.numbered for f in found)
+        some = not found or any(
+            f.layout is None or not self._like(f.data, f.layout.unnumbered) for f in found
+        )
         return Opened(
             tuple(header[p] for p in self._session),
             tuple(port if p < 0 else header[p] for p in self._channel),
@@ -133,12 +138,19 @@ class Packets:
     def _resets(self, header: tuple[Raw, ...], found: list[Found]) -> bool:
         if self._reset and all(header[p] in values for p, values in self._reset):
             return True
-        for layout, _, data in found:
-            if layout is not None and layout.resets:
-                values = self._head.struct.unpack_from(data)
-                if all(values[p] in wanted for p, wanted in layout.resets):
-                    return True
-        return False
+        if not self._resetting:
+            return False
+        return any(f.layout is not None and self._like(f.data, f.layout.resets) for f in found)
+
+    def _is_unnumbered(self, found: Found) -> bool:
+        return found.layout is not None and self._like(found.data, found.layout.unnumbered)
+
+    def _like(self, message: bytes, wanted: list[tuple[int, frozenset[Raw]]]) -> bool:
+        """Whether a message's header is like this; nothing is like no condition."""
+        if not wanted:
+            return False
+        values = self._head.struct.unpack_from(message)
+        return all(values[place] in chosen for place, chosen in wanted)
 
     def claims(self, payload: bytes) -> int | None:
         """How many messages a packet has, if it certainly is of this protocol: all of its messages are
