@@ -329,7 +329,9 @@ def test_what_can_not_be_decoded_is_counted_and_an_event():
         packet(10, trades(8), message(1002, bytes(4), group(9, bytes(9)))),
         packet(11, instrument(8, b"X", kind=7)), packet(12, instrument(8, b"X", kind=1, right=1)),
         packet(13, instrument(8, b"X", period=4, expires=2**60)), packet(14, message(1001, bytes(20))),
-        packet(15, ticker(8)[:60]), packet(16, instrument(8, b"BTC-PERPETUAL")[:-3]),
+        packet(17, instrument(8, b"BTC\xff")), packet(18, instrument(8, b"X", priced=b"\xff" * 8)),
+        packet(19, message(1008, b"\xff" * 32)), packet(15, ticker(8)[:60]),
+        packet(16, instrument(8, b"BTC-PERPETUAL")[:-3]),
     ]  # fmt: skip
     feeds, rows = decoded(*bad)
     assert feeds.rows.malformed == len(bad)

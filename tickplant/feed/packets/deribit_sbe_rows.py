@@ -204,7 +204,7 @@ class DeribitRows:
         if root.length < block.length:
             raise ValueError(f"a root of {root.length} bytes, must be {block.length} or more")
         if template == INDEX:
-            name = root.data[:16].rstrip(b"\0").decode("ascii", "replace") or "?"
+            name = root.data[:16].rstrip(b"\0").decode("ascii") or "?"
             code = self._code(name, ts_recv, kind="index", attributes=name[:32])
         else:
             code, _ = self._named(self._instrument(whole), ts_recv)
