@@ -1,8 +1,10 @@
 """Runs targets under atheris, one process each, for a time shared among them."""
 
 import argparse
+import os
 import subprocess
 import sys
+import tempfile
 
 from fuzz import ROOT
 from fuzz.targets import TARGETS
@@ -28,7 +30,11 @@ def main() -> int:
     failed = []
     for name in names:
         command = [sys.executable, "-m", "fuzz.run", "--seconds", str(seconds), "--one", name]
-        done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, errors="replace")
+        with tempfile.TemporaryDirectory(prefix="tickplant-fuzz-", dir=_quick()) as place:
+            done = subprocess.run(
+                command, cwd=ROOT, stderr=subprocess.PIPE, text=True, errors="replace",
+                env={**os.environ, "TMPDIR": place},
+            )  # fmt: skip
         print(f"{name}: {_said(done.stderr)}", flush=True)
         if done.returncode:
             failed.append(name)
@@ -37,9 +43,14 @@ def main() -> int:
     return 1 if failed else 0
 
 
+def _quick() -> str | None:
+    """Where files are written fastest, for the targets that read files."""
+    return "/dev/shm" if os.path.isdir("/dev/shm") else None
+
+
 def _said(text: str) -> str:
     """The last line in which libFuzzer tells how far it is."""
-    told = [line for line in text.splitlines() if "exec/s" in line or line.startswith("Done ")]
+    told = [line for line in text.splitlines() if "exec/s: " in line or line.startswith("Done ")]
     return told[-1].strip() if told else "it did not begin"
 
 
