@@ -158,6 +158,13 @@ def test_definitions_name_securities():
     assert rows["depth"]["instrument"].tolist() == [1]
 
 
+def test_a_symbol_that_is_no_text_leaves_the_security_s_number():
+    root = bytearray(216)
+    struct.pack_into("<20si", root, 32, b"\xff" * 20, 7)
+    _, rows = decoded(packet(1, message(27, bytes(root))))
+    assert rows["instrument"]["symbol"].tolist() == [b"7"]
+
+
 def test_rows_of_a_table_are_in_the_order_of_the_messages():
     mixed = [book(level(i * 10**7, 1, 7, 1, 1, 0, b"0")) for i in range(1, 4)]
     longer = message(32, ROOT_11 + b"new", group(40, level(4 * 10**7, 1, 7, 1, 1, 0, b"0")))

@@ -76,6 +76,14 @@ def test_a_line_is_a_row_as_declared(tmp_path):
     assert (capture.messages, capture.malformed, capture.damaged) == ({"line": 2}, 0, False)
 
 
+def test_a_symbol_that_table_instrument_has_no_room_for_costs_its_line(tmp_path):
+    names = ["A" * 48, "A" * 49, "\u00e9" * 25]
+    capture, rows = trades(tmp_path, "".join(f"5,{name},1,7.5,y\n" for name in names))
+    assert rows["instrument"]["symbol"].tolist() == [b"A" * 48]
+    assert (len(rows["trade"]), capture.malformed, capture.messages) == (1, 2, {"line": 1})
+    assert rows["event"]["text"][0].startswith(b"column name is 'AAAA")
+
+
 @given(
     st.lists(
         st.floats(allow_nan=False, allow_infinity=False) | st.decimals(allow_nan=False, allow_infinity=False)

@@ -281,6 +281,8 @@ def test_times_by_the_clock_are_exact(at, digits, zone):
         ("120000", "20240230"),
         ("120000", ""),
         ("120000", "2024-1-1"),
+        ("120000", "99991231"),
+        ("120000", "10000101"),
     ],
 )
 def test_what_is_no_time_by_the_clock_is_told(time, day):

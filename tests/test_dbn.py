@@ -157,6 +157,12 @@ def test_an_instrument_follows_its_symbol_over_dates(tmp_path):
     assert set(rows["instrument"]["venue"].tolist()) == {b"GLBX"}
 
 
+def test_a_symbol_of_the_metadata_that_has_no_room_leaves_the_number(tmp_path):
+    long = [("X" * 49, [(datetime.date(2024, 10, 1), datetime.date(2024, 11, 1), "7")])]
+    _, rows = read(tmp_path, m.metadata(long) + m.mbo())
+    assert rows["instrument"]["symbol"].tolist() == [b"#7"]
+
+
 def test_mappings_from_ids_to_symbols_are_read_as_well(tmp_path):
     data = m.metadata([("7", [(FRIDAY, SATURDAY, "ESZ4")])], inverse=True)
     _, rows = read(tmp_path, data + m.mbo(number=7))
@@ -320,8 +326,12 @@ def test_no_bytes_make_it_fail_or_lose_count(data):
     assert decoder.messages.total() + decoder.ignored.total() + decoder.malformed == seen
 
 
+PANIC = m.metadata()[:4] + (100).to_bytes(4, "little") + m.metadata()[8:108]
+"""Metadata that is whole by its length, and at which Databento's library panics."""
+
+
 @pytest.mark.parametrize(
-    "content", [b"DBN\x03", b"DBN\x09" + bytes(90), m.metadata()[:60], b"DBN\x03" + b"\xff" * 9]
+    "content", [b"DBN\x03", b"DBN\x09" + bytes(90), m.metadata()[:60], b"DBN\x03" + b"\xff" * 9, PANIC]
 )
 def test_a_file_without_metadata_is_refused(tmp_path, content):
     (tmp_path / "x").write_bytes(content)

@@ -212,6 +212,17 @@ def test_both_layouts_of_an_instrument_are_one_definition():
     assert rows["status"]["value"].tolist() == [b"open", b"closed"]
 
 
+def test_instruments_are_bounded_by_number_and_by_symbol(monkeypatch):
+    monkeypatch.setattr("tickplant.feed.packets.deribit_sbe_rows.INSTRUMENTS_MAX", 2)
+    one, other = b"BTC-PERPETUAL", b"BTC-28JUN24"
+    feeds, rows = decoded(packet(1, ticker(1), ticker(2), ticker(3), instrument(4, one)))
+    assert (feeds.rows.malformed, len(rows["instrument"])) == (2, 2)
+    feeds, _ = decoded(packet(1, *(instrument(n, one) for n in (1, 2, 3)), instrument(1, other, period=4),
+                              message(1008, b"btc_usd".ljust(32, b"\0"))))  # fmt: skip
+    assert feeds.rows.malformed == 2
+    assert b"one instrument too many" in rows["event"]["text"][0]
+
+
 def test_a_book_is_a_snapshot_and_the_changes_behind_it():
     _, rows, depth = followed(packet(2, ticker(8), book(
         8, 10, 12, (BID, CREATED, 99.5, 3), (ASK, CHANGED, 101.0, 5), (BID, DELETED, 99.0, 0))))  # fmt: skip
@@ -329,7 +340,9 @@ def test_what_can_not_be_decoded_is_counted_and_an_event():
         packet(10, trades(8), message(1002, bytes(4), group(9, bytes(9)))),
         packet(11, instrument(8, b"X", kind=7)), packet(12, instrument(8, b"X", kind=1, right=1)),
         packet(13, instrument(8, b"X", period=4, expires=2**60)), packet(14, message(1001, bytes(20))),
-        packet(15, ticker(8)[:60]), packet(16, instrument(8, b"BTC-PERPETUAL")[:-3]),
+        packet(17, instrument(8, b"BTC\xff")), packet(18, instrument(8, b"X", priced=b"\xff" * 8)),
+        packet(19, message(1008, b"\xff" * 32)), packet(15, ticker(8)[:60]),
+        packet(16, instrument(8, b"BTC-PERPETUAL")[:-3]),
     ]  # fmt: skip
     feeds, rows = decoded(*bad)
     assert feeds.rows.malformed == len(bad)

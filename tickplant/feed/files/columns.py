@@ -28,6 +28,8 @@ from tickplant.feed.files.columns_rows import Lines, RowMaker, needed
 from tickplant.feed.files.mapping import Mapping
 from tickplant.feed.sink import Sink
 
+SYMBOL_MAX, VENUE_MAX = 48, 16
+"""Bytes that table instrument has room for."""
 PARQUET, ZIP = b"PAR1", b"PK\x03\x04"
 
 
@@ -164,6 +166,13 @@ class Columns(Capture):
             else:
                 values[column, kind], wrong = columns_read.numbers(table[column], kind)
                 whose.append((column, wrong))
+        for column, room in (
+            (self.mapping.symbol.column, SYMBOL_MAX),
+            (self.mapping.venue.column, VENUE_MAX),
+        ):
+            if column:
+                long = np.array([len(t.encode()) > room for t in texts[column]] or [False], np.bool_)
+                whose.append((column, long[values[column, "text"]]))
         lines = Lines(event, recv, values, texts, np.zeros(len(table), np.bool_))
         refused = np.zeros(len(table), np.bool_)
         for column, wrong in whose:

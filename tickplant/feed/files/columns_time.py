@@ -44,9 +44,10 @@ def clock(column: Any, days: Any, rule: Time) -> tuple[Times, Bad]:
 
 def _midnight(day: str, timezone: str) -> int | None:
     try:
-        return midnight_ns(datetime.datetime.strptime(day, "%Y%m%d").date(), timezone)
+        found = midnight_ns(datetime.datetime.strptime(day, "%Y%m%d").date(), timezone)
     except (ValueError, OverflowError):
         return None
+    return found if abs(found) < (1 << 63) - DAY_S * 10**9 else None
 
 
 def times(column: Any, rule: Time, day: datetime.date | None) -> tuple[Times, Bad]:

@@ -46,7 +46,7 @@ from tickplant.feed.files import dbn_rows
 from tickplant.feed.files.books import LastBooks
 from tickplant.feed.files.dbn_records import Records, Refused, library, split
 from tickplant.feed.files.dbn_rows import Codes, Values
-from tickplant.feed.files.dbn_symbols import EVER, Symbols
+from tickplant.feed.files.dbn_symbols import EVER, Symbols, usable
 from tickplant.feed.files.inflate import Inflated
 from tickplant.feed.sink import Sink
 from tickplant.schema import Rows
@@ -55,7 +55,6 @@ KINDS = {
     b"B": "bond", b"C": "option", b"F": "future", b"I": "index", b"K": "stock", b"M": "spread",
     b"P": "option", b"S": "spread", b"T": "spread", b"X": "spot", b"Y": "spot",
 }  # fmt: skip
-SYMBOL_MAX = 48
 UNDEF_INT = (1 << 31) - 1
 METADATA_MAX = 1 << 28
 ACTIONS = {"mbo", "trades", "mbp-1", "mbp-10", "tbbo", "cmbp-1", "tcbbo"}
@@ -97,7 +96,9 @@ class Dbn(Capture):
         self.version = head[3]
         try:
             self.metadata: Any = library().Metadata.decode(head + _exactly(file, size))
-        except Exception as e:  # what the library raises is not declared
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as e:  # what the library raises is not declared; its panics are no Exception
             raise CaptureError(f"the metadata of {self.path} can't be read: {e}") from None
         return 8 + size
 
@@ -241,8 +242,7 @@ class DbnDecoder:
         events = dbn_rows.times(values, "ts_event").tolist()
         whole = zip(ids, publishers, events, times, definitions, strict=True)
         for number, publisher, event_ns, at_ns, (symbol, more) in whole:
-            usable = 0 < len(symbol.encode()) <= SYMBOL_MAX
-            name = symbol if usable else f"#{number}"
+            name = symbol if usable(symbol) else f"#{number}"
             self.symbols.learn(number, at_ns, name)
             self._add(self.symbols.venue(publisher), name, event_ns, at_ns, more)
 
@@ -250,7 +250,7 @@ class DbnDecoder:
         fields = ("instrument_id", "start_ts", "end_ts", "stype_out_symbol", "stype_in_symbol")
         for number, start, end, out, into in zip(*(values[f].tolist() for f in fields), strict=True):
             symbol = (into if out.isdigit() else out).decode("utf-8", "replace")
-            if 0 < len(symbol.encode()) <= SYMBOL_MAX:
+            if usable(symbol):
                 self.symbols.add(number, 0 if start > EVER else start, min(end, EVER), symbol)
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tickplant._core import dbn
 
 EVER = (1 << 63) - 1
+SYMBOL_MAX = 48
 DAY_NS = 86_400_000_000_000
 _EPOCH = date(1970, 1, 1).toordinal()
 
@@ -34,6 +35,11 @@ CGI CDEF XTKS XTKT XOSE MAIN MSCI FTSE INAV MSTAR CCCY CGI CDEF
 """
 VENUES = _VENUES.split()
 """Databento's venue of each publisher id, from 1."""
+
+
+def usable(symbol: str) -> bool:
+    """Whether a symbol is one, and table instrument has room for it."""
+    return 0 < len(symbol.encode("utf-8", "replace")) <= SYMBOL_MAX and "\0" not in symbol
 
 
 class Symbols:
@@ -75,7 +81,7 @@ class Symbols:
         for name, intervals in mappings.items():
             for interval in intervals:
                 number, symbol = (name, interval["symbol"]) if inverse else (interval["symbol"], name)
-                if number.isdecimal() and symbol:
+                if number.isdecimal() and usable(symbol):
                     bounds = (interval["start_date"], interval["end_date"])
                     start, end = ((day.toordinal() - _EPOCH) * DAY_NS for day in bounds)
                     self.add(int(number), start, end, symbol)

@@ -334,7 +334,7 @@ class CmeRows:
             entries.numbers("UnitOfMeasureQty").tolist(), strict=True,
         )  # fmt: skip
         for ts, security, symbol, currency, asset, attribute, tick, lot, unit in columns:
-            name = symbol.decode("ascii", "replace").strip() or str(security)
+            name = (symbol.decode().strip() if symbol.isascii() else "") or str(security)
             self._codes[security] = self.sink.define(
                 name, ts, ts, kind=kind, currency=currency, base=asset, attributes=attribute[:32],
                 tick_size=tick, lot_size=lot, multiplier=unit,

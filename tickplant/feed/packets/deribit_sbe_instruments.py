@@ -17,13 +17,14 @@ _PERPETUAL = 0
 def listed(block: Block, whole: Whole) -> tuple[str, str, dict[str, Any]]:
     """Of a message instrument or instrument_v2: symbol, state, and columns of table instrument.
 
-    Raises ValueError if it is shorter than the schema says, or has no name, or of a kind that is not known.
+    Raises ValueError if it is shorter than the schema says, or has no name, or one that is no
+    ASCII, or is of a kind that is not known.
     """
     root = whole.parts[0]
     if root.length < block.length or not whole.texts:
         raise ValueError(f"a root of {root.length} bytes and {len(whole.texts)} names")
     columns = block.columns(root.data, root.length)
-    native = whole.texts[-1].decode("ascii", "replace")
+    native = whole.texts[-1].decode("ascii")
     state = STATES[min(_integer(block, columns, "state"), len(STATES) - 1)]
     kind, right = _integer(block, columns, "kind"), _integer(block, columns, "option_type")
     if kind >= len(_KINDS) or right >= len(_RIGHTS) or not native:
@@ -55,7 +56,7 @@ def _number(block: Block, columns: Columns, name: str) -> float:
 
 
 def _currency(block: Block, columns: Columns, name: str) -> str:
-    return currency(bytes(block.texts(columns, f"{name}_currency")[0]).decode("ascii", "replace").strip())
+    return currency(bytes(block.texts(columns, f"{name}_currency")[0]).decode("ascii").strip())
 
 
 def _strike(value: float) -> str:

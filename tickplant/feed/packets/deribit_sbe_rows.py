@@ -96,7 +96,8 @@ class DeribitRows:
         self._trades = TradeIds(self.sink, lambda *_: None)
         self._codes: dict[int, tuple[int, str]] = {}
         """By the venue's number: code and name."""
-        self._bodies: dict[tuple[int, int], bytes] = {}
+        self._bodies: dict[tuple[int, int], int] = {}
+        """By template and the venue's number: the hash of the definition that came last."""
         self._definitions: dict[int, str] = {}
         self._states: dict[int, str] = {}
         self._interest: dict[int, float] = {}
@@ -166,24 +167,30 @@ class DeribitRows:
         """Code and name of an instrument as of now."""
         found = self._codes.get(number)
         if found is None:
+            self._room(number)
             name = str(number)
             found = self._codes[number] = (self._code(name, ts_recv), name)
         return found
 
+    def _room(self, known: int | str) -> None:
+        """Raises ValueError if an instrument, by its number or symbol, would be one too many."""
+        those = self._codes if isinstance(known, int) else self.sink.codes
+        if known not in those and len(those) >= INSTRUMENTS_MAX:
+            raise ValueError(f"{str(known)[:40]!r} is one instrument too many")
+
     def _code(self, symbol: str, ts_recv: int, **definition: str) -> int:
-        if symbol not in self.sink.codes and len(self.sink.codes) >= INSTRUMENTS_MAX:
-            raise ValueError(f"{symbol[:40]!r} is one instrument too many")
+        self._room(symbol)
         return self.sink.code(symbol, ts_recv, **definition)
 
     def _define(self, template: int, whole: Whole, seq: int, ts_recv: int) -> None:
         number = self._instrument(whole)
-        body = b"".join([*(p.data for p in whole.parts), *whole.texts])
+        body = hash(b"".join([*(p.data for p in whole.parts), *whole.texts]))
         if self._bodies.get((template, number)) == body:
             return
         block = self._schema.templates[template].root
         symbol, state, definition = listed(block, whole)
-        if symbol not in self.sink.codes and len(self.sink.codes) >= INSTRUMENTS_MAX:
-            raise ValueError(f"{symbol[:40]!r} is one instrument too many")
+        self._room(number)
+        self._room(symbol)
         said = f"{symbol} {definition}"
         if self._definitions.get(number) != said:
             code = self.sink.define(symbol, 0, ts_recv, **definition)
@@ -204,7 +211,7 @@ class DeribitRows:
         if root.length < block.length:
             raise ValueError(f"a root of {root.length} bytes, must be {block.length} or more")
         if template == INDEX:
-            name = root.data[:16].rstrip(b"\0").decode("ascii", "replace") or "?"
+            name = root.data[:16].rstrip(b"\0").decode("ascii") or "?"
             code = self._code(name, ts_recv, kind="index", attributes=name[:32])
         else:
             code, _ = self._named(self._instrument(whole), ts_recv)
