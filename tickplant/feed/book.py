@@ -34,12 +34,35 @@ class Rule(enum.Enum):
     """The numbers are times: what the snapshot has is told by them, a hole is not."""
 
 
+def _steps(seq: int, first: int, last: int, prev: int) -> bool:
+    return first <= seq + 1 and last > seq
+
+
+def _chains(seq: int, first: int, last: int, prev: int) -> bool:
+    return (
+        prev == seq or prev < seq < last
+    )  # numbers may start again, if the one before is named all the same
+
+
+def _is_later(seq: int, first: int, last: int, prev: int) -> bool:
+    return last >= seq  # of two at one time both are applied: they set sizes
+
+
+def _any(seq: int, first: int, last: int, prev: int) -> bool:
+    return True
+
+
+FOLLOWS = {Rule.NONE: _any, Rule.STEP: _steps, Rule.CHAIN: _chains, Rule.LATER: _is_later}
+"""Is nothing missing between number `seq` and a change, and it new? It may overlap what a snapshot has."""
+
+
 class Book:
     """One instrument's levels. Numbers are the venue's own."""
 
     def __init__(self, levels: Levels, sink: Sink, code: int, name: str, rule: Rule, conn: str = "") -> None:
         """`code`, `name`: of the instrument, in rows and in words; `conn`: what its changes come over."""
-        self.levels, self.sink, self.code, self.name, self.rule = levels, sink, code, name, rule
+        self.levels, self.sink, self.code, self.name = levels, sink, code, name
+        self.follow(rule)
         self.conn = conn
         self.live = False
         self.seq = 0
@@ -51,6 +74,10 @@ class Book:
         self._kept_levels = 0
         self._crossed = False
 
+    def follow(self, rule: Rule) -> None:
+        """How a missing change is told from now on."""
+        self.rule, self._follows = rule, FOLLOWS[rule]
+
     def snapshot(
         self, changes: Changes, ts_event: int, ts_recv: int, seq: int = 0, *, in_order: bool = False
     ) -> None:
@@ -59,12 +86,13 @@ class Book:
         `in_order`: it has its place among the changes, so that what came before it is in it, whatever
         the numbers are: a venue may begin to count anew with it.
         """
-        self.levels.load(changes, ts_event, ts_recv, seq, Flag.SNAPSHOT)
+        crossed = self.levels.load(changes, ts_event, ts_recv, seq, Flag.SNAPSHOT)
         self.live, self.seq, self._crossed = True, seq, False
-        self._tell_crossed(ts_event, ts_recv)
+        if crossed:
+            self._tell_crossed(ts_event, ts_recv)
         kept, self._kept, self._kept_levels = self._kept, deque(), 0
-        for each in () if in_order else kept:
-            self._take(*each)
+        for changes, at, came, first, last, prev in () if in_order else kept:
+            self.change(changes, at, came, first=first, last=last, prev=prev)
 
     def change(
         self, changes: Changes, ts_event: int, ts_recv: int, *, first: int = 0, last: int = 0, prev: int = 0
@@ -73,42 +101,29 @@ class Book:
 
         The numbers it covers; `prev`: the one before (Rule.CHAIN).
         """
-        self._take(changes if self.live else changes.copy(), ts_event, ts_recv, first, last, prev)
-
-    def _take(self, changes: Changes, ts_event: int, ts_recv: int, first: int, last: int, prev: int) -> None:
         if not self.live:
-            if self.rule is not Rule.NONE:
-                self._keep(changes, ts_event, ts_recv, first, last, prev)
-        elif self._follows(first, last, prev):
-            self.levels.change(changes, ts_event, ts_recv, last)
+            self._keep(changes, ts_event, ts_recv, first, last, prev)
+        elif self._follows(self.seq, first, last, prev):
+            crossed = self.levels.change(changes, ts_event, ts_recv, last)
             self.seq = last
-            self._tell_crossed(ts_event, ts_recv)
+            if crossed is not self._crossed:
+                self._tell_crossed(ts_event, ts_recv)
         elif last > self.seq:  # else the snapshot has it already, or it came twice
             begins = prev + 1 if self.rule is Rule.CHAIN else first
             cause = f"{self.rule.value}: {begins} does not follow {self.seq}"
             self.gap(ts_recv, cause, self.seq + 1, begins - 1)
-            self._keep(changes.copy(), ts_event, ts_recv, first, last, prev)
-
-    def _follows(self, first: int, last: int, prev: int) -> bool:
-        """Is nothing missing before a change, and it new? One may overlap what the snapshot has."""
-        if self.rule is Rule.STEP:
-            return first <= self.seq + 1 and last > self.seq
-        if self.rule is Rule.CHAIN:  # numbers may start again, if the one before is named all the same
-            return prev == self.seq or prev < self.seq < last
-        return (
-            self.rule is Rule.NONE or last >= self.seq
-        )  # of two at one time both are applied: they set sizes
+            self._keep(changes, ts_event, ts_recv, first, last, prev)
 
     def _keep(self, changes: Changes, *numbers: int) -> None:
+        if self.rule is Rule.NONE:
+            return  # nothing would tell whether the snapshot has them
         ts_event, ts_recv, first, last, prev = numbers
-        self._kept.append((changes, ts_event, ts_recv, first, last, prev))
+        self._kept.append((changes.copy(), ts_event, ts_recv, first, last, prev))
         self._kept_levels += len(changes)
         while len(self._kept) > KEPT_MAX or self._kept_levels > KEPT_LEVELS_MAX:
             self._kept_levels -= len(self._kept.popleft()[0])
 
     def _tell_crossed(self, ts_event: int, ts_recv: int) -> None:
-        if self.levels.crossed == self._crossed:
-            return
         self._crossed = not self._crossed
         if self._crossed:
             self.sink.event("crossed", ts_recv, f"best bid of {self.name} not below its best offer",

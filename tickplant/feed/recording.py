@@ -22,7 +22,6 @@ import io
 import json
 import os
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -192,14 +191,14 @@ class Recording(Capture):
 
     def _batch(self) -> Iterator[Batch]:
         account = self.decoder.account
-        self.messages, self.ignored = Counter(account.messages), Counter(account.ignored)
+        self.messages, self.ignored = account.messages, account.ignored
         self.malformed = account.malformed
         if batch := self.decoder.take():
             yield batch
 
     def _refuse_line(self, line: bytes, error: Exception) -> None:
-        self.decoder.account.malformed += 1
-        n = self.decoder.account.malformed
+        self.decoder.malformed += 1
+        n = self.decoder.malformed
         if line.endswith(b"\n"):
             text = f"a line of the recording is not one: {error}"
             self.decoder.sink.event("malformed", self.at_ns, text, first=n, last=n)

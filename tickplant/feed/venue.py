@@ -106,7 +106,9 @@ class Venue(ABC):
         self.symbols = tuple(symbols)
         self.channels = tuple(channels) or tuple(dict.fromkeys(c.name for c in self.CHANNELS))
         self.sink, self.levels = Sink(self.VENUE), LevelRows()
-        self.account = Account()
+        self.counts: dict[str, int] = {}
+        """Messages that were decoded or ignored, by type."""
+        self.malformed = 0
         self.known: dict[str, Instrument] = {}
         """Instruments that the venue lists, by its own names."""
         self.books: dict[str, Book] = {}
@@ -180,7 +182,8 @@ class Venue(ABC):
             levels = Levels(self.levels, code, levels_max or self.LEVELS_MAX)
             book = self.books[native] = Book(levels, self.sink, code, native, self.RULE, conn)
             book.wanted = lambda: self.resync(native)
-        book.conn = conn or book.conn
+        elif conn:
+            book.conn = conn
         return book
 
     def numbered(
@@ -208,7 +211,7 @@ class Venue(ABC):
             for book in self._books_of(conn):  # it may have been a change of any of them
                 book.gap(ts_recv, "a message could not be read")
             return
-        (self.account.ignored if kind in self.IGNORED else self.account.messages)[kind] += 1
+        self.counts[kind] = self.counts.get(kind, 0) + 1
 
     def respond(self, url: str, data: bytes, ts_recv: int) -> None:
         """An answer to a request has come. Those are counted by kind, as `GET kind`."""
@@ -217,7 +220,7 @@ class Venue(ABC):
         except REFUSED as e:
             self._refuse(url, e, ts_recv)
             return
-        (self.account.ignored if kind in self.IGNORED else self.account.messages)[kind] += 1
+        self.counts[kind] = self.counts.get(kind, 0) + 1
 
     def lost(self, conn: str, ts_recv: int, cause: str) -> None:
         """A connection has ended: what came over it is missing until it stands again."""
@@ -225,6 +228,14 @@ class Venue(ABC):
         for book in self._books_of(conn):
             book.gap(ts_recv, f"{conn} was lost: {cause}")
         self.replies = deque(r for r in self.replies if r[0] != conn)  # it subscribes anew
+
+    @property
+    def account(self) -> Account:
+        """Every message so far."""
+        made = Account(malformed=self.malformed)
+        for kind, count in self.counts.items():
+            (made.ignored if kind in self.IGNORED else made.messages)[kind] = count
+        return made
 
     def take(self) -> Batch:
         """All rows since the last time."""
@@ -234,6 +245,6 @@ class Venue(ABC):
         return [b for b in self.books.values() if b.conn in ("", conn)]
 
     def _refuse(self, where: str, error: Exception, ts_recv: int) -> None:
-        self.account.malformed += 1
-        n = self.account.malformed
+        self.malformed += 1
+        n = self.malformed
         self.sink.event("malformed", ts_recv, f"{where}: {error or type(error).__name__}", first=n, last=n)

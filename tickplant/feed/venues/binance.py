@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID
 from tickplant.feed.book import Rule
 from tickplant.feed.numbers import amount, given, number, top
 from tickplant.feed.symbols import Instrument, currency, spot
@@ -28,7 +27,7 @@ GROUP = 50
 """Instruments of one connection; the venue takes 1024 streams, and its servers long addresses."""
 
 
-class Trade(msgspec.Struct):
+class Trade(msgspec.Struct, gc=False):
     s: str
     p: str
     q: str
@@ -38,7 +37,7 @@ class Trade(msgspec.Struct):
     a: int = 0
 
 
-class Ticker(msgspec.Struct):
+class Ticker(msgspec.Struct, gc=False):
     s: str
     u: int
     b: str
@@ -48,7 +47,7 @@ class Ticker(msgspec.Struct):
     E: int = 0
 
 
-class Depth(msgspec.Struct):
+class Depth(msgspec.Struct, gc=False):
     s: str
     E: int
     U: int
@@ -58,7 +57,7 @@ class Depth(msgspec.Struct):
     pu: int = -1
 
 
-class Mark(msgspec.Struct):
+class Mark(msgspec.Struct, gc=False):
     s: str
     E: int
     p: str
@@ -88,7 +87,7 @@ class Late(msgspec.Struct):
     m: bool = False
 
 
-class Frame(msgspec.Struct):
+class Frame(msgspec.Struct, gc=False):
     stream: str = ""
     data: msgspec.Raw = msgspec.Raw(b"")
     lastUpdateId: int = 0
@@ -103,6 +102,7 @@ KINDS: dict[str, Any] = {
 }
 _FRAME = msgspec.json.Decoder(Frame)
 _KINDS = {name: msgspec.json.Decoder(kind) for name, kind in KINDS.items()}
+_DEPTH = msgspec.json.Decoder(Depth)
 _SNAPSHOT = msgspec.json.Decoder(Snapshot)
 _LATE = msgspec.json.Decoder(list[Late])
 
@@ -164,10 +164,10 @@ class Binance(Venue):
         kind = frame.stream.partition("@")[2].partition("@")[0]
         if kind.startswith("kline"):
             return "kline"
-        message = _KINDS[kind].decode(frame.data)
         if kind == "depth":
-            self._depth(message, ts_recv, conn)
+            self._depth(_DEPTH.decode(frame.data), ts_recv, conn)
         else:
+            message = _KINDS[kind].decode(frame.data)
             getattr(self, f"_{kind}")(message, ts_recv)
         return kind
 
@@ -229,7 +229,7 @@ class Binance(Venue):
                       bid_price=bid, bid_size=bid_size, ask_price=ask, ask_size=ask_size)  # fmt: skip
 
     def _depth(self, m: Depth, ts_recv: int, conn: str) -> None:
-        changes = self.changes.clear().arrays(m.b, BID).arrays(m.a, ASK)
+        changes = self.changes.halves(m.b, m.a)
         book = self.book(m.s, ts_recv, conn)
         book.change(changes, m.E * MS_NS, ts_recv, first=m.U, last=m.u, prev=m.pu)
 
@@ -239,7 +239,7 @@ class Binance(Venue):
 
     def _snapshot(self, native: str, data: bytes, ts_recv: int) -> str:
         m = _SNAPSHOT.decode(data)
-        changes = self.changes.clear().arrays(m.bids, BID).arrays(m.asks, ASK)
+        changes = self.changes.halves(m.bids, m.asks)
         book = self.book(native, ts_recv)
         if not book.live or m.lastUpdateId > book.seq:  # else an answer that came late: it is ahead already
             book.snapshot(changes, m.E * MS_NS, ts_recv, m.lastUpdateId)

@@ -16,7 +16,6 @@ books are subscribed to again. Source: "WebSocket v2" of Bitfinex's API document
 import json
 import zlib
 from collections.abc import Iterable, Sequence
-from itertools import zip_longest
 from typing import Any, ClassVar
 
 import msgspec
@@ -236,10 +235,6 @@ class Bitfinex(Venue):
 
 def check(book: Book, told: int, ts_recv: int) -> None:
     """Compare a book with its checksum: the numbers as the venue writes them, bid by offer."""
-    bids, asks = (book.levels.texts(half, CHECKED) for half in (BID, ASK))
-    parts: list[bytes] = []
-    for bid, ask in zip_longest(bids, asks):
-        parts += [*(bid or ()), *((ask[0], b"-" + ask[1]) if ask else ())]
-    text = b":".join(parts).replace(b"e-0", b"e-")  # as JavaScript has exponents
+    text = book.levels.alternating(CHECKED, ord("-")).replace(b"e-0", b"e-")  # as JavaScript has exponents
     if book.live and zlib.crc32(text) != told & 0xFFFFFFFF:
         book.gap(ts_recv, f"its checksum is not {told}")

@@ -17,7 +17,6 @@ from typing import ClassVar
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID
 from tickplant.feed.book import Rule
 from tickplant.feed.numbers import amount, number, step
 from tickplant.feed.symbols import Instrument, spot
@@ -117,7 +116,7 @@ class Bitstamp(Venue):
         if found:
             m = _LEVELS.decode(data)
             at = int(m.microtimestamp)
-            changes = self.changes.clear().arrays(m.bids, BID).arrays(m.asks, ASK)
+            changes = self.changes.halves(m.bids, m.asks)
             self.book(native, ts_recv).snapshot(changes, at * US_NS, ts_recv, at)
             return "depth snapshot"
         if "trading-pairs-info" not in url:
@@ -163,7 +162,7 @@ class Bitstamp(Venue):
 
     def _book(self, native: str, m: Levels, ts_recv: int) -> None:
         at = int(m.microtimestamp)
-        changes = self.changes.clear().arrays(m.bids, BID).arrays(m.asks, ASK)
+        changes = self.changes.halves(m.bids, m.asks)
         self.book(native, ts_recv).change(changes, at * US_NS, ts_recv, first=at, last=at)
 
 

@@ -20,7 +20,6 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID
 from tickplant.feed.book import Rule
 from tickplant.feed.numbers import NAN, amount, given, number, top
 from tickplant.feed.symbols import Instrument, currency
@@ -225,7 +224,7 @@ class Bybit(Venue):
         self._tops[conn, native] = now
 
     def _depth(self, m: Depth, frame: Frame, conn: str, ts_recv: int) -> None:
-        changes = self.changes.clear().arrays(m.b, BID).arrays(m.a, ASK)
+        changes = self.changes.halves(m.b, m.a)
         book = self.book(f"{self.category(conn)}/{m.s}", ts_recv, conn)
         if frame.type == "snapshot":
             book.snapshot(changes, frame.ts * MS_NS, ts_recv, m.u, in_order=True)

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID, Changes
+from tickplant._core.levels import Changes
 from tickplant.feed.numbers import amount, given, number, top
 from tickplant.feed.symbols import Instrument, spot
 from tickplant.feed.times import iso_ns
@@ -43,13 +43,6 @@ class Ticker(msgspec.Struct):
     best_ask: str
     best_bid_quantity: str
     best_ask_quantity: str
-
-
-class Level(msgspec.Struct, gc=False):
-    side: Literal["bid", "offer"]
-    event_time: str
-    price_level: str
-    new_quantity: str
 
 
 class Product(msgspec.Struct):
@@ -86,8 +79,6 @@ class Frame(msgspec.Struct):
     events: msgspec.Raw = msgspec.Raw(b"[]")
 
 
-_LEVELS = msgspec.json.Decoder(list[Level])
-_BID, _OFFER = b'{"side":"bid",', b'{"side":"offer",'
 _FRAME = msgspec.json.Decoder(Frame)
 _EVENTS: dict[str, msgspec.json.Decoder[list[Any]]] = {
     "market_trades": msgspec.json.Decoder(list[Trades]),
@@ -175,14 +166,14 @@ class Coinbase(Venue):
         if frame.channel in self.IGNORED:
             return frame.channel
         events = _EVENTS[frame.channel].decode(frame.events)
-        ts_event = iso_ns(frame.timestamp)
         if frame.channel == "market_trades":
             self._trades(events, ts_recv)
         elif frame.channel == "ticker":
-            self._tickers([t for e in events for t in e.tickers], ts_event, ts_recv)
+            self._tickers([t for e in events for t in e.tickers], iso_ns(frame.timestamp), ts_recv)
         elif frame.channel == "l2_data":
-            self._levels(events, frame.sequence_num, conn, ts_event, ts_recv)
+            self._levels(events, frame, conn, ts_recv)
         else:
+            ts_event = iso_ns(frame.timestamp)
             products = [p for e in events for p in e.products]
             rows = [(ts_event, {"instrument": self.code(p.id, ts_recv), "kind": "status",
                                 "value": p.status[:12],
@@ -215,7 +206,6 @@ class Coinbase(Venue):
                 made.append((t, event.type == "snapshot", (iso_ns(t.time), row)))
         made.sort(key=lambda m: int(m[0].trade_id))  # the newest comes first
         self.sink.check("trade", ts_recv, [row for _, _, row in made])
-        self.sink.check("trade", ts_recv, [row for _, _, row in made])
         rows = [row for t, again, row in made
                 if self.numbered(t.product_id, int(t.trade_id), ts_recv, again=again)]  # fmt: skip
         self.sink.add_all("trade", ts_recv, rows)
@@ -230,33 +220,17 @@ class Coinbase(Venue):
                                     "ask_price": ask, "ask_size": ask_size}))  # fmt: skip
         self.sink.add_all("quote", ts_recv, rows)
 
-    def _levels(self, events: list[Levels], seq: int, conn: str, ts_event: int, ts_recv: int) -> None:
+    def _levels(self, events: list[Levels], frame: Frame, conn: str, ts_recv: int) -> None:
         made = []
         for event in events:
-            text = bytes(event.updates)
-            _, said, last = text.rpartition(b'"event_time":"')
-            at = iso_ns(last.partition(b'"')[0].decode()) if said else ts_event
-            made.append((event, _changes(text), at, self.book(event.product_id, ts_recv, conn)))
+            changes = Changes().sided(
+                event.updates, b"side", b"bid", b"offer", b"price_level", b"new_quantity"
+            )
+            _, said, last = bytes(event.updates).rpartition(b'"event_time":"')
+            at = iso_ns(last.partition(b'"')[0].decode()) if said else iso_ns(frame.timestamp)
+            made.append((event, changes, at, self.book(event.product_id, ts_recv, conn)))
         for event, changes, at, book in made:
             if event.type == "snapshot":
-                book.snapshot(changes, at, ts_recv, seq)
+                book.snapshot(changes, at, ts_recv, frame.sequence_num)
             else:
-                book.change(changes, at, ts_recv, last=seq)
-
-
-def _changes(text: bytes) -> Changes:
-    """Levels of a message: those of a snapshot are all the bids, then all the offers, and may be 20 MB."""
-    bids, offer, rest = text.partition(_OFFER)
-    offers = b"[" + offer + rest if offer else b"[]"
-    changes = Changes()
-    if bids.count(_BID) == text.count(_BID):
-        bids = bids.rstrip(b",") + b"]" if offer else bids
-        changes.objects(bids, BID, b"price_level", b"new_quantity")
-        if len(changes) == bids.count(_BID):
-            changes.objects(offers, ASK, b"price_level", b"new_quantity")
-            if len(changes) == text.count(_BID) + text.count(_OFFER):
-                return changes
-    changes.clear()
-    for level in _LEVELS.decode(text):
-        changes.add(level.side != "bid", level.price_level, level.new_quantity)
-    return changes
+                book.change(changes, at, ts_recv, last=frame.sequence_num)

@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID
 from tickplant.feed.book import Rule
 from tickplant.feed.numbers import NAN, top
 from tickplant.feed.symbols import Instrument, currency
@@ -196,7 +195,7 @@ class Deribit(Venue):
         self.sink.add("quote", q.timestamp * MS_NS, ts_recv, **quote)
 
     def _depth(self, m: Depth, conn: str, ts_recv: int) -> None:
-        changes = self.changes.clear().arrays(m.bids, BID, 1, 2).arrays(m.asks, ASK, 1, 2)
+        changes = self.changes.halves(m.bids, m.asks, 1, 2)
         book, at = self.book(m.instrument_name, ts_recv, conn), m.timestamp * MS_NS
         if m.type == "snapshot":
             book.snapshot(changes, at, ts_recv, m.change_id, in_order=True)

@@ -18,7 +18,6 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID
 from tickplant.feed.book import Rule
 from tickplant.feed.numbers import NAN, top
 from tickplant.feed.symbols import Instrument, spot
@@ -164,7 +163,7 @@ class Huobi(Venue):
             self._change(m, frame, native, conn, ts_recv)
         elif begins == "depth":
             d = _DEPTH.decode(frame.tick)
-            changes = self.changes.clear().arrays(d.bids, BID).arrays(d.asks, ASK)
+            changes = self.changes.halves(d.bids, d.asks)
             at = (d.ts or frame.ts) * MS_NS
             self.book(native, ts_recv, conn).snapshot(changes, at, ts_recv, d.version)
         else:
@@ -189,7 +188,7 @@ class Huobi(Venue):
                       ask_size=ask_size)  # fmt: skip
 
     def _change(self, m: Change, frame: Frame, native: str, conn: str, ts_recv: int) -> None:
-        changes = self.changes.clear().arrays(m.bids, BID).arrays(m.asks, ASK)
+        changes = self.changes.halves(m.bids, m.asks)
         book = self.book(native, ts_recv, conn)
         if frame.rep:
             if not book.live or m.seqNum > book.seq:

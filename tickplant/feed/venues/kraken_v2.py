@@ -11,12 +11,12 @@ Pairs have their usual names here. Source: "WebSockets v2" of Kraken's API docum
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID
+from tickplant._core.levels import ASK, BID, Changes
 from tickplant.feed.symbols import Instrument, spot
 from tickplant.feed.times import iso_ns
 from tickplant.feed.venue import Channel
@@ -139,11 +139,11 @@ class KrakenV2(Kraken):
                 self.depths[m.result.symbol] = m.result.depth
         if kind in self.IGNORED:
             return kind
-        kinds: dict[str, Callable[[Frame, int], None]] = {
-            "trade": self._trade, "ticker": self._tickers, "book": self._books,
-            "instrument": self._instruments, "status": self._status,
-        }  # fmt: skip
-        kinds[kind](m, ts_recv)
+        if kind == "book":
+            self._books(m, ts_recv)
+        else:
+            {"trade": self._trade, "ticker": self._tickers, "instrument": self._instruments,
+             "status": self._status}[kind](m, ts_recv)  # fmt: skip
         return kind
 
     def _trade(self, m: Frame, ts_recv: int) -> None:
@@ -166,11 +166,13 @@ class KrakenV2(Kraken):
                           ask_price=t.ask, ask_size=t.ask_qty)  # fmt: skip
 
     def _books(self, m: Frame, ts_recv: int) -> None:
+        made = []
         for b in _BOOKS.decode(m.data):
-            self.changes.clear().objects(b.bids, BID, b"price", b"qty").objects(b.asks, ASK, b"price", b"qty")
-            ts_event = iso_ns(b.timestamp) if b.timestamp else 0
+            changes = Changes().objects(b.bids, BID, b"price", b"qty").objects(b.asks, ASK, b"price", b"qty")
             book = self.book(b.symbol, ts_recv, levels_max=self.depths.get(b.symbol, 0))
-            (book.snapshot if m.type == "snapshot" else book.change)(self.changes, ts_event, ts_recv)
+            made.append((b, changes, book, iso_ns(b.timestamp) if b.timestamp else 0))
+        for b, changes, book, ts_event in made:
+            (book.snapshot if m.type == "snapshot" else book.change)(changes, ts_event, ts_recv)
             if b.checksum >= 0:
                 check(book, b.checksum, ts_recv, *self.decimals.get(b.symbol, (-1, -1)))
 

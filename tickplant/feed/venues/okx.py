@@ -18,12 +18,11 @@ Source: "WebSocket", "Order Book Trading > Market Data" and "Public Data" of the
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import zip_longest
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID, Changes
+from tickplant._core.levels import Changes
 from tickplant.feed.book import Book, Rule
 from tickplant.feed.numbers import amount, given, number, top
 from tickplant.feed.symbols import Instrument, currency
@@ -211,11 +210,11 @@ class Okx(Venue):
         whole = frame.action == "snapshot" or (frame.arg is not None and frame.arg.channel == "books5")
         if not whole and frame.action != "update":
             raise ValueError(f"a book's action is {frame.action!r}")
-        made = [(m, Changes().arrays(m.bids, BID, 0, 1, 3).arrays(m.asks, ASK, 0, 1, 3), int(m.ts) * MS_NS)
+        made = [(m, Changes().halves(m.bids, m.asks, 0, 1, 3), int(m.ts) * MS_NS)
                 for m in items]  # fmt: skip
         for m, changes, ts_event in made:
             if whole:
-                book.rule = Rule.CHAIN if m.seqId >= 0 else Rule.NONE
+                book.follow(Rule.CHAIN if m.seqId >= 0 else Rule.NONE)
                 book.snapshot(changes, ts_event, ts_recv, max(m.seqId, 0), in_order=True)
             else:
                 book.change(changes, ts_event, ts_recv, last=max(m.seqId, 0), prev=m.prevSeqId)
@@ -223,9 +222,7 @@ class Okx(Venue):
                 self._verify(book, m.checksum, ts_recv)
 
     def _verify(self, book: Book, expected: int, ts_recv: int) -> None:
-        bids, asks = book.levels.texts(BID, BEST), book.levels.texts(ASK, BEST)
-        text = b":".join(b":".join(level) for pair in zip_longest(bids, asks) for level in pair if level)
-        if zlib.crc32(text) == expected & 0xFFFFFFFF:
+        if zlib.crc32(book.levels.alternating(BEST)) == expected & 0xFFFFFFFF:
             self.verified += 1
         else:
             book.gap(ts_recv, f"its checksum is not {expected}", book.seq, book.seq)
