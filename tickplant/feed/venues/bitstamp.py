@@ -18,8 +18,10 @@ from typing import ClassVar
 import msgspec
 
 from tickplant.feed.book import Rule
+from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import amount, number, step
 from tickplant.feed.symbols import Instrument, spot
+from tickplant.feed.times import SECOND_NS
 from tickplant.feed.venue import Channel, Connection, Request, Venue
 
 US_NS = 1000
@@ -38,6 +40,16 @@ class Trade(msgspec.Struct):
     price_str: str
     type: int
     microtimestamp: str
+
+
+class Old(msgspec.Struct):
+    """A trade over REST; date: seconds since 1970."""
+
+    date: str
+    tid: str
+    price: str
+    amount: str
+    type: str
 
 
 class Order(msgspec.Struct):
@@ -63,6 +75,7 @@ class Pair(msgspec.Struct):
 
 
 _FRAME = msgspec.json.Decoder(Frame)
+_PAST = msgspec.json.Decoder(list[Old])
 _TRADE = msgspec.json.Decoder(Trade)
 _ORDER = msgspec.json.Decoder(Order)
 _LEVELS = msgspec.json.Decoder(Levels)
@@ -76,7 +89,7 @@ class Bitstamp(Venue):
     IGNORED = frozenset({"bts:subscription_succeeded", "bts:unsubscription_succeeded", "bts:heartbeat"})
     RULE = Rule.LATER
     CHANNELS: ClassVar[Sequence[Channel]] = (
-        Channel("trades", "trade"),
+        Channel("trades", "trade", rest="missed trades after a loss, of the last day"),
         Channel("book", "depth", rest="snapshot"),
         Channel("orders", "order"),
         Channel("status", "status", rest="trading of each pair"),
@@ -138,7 +151,7 @@ class Bitstamp(Venue):
         if m.event == "data" and name == "diff_order_book":
             self._book(native, _LEVELS.decode(m.data), ts_recv)
         elif m.event == "trade" and name == "live_trades":
-            self._trade(native, _TRADE.decode(m.data), ts_recv)
+            self._trade(native, _TRADE.decode(m.data), ts_recv, conn)
         elif m.event in self.ACTIONS and name == "live_orders":
             self._order(native, self.ACTIONS[m.event], _ORDER.decode(m.data), ts_recv)
         elif m.event == "bts:request_reconnect":
@@ -150,10 +163,21 @@ class Bitstamp(Venue):
             raise ValueError(f"{m.event[:20]!r} of {m.channel[:40]!r} is no event")
         return name if m.event == "data" else m.event
 
-    def _trade(self, native: str, m: Trade, ts_recv: int) -> None:
-        self.sink.add("trade", int(m.microtimestamp) * US_NS, ts_recv, instrument=self.code(native, ts_recv),
-                      trade_id=m.id, price=number(m.price_str), size=amount(m.amount_str), action="T",
-                      side="BS"[_side(m.type)])  # fmt: skip
+    def page(self, series: str, native: str, first: int, last: int) -> Page:
+        return Page(f"{self.REST}/transactions/{native}/?time=day")
+
+    def past(self, native: str, data: bytes) -> list[Traded]:
+        return [
+            Traded(int(t.tid), int(t.date) * SECOND_NS,
+                   {"trade_id": int(t.tid), "price": number(t.price), "size": amount(t.amount),
+                    "side": "BS"[_side(int(t.type))]})
+            for t in _PAST.decode(data)
+        ]  # fmt: skip
+
+    def _trade(self, native: str, m: Trade, ts_recv: int, conn: str) -> None:
+        values = {"trade_id": m.id, "price": number(m.price_str), "size": amount(m.amount_str),
+                  "side": "BS"[_side(m.type)]}  # fmt: skip
+        self.traded([(native, Traded(m.id, int(m.microtimestamp) * US_NS, values))], ts_recv, conn)
 
     def _order(self, native: str, action: str, m: Order, ts_recv: int) -> None:
         self.sink.add("order", int(m.microtimestamp) * US_NS, ts_recv, instrument=self.code(native, ts_recv),

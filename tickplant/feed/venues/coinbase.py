@@ -18,11 +18,11 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from tickplant._core.levels import Changes
+from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import amount, given, number, top
 from tickplant.feed.symbols import Instrument, spot
 from tickplant.feed.times import iso_ns
 from tickplant.feed.venue import Channel, Connection, Request, Venue
-from tickplant.schema import Flag
 
 GROUP = 50
 """Products of one connection."""
@@ -35,6 +35,16 @@ class Trade(msgspec.Struct):
     size: str
     time: str
     side: Literal["BUY", "SELL"]
+
+
+class Old(msgspec.Struct):
+    """A trade over REST."""
+
+    trade_id: int
+    price: str
+    size: str
+    time: str
+    side: Literal["buy", "sell"]
 
 
 class Ticker(msgspec.Struct):
@@ -79,6 +89,7 @@ class Frame(msgspec.Struct):
     events: msgspec.Raw = msgspec.Raw(b"[]")
 
 
+_PAST = msgspec.json.Decoder(list[Old])
 _FRAME = msgspec.json.Decoder(Frame)
 _EVENTS: dict[str, msgspec.json.Decoder[list[Any]]] = {
     "market_trades": msgspec.json.Decoder(list[Trades]),
@@ -94,7 +105,12 @@ class Coinbase(Venue):
     NAME, VENUE, RECORDED = "coinbase", "COINBASE", ("COINBASE",)
     IGNORED = frozenset({"candles", "heartbeats", "subscriptions"})
     CHANNELS = (
-        Channel("trades", "trade", gap="sequence_num of the connection; trade id = last + 1"),
+        Channel(
+            "trades",
+            "trade",
+            gap="sequence_num of the connection; trade id = last + 1",
+            rest="missed trades by id",
+        ),
         Channel("quotes", "quote", gap="sequence_num of the connection"),
         Channel("book", "depth", gap="sequence_num of the connection"),
         Channel("status", "status", gap="sequence_num of the connection"),
@@ -103,6 +119,8 @@ class Coinbase(Venue):
         "trades": "market_trades", "quotes": "ticker", "book": "level2", "status": "status",
     }  # fmt: skip
     SOCKET = "wss://advanced-trade-ws.coinbase.com"
+    EXCHANGE = "https://api.exchange.coinbase.com/products"
+    """Of the same trades, with the same ids; this one has them by id."""
     PRODUCTS = "https://api.coinbase.com/api/v3/brokerage/market/products"
 
     def __init__(self, symbols: Iterable[str] = (), channels: Iterable[str] = ()) -> None:
@@ -197,11 +215,10 @@ class Coinbase(Venue):
     def _trades(self, events: list[Trades], ts_recv: int) -> None:
         made = []
         for event in events:
-            known = {t.product_id for t in event.trades if self.trades.knows("trades", t.product_id)}
             for t in event.trades:
-                flags = 0 if event.type == "update" else Flag.LATE if t.product_id in known else Flag.SNAPSHOT
+                flags = 0 if event.type == "update" else self.history(t.product_id)
                 row = {"instrument": self.code(t.product_id, ts_recv), "trade_id": int(t.trade_id),
-                       "price": number(t.price), "size": amount(t.size), "action": "T", "flags": int(flags),
+                       "price": number(t.price), "size": amount(t.size), "action": "T", "flags": flags,
                        "side": "S" if t.side == "BUY" else "B"}  # fmt: skip
                 made.append((t, event.type == "snapshot", (iso_ns(t.time), row)))
         made.sort(key=lambda m: int(m[0].trade_id))  # the newest comes first
@@ -209,6 +226,17 @@ class Coinbase(Venue):
         rows = [row for t, again, row in made
                 if self.numbered(t.product_id, int(t.trade_id), ts_recv, again=again)]  # fmt: skip
         self.sink.add_all("trade", ts_recv, rows)
+
+    def page(self, series: str, native: str, first: int, last: int) -> Page:
+        return Page(f"{self.EXCHANGE}/{native}/trades?limit=1000&after={last + 1}", 1000, "back")
+
+    def past(self, native: str, data: bytes) -> list[Traded]:
+        return [
+            Traded(t.trade_id, iso_ns(t.time),
+                 {"trade_id": t.trade_id, "price": number(t.price), "size": amount(t.size),
+                  "side": "S" if t.side == "buy" else "B"})
+            for t in _PAST.decode(data)
+        ]  # fmt: skip
 
     def _tickers(self, tickers: list[Ticker], ts_event: int, ts_recv: int) -> None:
         rows = []

@@ -108,11 +108,11 @@ class Kraken(Venue):
             if "wsname" in each:  # dark pools have none
                 base, _, quote = each["wsname"].partition("/")
                 self.remember(spot(base, quote, step(each["pair_decimals"]), step(each["lot_decimals"])),
-                          each["wsname"])  # fmt: skip
+                          each["wsname"], each.get("altname", ""))  # fmt: skip
         return "instruments"
 
-    def remember(self, instrument: Instrument, name: str) -> None:
-        """An instrument, by the name it has in messages."""
+    def remember(self, instrument: Instrument, name: str, rest: str) -> None:
+        """An instrument, by the names it has in messages and over REST."""
         self.known[name] = instrument
 
     def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
