@@ -36,13 +36,19 @@ class Exchange:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def endpoints(self):
+        """What to say instead of the venue's own addresses."""
+        return {"wss://stream.binance.com:9443": self.ws, "https://api.binance.com/api/v3": self.rest}
+
     def _client(self, socket):
         with self._lock:
             self.clients.append(socket)
             self.paths.append(urllib.parse.unquote(socket.request.path))
             self.came += 1
         with contextlib.suppress(ConnectionClosed):
-            socket.recv()  # Binance is told by the path what is wanted: nothing comes
+            while True:
+                socket.recv()  # subscriptions; Binance is told by the path what is wanted: nothing comes
 
     def _handler(self):
         exchange = self
@@ -122,3 +128,34 @@ class Exchange:
         self._http.server_close()
         for thread in self._threads:
             thread.join()
+
+
+class OkxExchange(Exchange):
+    """One pair's trades, as OKX has them: over REST a hundred at a time, the newest before an id first."""
+
+    @property
+    def endpoints(self):
+        return {"wss://ws.okx.com:8443/ws/v5": self.ws, "https://www.okx.com/api/v5": self.rest}
+
+    def _traded(self, n):
+        return {"instId": "BTC-USDT", "tradeId": str(n), "px": "100.5", "sz": "0.125", "side": "buy",
+                "ts": str(1_700_000_000_000 + n)}  # fmt: skip
+
+    def answer(self, path):
+        self.answers += 1
+        where, _, query = path.partition("?")
+        if where.endswith("/market/history-trades"):
+            asked = dict(urllib.parse.parse_qsl(query))
+            newest = min(self.trade_id, int(asked["after"]) - 1)
+            return {
+                "data": [self._traded(n) for n in range(newest, max(0, newest - int(asked["limit"])), -1)]
+            }
+        listed = {"instId": "BTC-USDT", "ctVal": "", "ctMult": "", "tickSz": "0.1", "lotSz": "0.01",
+                  "settleCcy": ""}  # fmt: skip
+        return {"data": [listed] if "instType=SPOT" in query else []}
+
+    def trade(self, *, hidden=False):
+        self.trade_id += 1
+        if not hidden:
+            data = [self._traded(self.trade_id)]
+            self.say(json.dumps({"arg": {"channel": "trades", "instId": "BTC-USDT"}, "data": data}))
