@@ -7,6 +7,7 @@ from hypothesis import given
 
 from tests.fix_venue import JSON, bids_asks, events, feed, hostile, rows, survives
 from tickplant.feed.venues.bitstamp import Bitstamp
+from tickplant.schema import Flag
 
 URL = "https://www.bitstamp.net/api/v2/order_book/btcusd"
 
@@ -202,3 +203,13 @@ def test_damaged_messages_make_no_wrong_rows(messages):
     venue = Bitstamp()
     venue.respond(URL, snapshot(10), 7)
     survives(venue, messages)
+
+
+def test_orders_that_were_told_are_said_to_be_unknown_after_a_loss():
+    venue = Bitstamp()
+    feed(venue, ORDER)
+    venue.lost("ws", 7, "a bad day")
+    (row,) = rows(venue)["order"]
+    assert (row["action"], row["flags"], row["instrument"]) == ("R", Flag.STALE, 1)
+    venue.lost("ws", 8, "another")
+    assert "order" not in rows(venue)

@@ -3,8 +3,10 @@
     WAITING ──snapshot──► LIVE ──gap, checksum, disconnection──► WAITING
 
 While it waits, changes are kept, bounded, and those that come after the snapshot are applied to it. Out
-of step it is emptied, which is a row R of table depth and an empty quote, both with Flag.STALE; why is
-a row of table event; and `wanted` asks whoever runs the decoder for another snapshot.
+of step it is emptied, which is a row R of table depth and an empty quote, both with Flag.STALE; where the
+venue tells single orders, a row R of table order as well: all orders of the instrument are gone. Why is a
+row of table event; and `wanted` asks whoever runs the decoder for another snapshot, and does so again,
+bounded, if none comes.
 """
 
 import enum
@@ -21,6 +23,10 @@ KEPT_LEVELS_MAX = 200_000
 
 Beyond it the oldest go, and the snapshot shows whether they matter.
 """
+ASKS_MAX = 8
+PAUSE_NS, UNREADABLE_NS, PAUSE_MAX_NS = 10_000_000_000, 1_000_000_000, 300_000_000_000
+"""A snapshot that does not come is asked for again so many times: after PAUSE_NS with changes but without it,
+or at a message that could not be read and UNREADABLE_NS, each time twice as long."""
 
 
 class Rule(enum.Enum):
@@ -70,6 +76,10 @@ class Book:
         self.wanted: Callable[[], None] = lambda: None
         """Called when a snapshot is needed."""
         self.gaps = 0
+        self.by_order = False
+        """Are its orders rows, too?"""
+        self._asks, self._asked_ns = 0, 0
+        self._unverified = False
         self._kept: deque[tuple[Changes, int, int, int, int, int]] = deque()
         self._kept_levels = 0
         self._crossed = False
@@ -88,6 +98,7 @@ class Book:
         """
         crossed = self.levels.load(changes, ts_event, ts_recv, seq, Flag.SNAPSHOT)
         self.live, self.seq, self._crossed = True, seq, False
+        self._asks = self._asked_ns = 0
         if crossed:
             self._tell_crossed(ts_event, ts_recv)
         kept, self._kept, self._kept_levels = self._kept, deque(), 0
@@ -102,6 +113,7 @@ class Book:
         The numbers it covers; `prev`: the one before (Rule.CHAIN).
         """
         if not self.live:
+            self._remind(ts_recv, PAUSE_NS)
             self._keep(changes, ts_event, ts_recv, first, last, prev)
         elif self._follows(self.seq, first, last, prev):
             crossed = self.levels.change(changes, ts_event, ts_recv, last)
@@ -133,13 +145,37 @@ class Book:
     def gap(self, ts_recv: int, cause: str, first: int = 0, last: int = 0) -> None:
         """It is out of step: empty it, say so and why, and ask for a snapshot.
 
-        Nothing if it waits already.
+        If it waits already, only what is asked for may be asked for again: it may be what was lost.
         """
         if not self.live:
+            self._remind(ts_recv, UNREADABLE_NS)
             return
         self.live = False
         self.gaps += 1
         self.levels.reset(0, ts_recv, self.seq, Flag.STALE)
+        if self.by_order:
+            self.sink.add("order", 0, ts_recv, instrument=self.code, venue_seq=self.seq, action="R",
+                          flags=int(Flag.STALE))  # fmt: skip
         self.sink.event("gap", ts_recv, f"book of {self.name}: {cause}", first=first, last=max(first, last),
                         instrument=self.code)  # fmt: skip
+        self._ask(ts_recv)
+
+    def verified(self, holds: bool | None, told: int, ts_recv: int) -> None:
+        """It was compared with the venue's checksum; None: which could not be made: an event, once."""
+        if holds is False and self.live:
+            self.gap(ts_recv, f"its checksum is not {told}", self.seq, self.seq)
+        elif holds is None and not self._unverified:
+            text = f"book of {self.name}: a number has more digits than a float64 keeps for its checksum"
+            self.sink.event("unverified", ts_recv, text, instrument=self.code)
+        self._unverified = holds is None
+
+    def _ask(self, ts_recv: int) -> None:
+        self._asks, self._asked_ns = self._asks + 1, ts_recv
         self.wanted()
+
+    def _remind(self, ts_recv: int, pause_ns: int) -> None:
+        """It waits for a snapshot; has it for so long that another one is asked for?"""
+        if not self._asked_ns:  # the first one is asked for with the subscription
+            self._asked_ns = ts_recv
+        elif self._asks < ASKS_MAX and ts_recv - self._asked_ns > min(pause_ns << self._asks, PAUSE_MAX_NS):
+            self._ask(ts_recv)

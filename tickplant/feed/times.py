@@ -41,7 +41,10 @@ def _iso_ns(text: str) -> int:
     moment = datetime.fromisoformat(head + zone)
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
     since = moment - _EPOCH
-    return (since.days * 86_400 + since.seconds) * SECOND_NS + int(fraction.ljust(9, "0"))
+    ns = (since.days * 86_400 + since.seconds) * SECOND_NS + int(fraction.ljust(9, "0"))
+    if not -(1 << 63) <= ns < (1 << 63) - SECOND_NS:
+        raise ValueError(f"{text} is not in 64 bits of nanoseconds")
+    return ns
 
 
 def decimal_ns(text: str) -> int:

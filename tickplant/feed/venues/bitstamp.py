@@ -4,6 +4,7 @@
     diff_order_book_X    depth, and SYNTHETIC quotes; venue_seq is microtimestamp. What the snapshot over
                          REST has is told by it; that a change is missing is not
     live_orders_X        order: order_created A, order_changed X, order_deleted D; ref_id: the trade account
+                         R, with Flag.STALE: after a loss, nothing is known of orders told before
     bts:request_reconnect    the connection is to be made anew; event reconnect
     bts:subscription_succeeded, bts:unsubscription_succeeded, bts:heartbeat    ignored
 
@@ -12,7 +13,7 @@ API v2" and "HTTP API" of Bitstamp's documentation.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -23,6 +24,7 @@ from tickplant.feed.numbers import amount, number, step
 from tickplant.feed.symbols import Instrument, spot
 from tickplant.feed.times import SECOND_NS
 from tickplant.feed.venue import Channel, Connection, Request, Venue
+from tickplant.schema import Flag
 
 US_NS = 1000
 QUOTES = ("usdt", "usdc", "pyusd", "eurc", "usd", "eur", "gbp", "btc", "eth", "pax", "dai")
@@ -99,6 +101,11 @@ class Bitstamp(Venue):
     }  # fmt: skip
     ACTIONS: ClassVar[dict[str, str]] = {"order_created": "A", "order_changed": "X", "order_deleted": "D"}
     REST = "https://www.bitstamp.net/api/v2"
+
+    def __init__(self, symbols: Iterable[str] = (), channels: Iterable[str] = ()) -> None:
+        super().__init__(symbols, channels)
+        self._ordered: set[int] = set()
+        """Instruments of which orders were told."""
 
     def begin(self) -> Sequence[Request]:
         return [Request(f"{self.REST}/trading-pairs-info/")]
@@ -179,10 +186,21 @@ class Bitstamp(Venue):
                   "side": "BS"[_side(m.type)]}  # fmt: skip
         self.traded([(native, Traded(m.id, int(m.microtimestamp) * US_NS, values))], ts_recv, conn)
 
+    def lost(self, conn: str, ts_recv: int, cause: str) -> None:
+        super().lost(conn, ts_recv, cause)
+        self._forget(ts_recv)
+
+    def _forget(self, ts_recv: int) -> None:
+        """What becomes of the orders that were told is not known any more."""
+        for code in self._ordered:
+            self.sink.add("order", 0, ts_recv, instrument=code, action="R", flags=int(Flag.STALE))
+        self._ordered.clear()
+
     def _order(self, native: str, action: str, m: Order, ts_recv: int) -> None:
         self.sink.add("order", int(m.microtimestamp) * US_NS, ts_recv, instrument=self.code(native, ts_recv),
                       order_id=m.id, price=number(m.price_str), size=amount(m.amount_str), action=action,
                       side="BS"[_side(m.order_type)])  # fmt: skip
+        self._ordered.add(self.code(native, ts_recv))
 
     def _book(self, native: str, m: Levels, ts_recv: int) -> None:
         at = int(m.microtimestamp)

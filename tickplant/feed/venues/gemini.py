@@ -161,8 +161,8 @@ class Gemini(Venue):
         for side, at, quantity in m.changes:
             self.changes.add(HALVES[side], at, quantity)
         whole = m.trades is not None or m.auction_events is not None
-        self._trades(m.trades or [], ts_recv, conn, again=True)
         book = self.book(m.symbol, ts_recv)
+        self._trades(m.trades or [], ts_recv, conn, again=True)
         (book.snapshot if whole else book.change)(self.changes, 0, ts_recv)
 
     def page(self, series: str, native: str, first: int, last: int) -> Page:

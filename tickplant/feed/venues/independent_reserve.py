@@ -4,6 +4,7 @@
                   is filled), D; depth with `orders` and SYNTHETIC quotes, added up from them. Each
                   currency is an instrument, with a snapshot of its own over REST, whose orders are A with
                   Flag.SNAPSHOT; before it there are no rows
+                  R: no order is left, before a snapshot and where messages were lost (STALE)
     Trade         of channel ticker-COIN-CURRENCY: trade; trade_id from TradeGuid
     Heartbeat, Subscriptions, Unsubscriptions    ignored
 
@@ -318,6 +319,8 @@ class IndependentReserve(Venue):
             self.changes.add(half, str(at), str(volume), orders)
         book, kept = self.book(native, ts_recv), self.pairs[native].kept
         self.pairs[native] = fresh
+        book.by_order = True
+        self.sink.add("order", created, ts_recv, instrument=book.code, action="R", flags=Flag.SNAPSHOT)
         for c in whole:
             self._row(c, float(c.price), Flag.SNAPSHOT, ts_recv, book.code)
         book.snapshot(self.changes, created, ts_recv)

@@ -12,7 +12,7 @@ Pairs have their usual names here. Source: "WebSockets v2" of Kraken's API docum
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -139,10 +139,10 @@ class KrakenV2(Kraken):
         whole = params | {"symbol": pairs} if name != "instrument" else params
         return json.dumps({"method": event, "params": whole | ({"depth": 1000} if name == "book" else {})})
 
-    def remember(self, instrument: Instrument, name: str, rest: str) -> None:
+    def remember(self, instrument: Instrument, listed: dict[str, Any]) -> None:
         name = f"{instrument.base}/{instrument.quote}"
-        self.rest_names[name] = rest
-        super().remember(instrument, name, rest)
+        self.known[name] = instrument
+        self.rest_names[name] = listed.get("altname", name)
 
     def page(self, series: str, native: str, first: int, last: int) -> Page:
         return Page(f"{self.TRADES}?pair={self.rest_names.get(native, native)}&count=1000", 1000)
@@ -186,12 +186,14 @@ class KrakenV2(Kraken):
         self.traded(made, ts_recv, conn, again=m.type == "snapshot")
 
     def _tickers(self, m: Frame, ts_recv: int) -> None:
+        rows = []
         for t in _TICKERS.decode(m.data):
             if t.bid_qty < 0 or t.ask_qty < 0:
                 raise ValueError("a quote of less than nothing")
-            self.sink.add("quote", iso_ns(t.timestamp) if t.timestamp else 0, ts_recv,
-                          instrument=self.code(t.symbol, ts_recv), bid_price=t.bid, bid_size=t.bid_qty,
-                          ask_price=t.ask, ask_size=t.ask_qty)  # fmt: skip
+            rows.append((iso_ns(t.timestamp) if t.timestamp else 0, {
+                "instrument": self.code(t.symbol, ts_recv), "bid_price": t.bid, "bid_size": t.bid_qty,
+                "ask_price": t.ask, "ask_size": t.ask_qty}))  # fmt: skip
+        self.sink.add_all("quote", ts_recv, rows)
 
     def _books(self, m: Frame, ts_recv: int) -> None:
         made = []
@@ -205,14 +207,17 @@ class KrakenV2(Kraken):
                 check(book, b.checksum, ts_recv, *self.decimals.get(b.symbol, (-1, -1)))
 
     def _instruments(self, m: Frame, ts_recv: int) -> None:
-        for p in _PAIRS.decode(m.data).pairs:
+        pairs, rows = _PAIRS.decode(m.data).pairs, []
+        for p in pairs:
             if not (0 <= p.price_precision <= 22 and 0 <= p.qty_precision <= 22):
                 raise ValueError(f"decimals of {p.symbol[:20]}: {p.price_precision}, {p.qty_precision}")
+        for p in pairs:
             self.known[p.symbol] = spot(p.base, p.quote, p.price_increment, p.qty_increment)
             self.decimals[p.symbol] = p.price_precision, p.qty_precision
-            self.sink.add("status", 0, ts_recv, instrument=self.code(p.symbol, ts_recv), kind="trading",
-                          value=p.status[:12])  # fmt: skip
+            status = {"instrument": self.code(p.symbol, ts_recv), "kind": "trading", "value": p.status[:12]}
+            rows.append((0, status))
+        self.sink.add_all("status", ts_recv, rows)
 
     def _status(self, m: Frame, ts_recv: int) -> None:
-        for each in _SYSTEM.decode(m.data):
-            self.sink.add("status", 0, ts_recv, kind="system", value=each.system[:12])
+        rows = [(0, {"kind": "system", "value": each.system[:12]}) for each in _SYSTEM.decode(m.data)]
+        self.sink.add_all("status", ts_recv, rows)
