@@ -25,6 +25,8 @@ class Exchange:
         """Connections so far."""
         self.answers, self.broken = 0, 0
         """Requests answered, and how many are still to be refused with status 503."""
+        self.garbled = 0
+        """Answers that are still to be no JSON."""
         self._lock = threading.Lock()
         self._sockets = serve(self._client, "127.0.0.1", 0)
         self.ws = f"ws://127.0.0.1:{self._sockets.socket.getsockname()[1]}"
@@ -60,6 +62,8 @@ class Exchange:
                     self.send_error(503)
                     return
                 body = json.dumps(exchange.answer(self.path)).encode()
+                if exchange.garbled:
+                    exchange.garbled, body = exchange.garbled - 1, body[:-1]
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()

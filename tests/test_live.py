@@ -215,6 +215,17 @@ def test_rest_that_refuses_is_asked_again(start, exchange):
     check_book(running, exchange)
 
 
+def test_a_list_of_instruments_that_can_not_be_read_is_asked_for_again_before_anything_is_connected_to(
+    start, exchange, monkeypatch
+):
+    monkeypatch.setattr(exchange, "garbled", 1)
+    running = start()
+    running.until(running.in_step)
+    running.end()
+    assert exchange.garbled == 0
+    check_book(running, exchange)
+
+
 def test_bytes_that_are_no_message_cost_a_rebuild_and_nothing_else(start, exchange):
     running = start()
     running.until(running.in_step)

@@ -37,6 +37,8 @@ INSTRUMENTS_MAX = 65_536
 TRIES_MAX = 8
 PAUSE_MAX_S = 60.0
 """Times that something is asked for of which the answer can't be read, and the longest pause between."""
+REFUSED_MAX = 4096
+"""Requests for which such answers are counted."""
 
 
 @dataclass(frozen=True)
@@ -315,13 +317,16 @@ class Venue(ABC):
     def _ask_again(self, url: str, ts_recv: int) -> None:
         """The answer to a request could not be read: ask for another one, later each time, not for ever."""
         times = self._refused[url] = self._refused.pop(url, 0) + 1
+        if len(self._refused) > REFUSED_MAX:
+            del self._refused[next(iter(self._refused))]
         if times < TRIES_MAX:
             self.requests.append(Request(url, after_s=min(2.0 ** (times - 1), PAUSE_MAX_S)))
             return
         del self._refused[url]
         self.sink.event("unanswered", ts_recv, f"{url}: {times} answers could not be read; not asked again")
-        for hole, _ in self.holes.waiting(url) if url in self.holes else ():
-            self.holes.give_up(hole, self.code(hole.native, ts_recv), ts_recv)
+        if url in self.holes:
+            for hole, _ in self.holes.waiting(url):
+                self.holes.give_up(hole, self.code(hole.native, ts_recv), ts_recv)
             self.holes.done(url)
 
     def _refuse(self, where: str, error: Exception, ts_recv: int) -> None:

@@ -140,8 +140,16 @@ class Gemini(Venue):
         if url != f"{self.REST}/symbols":
             return super().answer(url, data, ts_recv)
         for name in msgspec.json.decode(data, type=list[str]):
-            self.requests.append(Request(f"{self.REST}/symbols/details/{name}"))
+            if self._may_be_wanted(name.upper()):
+                self.requests.append(Request(f"{self.REST}/symbols/details/{name}"))
         return "symbols"
+
+    def _may_be_wanted(self, native: str) -> bool:
+        """As far as its name tells."""
+        try:
+            return not self.symbols or {native, self.instrument(native).symbol} & {*self.symbols} != set()
+        except ValueError:
+            return True
 
     def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
         head = _KIND.decode(data)
