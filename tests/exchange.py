@@ -25,6 +25,8 @@ class Exchange:
         """Connections so far."""
         self.answers, self.broken = 0, 0
         """Requests answered, and how many are still to be refused with status 503."""
+        self.garbled = 0
+        """Answers that are still to be no JSON."""
         self._lock = threading.Lock()
         self._sockets = serve(self._client, "127.0.0.1", 0)
         self.ws = f"ws://127.0.0.1:{self._sockets.socket.getsockname()[1]}"
@@ -36,13 +38,19 @@ class Exchange:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def endpoints(self):
+        """What to say instead of the venue's own addresses."""
+        return {"wss://stream.binance.com:9443": self.ws, "https://api.binance.com/api/v3": self.rest}
+
     def _client(self, socket):
         with self._lock:
             self.clients.append(socket)
             self.paths.append(urllib.parse.unquote(socket.request.path))
             self.came += 1
         with contextlib.suppress(ConnectionClosed):
-            socket.recv()  # Binance is told by the path what is wanted: nothing comes
+            while True:
+                socket.recv()  # subscriptions; Binance is told by the path what is wanted: nothing comes
 
     def _handler(self):
         exchange = self
@@ -54,6 +62,8 @@ class Exchange:
                     self.send_error(503)
                     return
                 body = json.dumps(exchange.answer(self.path)).encode()
+                if exchange.garbled:
+                    exchange.garbled, body = exchange.garbled - 1, body[:-1]
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -122,3 +132,34 @@ class Exchange:
         self._http.server_close()
         for thread in self._threads:
             thread.join()
+
+
+class OkxExchange(Exchange):
+    """One pair's trades, as OKX has them: over REST a hundred at a time, the newest before an id first."""
+
+    @property
+    def endpoints(self):
+        return {"wss://ws.okx.com:8443/ws/v5": self.ws, "https://www.okx.com/api/v5": self.rest}
+
+    def _traded(self, n):
+        return {"instId": "BTC-USDT", "tradeId": str(n), "px": "100.5", "sz": "0.125", "side": "buy",
+                "ts": str(1_700_000_000_000 + n)}  # fmt: skip
+
+    def answer(self, path):
+        self.answers += 1
+        where, _, query = path.partition("?")
+        if where.endswith("/market/history-trades"):
+            asked = dict(urllib.parse.parse_qsl(query))
+            newest = min(self.trade_id, int(asked["after"]) - 1)
+            return {
+                "data": [self._traded(n) for n in range(newest, max(0, newest - int(asked["limit"])), -1)]
+            }
+        listed = {"instId": "BTC-USDT", "ctVal": "", "ctMult": "", "tickSz": "0.1", "lotSz": "0.01",
+                  "settleCcy": ""}  # fmt: skip
+        return {"data": [listed] if "instType=SPOT" in query else []}
+
+    def trade(self, *, hidden=False):
+        self.trade_id += 1
+        if not hidden:
+            data = [self._traded(self.trade_id)]
+            self.say(json.dumps({"arg": {"channel": "trades", "instId": "BTC-USDT"}, "data": data}))

@@ -211,3 +211,66 @@ def test_a_book_that_crosses_says_so_once_each_time_also_at_the_snapshot():
     made.send({"levels": [((BID, 101.0), 0.0)], "first": 0, "last": 0, "prev": 0})
     made.send({"levels": [((BID, 100.0), 1.0)], "first": 0, "last": 0, "prev": 0})
     assert [e[0] for e in made.told()] == ["crossed", "crossed"]
+
+
+SECOND = 1_000_000_000
+
+
+def waiting(rule, *times):
+    """A book that was in step and is not; changes come at these seconds after, and no snapshot."""
+    made = Made(rule)
+    made.book.snapshot(changes([]), 1, 2, 7)
+    made.book.gap(SECOND, "a reason")
+    asked = []
+    for n, at in enumerate(times):
+        made.book.change(changes([]), 1, SECOND + at * SECOND, first=9 + n, last=9 + n, prev=8 + n)
+        asked.append(made.asked)
+    return made, asked
+
+
+@pytest.mark.parametrize("rule", list(Rule))
+def test_a_snapshot_that_does_not_come_is_asked_for_again_later_each_time(rule):
+    made, asked = waiting(rule, 1, 19, 21, 30, 60, 62, 500, 501)
+    assert asked == [1, 1, 2, 2, 2, 3, 4, 4]
+    made.book.snapshot(changes([]), 1, 2, 600)
+    made.book.gap(1000 * SECOND, "another")
+    assert made.asked == 5
+
+
+def test_a_snapshot_that_never_comes_is_not_asked_for_for_ever():
+    made, asked = waiting(Rule.STEP, *range(1000, 100_000, 1000))
+    assert asked[-1] == module.ASKS_MAX
+    assert made.asked == module.ASKS_MAX
+
+
+def test_what_could_not_be_read_while_it_waits_may_have_been_the_snapshot():
+    made, _ = waiting(Rule.NONE)
+    made.book.gap(SECOND + SECOND // 2, "a message could not be read")
+    assert made.asked == 1
+    made.book.gap(4 * SECOND, "a message could not be read")
+    assert (made.asked, made.book.gaps) == (2, 1)
+
+
+def test_a_book_that_never_was_is_asked_for_by_its_subscription_first():
+    made = Made(Rule.STEP)
+    for at in (1, 5, 10, 12):
+        made.book.change(changes([]), 1, at * SECOND, first=at, last=at)
+    assert made.asked == 1
+
+
+def test_orders_of_a_book_out_of_step_are_said_to_be_gone():
+    made = Made(Rule.NONE)
+    made.book.by_order = True
+    made.book.snapshot(changes([((BID, 99.0), 1.0)]), 1, 2, 7)
+    made.book.gap(5, "a reason")
+    (orders,) = [rows for table, rows in made.sink.take() if table == "order"]
+    assert [(r["action"], r["flags"], r["instrument"]) for r in orders] == [(b"R", Flag.STALE, 1)]
+
+
+def test_a_checksum_that_can_not_be_made_is_said_once_until_one_can():
+    made = Made(Rule.NONE)
+    made.book.snapshot(changes([]), 1, 2)
+    for holds in (None, None, True, None, False):
+        made.book.verified(holds, 17, 3)
+    assert [kind for kind, *_ in made.told()] == ["unverified", "unverified", "gap"]
+    assert not made.book.live

@@ -268,3 +268,61 @@ def test_places_of_price_size_and_orders_are_told():
     book = Levels(LevelRows(), 1)
     book.load(made, 0, 0)
     assert book.top(BID, 9) == [(1.0, 9.0, 3)]
+
+
+TEXT = st.decimals(0, 10**9, places=8, allow_nan=False).map(str)
+PAIRS = st.lists(st.tuples(TEXT, TEXT), max_size=5)
+
+
+def listed(made):
+    """What a book has of them: (price, size) of its halves, best first."""
+    book = Levels(LevelRows(), 1)
+    book.load(made, 1, 1)
+    return [[(p, s) for p, s, _ in book.top(half, 100)] for half in (BID, ASK)]
+
+
+@given(PAIRS, PAIRS)
+def test_both_halves_are_read_in_one_call_and_nothing_is_left_of_what_was_there(bids, asks):
+    raw = [json.dumps(half).encode() for half in (bids, asks)]
+    once = Changes().arrays(b'[["1","1"]]', BID).halves(*raw)
+    assert len(once) == len(bids) + len(asks)
+    assert listed(once) == listed(Changes().arrays(raw[0], BID).arrays(raw[1], ASK))
+
+
+@given(st.lists(st.tuples(st.sampled_from(["bid", "offer"]), TEXT, TEXT), max_size=6), st.integers(0, 2))
+def test_levels_that_tell_their_half_are_those_of_the_halves(levels, at):
+    keys = ["side", "p", "q", "time"]
+    keys = keys[at:] + keys[:at]
+    objects = [{k: {"side": side, "p": p, "q": q, "time": "t"}[k] for k in keys} for side, p, q in levels]
+    made = Changes().sided(json.dumps(objects).encode(), b"side", b"bid", b"offer", b"p", b"q")
+    apart = [json.dumps([x[1:] for x in levels if x[0] == name]).encode() for name in ("bid", "offer")]
+    assert listed(made) == listed(Changes().halves(*apart))
+
+
+@pytest.mark.parametrize(
+    "level", ['{"p":"1","q":"2"}', '{"side":"ask","p":"1","q":"2"}', '{"side":1,"p":"1"}']
+)
+def test_a_level_that_does_not_tell_its_half_is_refused(level):
+    with pytest.raises(ValueError, match="side"):
+        Changes().sided(f"[{level}]".encode(), b"side", b"bid", b"offer", b"p", b"q")
+
+
+@given(PAIRS, PAIRS, st.sampled_from([0, 1, 3, 100]))
+def test_levels_alternate_between_bids_and_offers_as_they_were_written(bids, asks, most):
+    book = Levels(LevelRows(), 1)
+    book.load(Changes().halves(*(json.dumps(half).encode() for half in (bids, asks))), 1, 1)
+    halves, text = [book.texts(half, most) for half in (BID, ASK)], []
+    for i in range(most):
+        for half, sign in zip(halves, (b"", b"-"), strict=True):
+            text += [half[i][0], sign + half[i][1]] if i < len(half) else []
+    assert book.alternating(most, ord("-")) == b":".join(text)
+    assert book.alternating(most) == b":".join(t.removeprefix(b"-") for t in text)
+
+
+def test_long_books_of_long_numbers_alternate_whole():
+    long = [[f"1{'0' * 200}{n:03}.{'0' * 90}", "0.5"] for n in range(40)]
+    book = Levels(LevelRows(), 1)
+    book.load(Changes().halves(json.dumps(long).encode(), b"[]"), 1, 1)
+    whole = b":".join(b":".join(level) for level in book.texts(BID, 40))
+    assert book.alternating(40) == whole
+    assert len(whole) > 290 * book.count(BID)

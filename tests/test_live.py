@@ -5,12 +5,13 @@ import threading
 import numpy as np
 import pytest
 
-from tests.exchange import SYMBOL, Exchange
+from tests.exchange import SYMBOL, Exchange, OkxExchange
 from tests.fix_plant import events, rows_of, until
 from tickplant.errors import ConfigError
 from tickplant.feed import live
 from tickplant.feed.formats import open_capture
 from tickplant.feed.venues.binance import Binance
+from tickplant.feed.venues.okx import Okx
 from tickplant.schema import Flag
 
 
@@ -24,14 +25,11 @@ def exchange():
 class Running:
     """The live driver in a thread, its feed, and the plant that is turned meanwhile."""
 
-    def __init__(self, site, plant, exchange, **options):
+    def __init__(self, site, plant, exchange, venue=None, **options):
         self.plant, self.cfg = plant, plant.config
         self.feed = site.feed(plant.config)
-        endpoints = {
-            "wss://stream.binance.com:9443": exchange.ws, "https://api.binance.com/api/v3": exchange.rest
-        }  # fmt: skip
-        self.venue = Binance(["BTC-USDT"], ["trades", "book"])
-        self.live = live.Live(self.feed, self.venue, endpoints=endpoints, **options)
+        self.venue = venue or Binance(["BTC-USDT"], ["trades", "book"])
+        self.live = live.Live(self.feed, self.venue, endpoints=exchange.endpoints, **options)
         self.failed = []
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -153,6 +151,35 @@ def test_trades_that_got_lost_are_had_over_rest_and_marked_late(start, exchange)
     assert [(first, last) for *_, first, last in gaps] == [(6, 7), (12, 12)]
 
 
+def test_trades_of_an_hour_away_are_had_page_by_page_each_once(site, plant, monkeypatch):
+    monkeypatch.setattr(live, "PAUSE_MIN_S", 0.02)
+    exchange = OkxExchange()
+    running = Running(site, plant, exchange, Okx(["BTC-USDT"], ["trades"]))
+    try:
+        running.until(lambda: exchange.clients)
+        for _ in range(5):
+            exchange.trade()
+        running.until(lambda: running.venue.trades.knows("trades", "BTC-USDT"))
+        running.until(lambda: len(running.rows("trade")) == 5)
+        exchange.cut()
+        for _ in range(250):
+            exchange.trade(hidden=True)
+        running.until(lambda: exchange.came == 2 and exchange.clients)
+        exchange.trade()
+        running.until(lambda: len(running.rows("trade")) == 256)
+    finally:
+        running.end()
+        exchange.close()
+    trades = running.rows("trade")
+    assert sorted(trades["trade_id"].tolist()) == list(range(1, 257))
+    late = trades["trade_id"][trades["flags"] & Flag.LATE != 0]
+    assert sorted(late.tolist()) == list(range(6, 256))
+    date = running.plant.day.trading_date
+    assert [(first, last) for *_, first, last in events(running.cfg, date, "gap")] == [(6, 255)]
+    filled = [(first, last) for *_, first, last in events(running.cfg, date, "filled")]
+    assert filled == [(156, 255), (56, 155), (6, 55)]
+
+
 def test_a_connection_that_is_cut_comes_back_and_the_book_is_rebuilt(start, exchange):
     running = start()
     running.until(running.in_step)
@@ -185,6 +212,17 @@ def test_rest_that_refuses_is_asked_again(start, exchange):
     running.until(running.in_step)
     running.end()
     assert exchange.broken == 0
+    check_book(running, exchange)
+
+
+def test_a_list_of_instruments_that_can_not_be_read_is_asked_for_again_before_anything_is_connected_to(
+    start, exchange, monkeypatch
+):
+    monkeypatch.setattr(exchange, "garbled", 1)
+    running = start()
+    running.until(running.in_step)
+    running.end()
+    assert exchange.garbled == 0
     check_book(running, exchange)
 
 

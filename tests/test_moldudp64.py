@@ -229,3 +229,27 @@ def test_real_packets_with_blanked_numbers_are_all_decoded():
         ((types[path.stem], decoded),) = found["messages"].items()
         assert decoded == count
     assert "".join(types.values()) == "AFQJLIPXDECUYHS"
+
+
+def test_after_a_gap_no_quote_pretends_to_be_sound_until_the_next_session(tmp_path):
+    payloads = [packets.mold(DAY[:10], 1), packets.mold(DAY[15:20], 16), packets.mold(DAY[:5], 1, OTHER)]
+    _, tables = read(captured(tmp_path, payloads))
+    quotes, orders = tables["quote"], tables["order"]
+    lost = int(np.flatnonzero(np.isnan(quotes["bid_price"]) & (quotes["flags"] & Flag.STALE != 0))[0])
+    assert quotes["instrument"][lost] == 1
+    assert quotes["bid_size"][lost] == 0
+    assert (quotes["flags"][:lost] & Flag.STALE == 0).all()
+    after = quotes["flags"][lost:] & Flag.STALE != 0
+    assert after.tolist() == [True] * 6 + [False] * 4
+    stale = orders["flags"] & Flag.STALE != 0
+    assert orders["venue_seq"][stale].tolist() == list(range(16, 21))
+    for table in set(tables) - {"quote", "order"}:
+        assert (tables[table]["flags"] & Flag.STALE == 0).all()
+
+
+def test_a_gap_before_anything_was_quoted_makes_no_quote():
+    mold = MoldItch("XNAS", "UTC", None, MoldStream(start=1))
+    mold.packet(packets.mold(DAY[2:3], 3), T0)
+    mold.finish("not there")
+    quotes = [rows for table, rows in mold.take() if table == "quote"]
+    assert all((rows["flags"] & Flag.STALE != 0).all() for rows in quotes)

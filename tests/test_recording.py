@@ -131,9 +131,9 @@ def test_a_recording_cut_anywhere_gives_the_rows_up_to_there(tmp_path):
 
 
 def test_a_flipped_byte_that_changes_a_row_is_told(tmp_path):
-    _, live = live_and_recorded(tmp_path / "whole", stream(30))
+    _, live = live_and_recorded(tmp_path / "whole", stream(1000))
     packed, told = (tmp_path / "whole").read_bytes(), 0
-    for at in range(0, len(packed), 7):
+    for at in range(0, len(packed), len(packed) // 40):
         (tmp_path / "bad").write_bytes(packed[:at] + bytes([packed[at] ^ 0x10]) + packed[at + 1 :])
         try:
             capture = Recording(tmp_path / "bad")

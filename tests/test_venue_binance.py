@@ -162,3 +162,13 @@ def test_futures_have_their_names_chains_and_funding():
 @hypothesis.given(frames=noise(ALL))
 def test_no_frame_whatever_makes_a_wrong_row(venue, frames):
     assert_sound(Heard(venue())(depth(101, 101), SNAPSHOT, *frames))
+
+
+def test_two_holes_that_one_request_is_for_stay_gaps_if_its_answers_can_not_be_read():
+    heard = Heard(Binance())(trade(10), trade(13), trade(16))
+    (url,) = {r.url for r in heard.venue.requests}
+    for _ in range(8):
+        heard.answer(url, b"busy")
+    gaps = [e for e in heard.events() if e[0] == "gap"]
+    assert gaps == [("gap", 11, 12), ("gap", 14, 15)] * 2
+    assert url not in heard.venue.holes

@@ -180,3 +180,16 @@ def test_any_json_is_accounted_for(any_json):
 @given(messages=one_bent(ALL))
 def test_damaged_messages_make_no_wrong_rows(messages):
     assert_sound(Heard(Bithumb()).answer(URL, snapshot(1580268255000))(*messages))
+
+
+def test_a_frame_of_several_books_is_applied_whole_or_not_at_all():
+    venue = Bithumb()
+    for pair in ("BTC_KRW", "ETH_KRW"):
+        venue.respond(URL.replace("BTC_KRW", pair), snapshot(1_700_000_000_000), 7)
+    rows(venue)
+    both = change(1_700_000_000_000_001, ("bid", "504500", "1"), ("bid", "504600", "1"))
+    both["content"]["list"][1]["symbol"] = "ETH_KRW"
+    both["content"]["list"][1]["quantity"] = "-1"
+    got = feed(venue, both)
+    assert [d["action"] for d in got["depth"]] == ["R", "R"]
+    assert events(got) == ["malformed", "gap", "gap"]

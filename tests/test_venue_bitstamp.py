@@ -7,6 +7,7 @@ from hypothesis import given
 from venue_frames import JSON, Heard, assert_sound, bids_asks, events, feed, one_bent, rows
 
 from tickplant.feed.venues.bitstamp import Bitstamp
+from tickplant.schema import Flag
 
 URL = "https://www.bitstamp.net/api/v2/order_book/btcusd"
 
@@ -200,3 +201,13 @@ def test_any_json_is_accounted_for(message):
 @given(messages=one_bent(ALL))
 def test_damaged_messages_make_no_wrong_rows(messages):
     assert_sound(Heard(Bitstamp()).answer(URL, snapshot(10))(*messages))
+
+
+def test_orders_that_were_told_are_said_to_be_unknown_after_a_loss():
+    venue = Bitstamp()
+    feed(venue, ORDER)
+    venue.lost("ws", 7, "a bad day")
+    (row,) = rows(venue)["order"]
+    assert (row["action"], row["flags"], row["instrument"]) == ("R", Flag.STALE, 1)
+    venue.lost("ws", 8, "another")
+    assert "order" not in rows(venue)

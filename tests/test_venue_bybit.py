@@ -94,7 +94,9 @@ def test_instruments_of_each_category_and_the_next_page_is_asked_for():
     assert not venue.requests
     page = {"result": {"category": "linear", "list": LINEAR, "nextPageCursor": "next%3D1"}}
     Heard(venue).answer(URL, page)
-    assert [r.url for r in venue.requests] == [f"{venue.REST}?category=linear&limit=1000&cursor=next%3D1"]
+    assert [r.url for r in venue.requests] == [
+        f"{venue.REST}/instruments-info?category=linear&limit=1000&cursor=next%3D1"
+    ]
     assert len(venue.begin()) == 3
 
 

@@ -162,3 +162,9 @@ def test_any_json_is_accounted_for(message):
 @given(messages=one_bent(ALL))
 def test_damaged_messages_make_no_wrong_rows(messages):
     assert_sound(Heard(Gemini())(*messages))
+
+
+def test_details_are_asked_for_of_what_is_wanted_and_of_what_its_name_does_not_tell():
+    venue = Gemini(["BTC-USD"])
+    venue.respond(f"{venue.REST}/symbols", b'["btcusd", "ethusd", "odd"]', 1)
+    assert [r.url.rpartition("/")[2] for r in venue.requests] == ["btcusd", "odd"]

@@ -7,6 +7,7 @@ from hypothesis import given
 from venue_frames import JSON, Heard, assert_sound, bids_asks, events, feed, one_bent, rows
 
 from tickplant.feed.venues.independent_reserve import IndependentReserve, short
+from tickplant.schema import Flag
 
 URL = "https://api.independentreserve.com/Public/GetAllOrders?primaryCurrencyCode={}&secondaryCurrencyCode={}"
 GUIDS = [f"{i}0000000-3d3b-4c44-95be-f00bd4d81eb{i}" for i in range(8)]
@@ -77,7 +78,9 @@ ALL = [
 def test_a_snapshots_orders_add_up_to_levels():
     venue = ready()
     got = rows(venue)
-    assert [(o["order_id"], o["price"], o["size"], o["side"], o["flags"]) for o in got["order"]] == [
+    begin, *orders = got["order"]
+    assert (begin["action"], begin["flags"]) == ("R", 1)
+    assert [(o["order_id"], o["price"], o["size"], o["side"], o["flags"]) for o in orders] == [
         (short(GUIDS[0]), 100.0, 1.5, "B", 1),
         (short(GUIDS[1]), 100.0, 0.5, "B", 1),
         (short(GUIDS[2]), 101.0, 2.0, "S", 1),
@@ -227,3 +230,14 @@ def test_any_json_is_accounted_for(any_json):
 def test_damaged_messages_make_no_wrong_rows(messages):
     url = URL.format("eth", "aud")
     assert_sound(Heard(IndependentReserve()).answer(url, BOOK)(*messages))
+
+
+def test_orders_are_said_to_be_gone_where_the_book_is_out_of_step_and_before_a_snapshot():
+    venue = ready()
+    rows(venue)
+    got = feed(venue, new(1, 3, 99.5, 1), new(5, 4, 99.25, 1))
+    assert [(o["action"], o.get("flags", 0)) for o in got["order"]] == [("A", 0), ("R", Flag.STALE)]
+    again = ready()
+    venue.respond(URL.format("eth", "aud"), snapshot([(0, 100.0, 1.5)], []), 7)
+    assert again.books["eth-aud"].by_order
+    assert [o["action"] for o in rows(venue)["order"]][:2] == ["R", "A"]

@@ -368,3 +368,48 @@ def test_a_lost_connection_leaves_no_book():
     got = rows(venue)
     assert events(got) == ["disconnected", "gap"]
     assert got["depth"][0]["action"] == "R"
+
+
+def v2_books(*books, kind="update"):
+    return {"channel": "book", "type": kind, "data": [
+        {"symbol": pair, "bids": [{"price": price, "qty": qty}], "asks": [], **more}
+        for pair, price, qty, more in books]}  # fmt: skip
+
+
+def test_a_frame_of_several_books_is_applied_whole_or_not_at_all():
+    venue = KrakenV2()
+    whole = v2_books(("BTC/USD", 100.5, 1.0, {}), ("ETH/USD", 10.5, 1.0, {}), kind="snapshot")
+    feed(venue, whole)
+    good = ("BTC/USD", 101.5, 2.0, {})
+    for bad in (("ETH/USD", 10.5, -1.0, {}), ("ETH/USD", 10.5, 1.0, {"timestamp": "yesterday"}),
+                ("nothing", 1.0, 1.0, {})):  # fmt: skip
+        got = feed(venue, v2_books(good, bad))
+        assert 101.5 not in [d.get("price") for d in got["depth"]]
+        assert [d["action"] for d in got["depth"]] == ["R", "R"]
+        assert events(got) == ["malformed", "gap", "gap"]
+        assert not any(book.live for book in venue.books.values())
+        feed(venue, whole)
+    got = feed(venue, v2_books(good, ("ETH/USD", 11.5, 2.0, {})))
+    assert [d["price"] for d in got["depth"]] == [101.5, 11.5]
+
+
+def test_a_frame_of_several_quotes_is_rows_or_none():
+    quotes = {
+        "channel": "ticker",
+        "type": "update",
+        "data": [
+            {"symbol": "BTC/USD", "bid": 1.0, "bid_qty": qty, "ask": 2.0, "ask_qty": 1.0}
+            for qty in (1.0, -1.0)
+        ],
+    }
+    got = feed(KrakenV2(), quotes)  # fmt: skip
+    assert "quote" not in got
+    assert events(got) == ["malformed"]
+
+
+def test_a_checksum_of_numbers_too_long_for_a_float64_is_said_not_to_be_verified():
+    book = v2_books(("BTC/USD", 123456789012345680.0, 0.12345678, {"checksum": 7}), kind="snapshot")
+    venue = KrakenV2()
+    got = feed(venue, book, book)
+    assert events(got) == ["unverified"]
+    assert venue.books["BTC/USD"].live

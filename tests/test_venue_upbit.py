@@ -47,10 +47,10 @@ ALL = [
 
 
 def test_a_trade_and_one_of_the_snapshot():
-    heard = Heard(Upbit()).answer(URL, LIST)(trade(), trade(ab="ASK", st="SNAPSHOT"))
+    heard = Heard(Upbit()).answer(URL, LIST)(trade(ab="ASK", st="SNAPSHOT"), trade())
     assert heard.table("trade", "trade_id", "price", "size", "side", "flags", "ts_event") == [
-        (1618678262000003, 127.0, 46.48838371, "B", 0, START),
         (1618678262000003, 127.0, 46.48838371, "S", Flag.SNAPSHOT, START),
+        (1618678262000003, 127.0, 46.48838371, "B", 0, START),
     ]
     assert heard.table("instrument", "symbol", "attributes") == [("BTC-KRW", "KRW-BTC")]
 

@@ -16,6 +16,7 @@ cdef extern from "Python.h":
     double PyOS_string_to_double(const char *s, char **end, object overflow) except? -1.0
 
 cdef extern from "levels.h" nogil:
+    enum: BID_HALF, ASK_HALF
     cdef struct level:
         double price, size
         int32_t orders
@@ -44,6 +45,7 @@ cdef extern from "levels.h" nogil:
     int levels_crossed(const levels *b)
     int levels_trim(levels *b, rows *depth, const level_stamp *s)
     int level_digits(const level *l, unsigned price_decimals, unsigned size_decimals, int64_t *price, int64_t *size)
+    int number_write(char *text, double value, unsigned decimals)
     int levels_quote(levels *b, rows *quotes, const level_stamp *s)
 
 cdef extern from "decimal.h" nogil:
@@ -91,6 +93,7 @@ def to_float(bytes text):
 
 
 @cython.final
+@cython.freelist(4)
 cdef class _Scanner:
     """Walks over JSON text that has been found to be sound by the parser it came from, or says where it is not."""
 
@@ -221,11 +224,22 @@ cdef class Changes:
             l.size, l.size_decimals = size, DECIMALS_UNKNOWN
         self.take(l)
 
+    def halves(self, bids, asks, int price_at=0, int size_at=1, int orders_at=-1):
+        """These levels only: `clear` and then `arrays` of both halves, in one call."""
+        self.count = 0
+        self._arrays(bids, BID_HALF, price_at, size_at, orders_at)
+        self._arrays(asks, ASK_HALF, price_at, size_at, orders_at)
+        return self
+
     def arrays(self, raw, int half, int price_at=0, int size_at=1, int orders_at=-1):
         """The levels in JSON text of the form [[price, size, ...], ...], numbers quoted or not.
 
         ValueError if it is not of this form, or has a level that can't be.
         """
+        self._arrays(raw, half, price_at, size_at, orders_at)
+        return self
+
+    cdef int _arrays(self, raw, int half, int price_at, int size_at, int orders_at) except -1:
         cdef _Scanner s = _Scanner(raw)
         cdef level *l
         cdef decimal d
@@ -234,7 +248,7 @@ cdef class Changes:
         if s.peek() == b"]":
             s.p += 1
             s.finish()
-            return self
+            return 0
         while True:
             s.expect(b"[")
             l = self.next()
@@ -259,28 +273,38 @@ cdef class Changes:
             self.take(l)
             if not s.follows(b"]"):
                 s.finish()
-                return self
+                return 0
 
     def objects(self, raw, int half, bytes price, bytes size):
         """The levels in JSON text of the form [{"price": ..., "size": ...}, ...], with these keys.
 
         ValueError if it is not of this form, or has a level that can't be.
         """
+        self._objects(raw, half, b"", b"", b"", price, size)
+        return self
+
+    def sided(self, raw, bytes side, bytes bid, bytes ask, bytes price, bytes size):
+        """As `objects`, where each level tells its half: the text at the key `side` is `bid` or `ask`."""
+        self._objects(raw, -1, side, bid, ask, price, size)
+        return self
+
+    cdef int _objects(self, raw, int half, bytes side, bytes bid, bytes ask, bytes price, bytes size) except -1:
+        """`half` -1: as the text at `side` tells."""
         cdef _Scanner s = _Scanner(raw)
         cdef level *l
         cdef decimal d
-        cdef int had
+        cdef int had, is_half
         cdef const char *key
         cdef Py_ssize_t n
         s.expect(b"[")
         if s.peek() == b"]":
             s.p += 1
             s.finish()
-            return self
+            return 0
         while True:
             s.expect(b"{")
             l = self.next()
-            l.half, had = half != 0, 0
+            had, is_half = 0, half
             while True:
                 if s.peek() != b'"':
                     raise ValueError("not a list of levels: a key expected")
@@ -288,22 +312,33 @@ cdef class Changes:
                 s.skip()
                 n = s.p - 1 - key
                 s.expect(b":")
-                if n == len(price) and memcmp(key, PyBytes_AS_STRING(price), n) == 0:
+                if _is(key, n, price):
                     d = s.number()
                     l.price, l.price_decimals, had = d.value, d.decimals, had | 1
-                elif n == len(size) and memcmp(key, PyBytes_AS_STRING(size), n) == 0:
+                elif _is(key, n, size):
                     d = s.number()
                     l.size, l.size_decimals, had = d.value, d.decimals, had | 2
+                elif half < 0 and _is(key, n, side):
+                    s.peek()
+                    key = s.p + 1
+                    s.skip()
+                    n = s.p - 1 - key
+                    is_half = BID_HALF if _is(key, n, bid) else ASK_HALF if _is(key, n, ask) else -1
                 else:
                     s.skip()
                 if not s.follows(b"}"):
                     break
-            if had != 3:
-                raise ValueError("a level without price or size")
+            if had != 3 or is_half < 0:
+                raise ValueError("a level without price, size or side")
+            l.half = is_half != 0
             self.take(l)
             if not s.follows(b"]"):
                 s.finish()
-                return self
+                return 0
+
+
+cdef bint _is(const char *p, Py_ssize_t n, bytes text) noexcept:
+    return n == len(text) and memcmp(p, PyBytes_AS_STRING(text), n) == 0
 
 
 @cython.final
@@ -335,10 +370,20 @@ cdef bytes _taken(rows *r):
 
 
 cdef bytes _text(double value, uint8_t decimals):
-    cdef char text[768]  # 309 digits and 254 decimals
+    cdef char text[768]
+    return text[:_write(text, value, decimals)]
+
+
+cdef int _write(char *text, double value, uint8_t decimals) except -1:
+    """The number as it was written, into room for 309 digits and 254 decimals; how many characters it has."""
+    cdef int n = number_write(text, value, decimals)
+    if n:
+        return n
     if decimals == DECIMALS_UNKNOWN:
-        return repr(value).encode()
-    return text[:snprintf(text, sizeof(text), b"%.*f", <int>decimals, value)]
+        shown = repr(value).encode()
+        memcpy(text, PyBytes_AS_STRING(shown), len(shown))
+        return len(shown)
+    return snprintf(text, 768, b"%.*f", <int>decimals, value)
 
 
 @cython.final
@@ -367,7 +412,7 @@ cdef class Levels:
         return quoted
 
     def change(self, Changes changes, int64_t ts_event, int64_t ts_recv, int64_t venue_seq=0, uint16_t flags=0):
-        """Apply changes in their order, then quote the top if it moved."""
+        """Apply changes in their order, then quote the top if it moved; is the book crossed now?"""
         cdef level_stamp s = self.stamp(ts_event, ts_recv, venue_seq, flags)
         cdef size_t i
         for i in range(changes.count):
@@ -376,13 +421,15 @@ cdef class Levels:
         if levels_trim(&self.book, &self.out.depth, &s):
             raise MemoryError
         self.quote(&s)
+        return bool(levels_crossed(&self.book))
 
     def load(self, Changes changes, int64_t ts_event, int64_t ts_recv, int64_t venue_seq=0, uint16_t flags=0):
-        """Begin anew with these levels (they are sorted by it), then quote the top if it is another."""
+        """Begin anew with these levels (they are sorted by it), then quote the top if it is another; is it crossed?"""
         cdef level_stamp s = self.stamp(ts_event, ts_recv, venue_seq, flags)
         if levels_load(&self.book, &self.out.depth, &s, changes.all, changes.count) < 0:
             raise MemoryError
         self.quote(&s)
+        return bool(levels_crossed(&self.book))
 
     def reset(self, int64_t ts_event, int64_t ts_recv, int64_t venue_seq=0, uint16_t flags=0):
         """Have no levels; say so, and quote that there is no top."""
@@ -410,6 +457,38 @@ cdef class Levels:
             out.append((l.price, l.size, l.orders))
         return out
 
+    def alternating(self, Py_ssize_t most, char ask_sign=0):
+        """price:size of the best bid, of the best offer, of the next bid, ..., as the venue wrote them, with colons.
+
+        `ask_sign`: a character before the sizes of offers, 0 for none.
+        """
+        cdef const half *h
+        cdef const level *l
+        cdef Py_ssize_t i, which, n = 0
+        cdef char text[4096]
+        out = []
+        for i in range(most):
+            for which in range(2):
+                h = &self.book.halves[which]
+                if <size_t>i >= h.count:
+                    continue
+                l = &h.levels[h.count - 1 - i]
+                if n > 2048:
+                    out.append(text[:n])
+                    n = 0
+                n += _write(text + n, l.price, l.price_decimals)
+                text[n] = b":"
+                n += 1
+                if which == ASK_HALF and ask_sign:
+                    text[n] = ask_sign
+                    n += 1
+                n += _write(text + n, l.size, l.size_decimals)
+                text[n] = b":"
+                n += 1
+        out.append(text[:n])
+        whole = b"".join(out)
+        return whole[:max(0, len(whole) - 1)]
+
     def texts(self, int half, Py_ssize_t most):
         """(price, size) of the best levels of a half as the venue wrote them, best first."""
         cdef const level *l
@@ -426,17 +505,23 @@ cdef class Levels:
         With so many decimals, or as many as each was written with (-1). None if one has more digits than a
         float64 is sure to keep.
         """
-        cdef size_t i, n = self.book.halves[half != 0].count
+        cdef size_t i, count = self.book.halves[half != 0].count
         cdef int64_t price = 0, size = 0
         cdef const level *l
         cdef unsigned p, s
-        cdef char text[48]
-        out = bytearray()
-        for i in range(min(<size_t>most, n)):
-            l = &self.book.halves[half != 0].levels[n - 1 - i]
+        cdef char text[4096]
+        cdef int n = 0
+        out = []
+        for i in range(min(<size_t>most, count)):
+            l = &self.book.halves[half != 0].levels[count - 1 - i]
             p = l.price_decimals if price_decimals < 0 else <unsigned>price_decimals
             s = l.size_decimals if size_decimals < 0 else <unsigned>size_decimals
             if not level_digits(l, p, s, &price, &size):
                 return None
-            out += text[:snprintf(text, sizeof(text), b"%lld%lld", <long long>price, <long long>size)]
-        return bytes(out)
+            if n > 4000:
+                out.append(text[:n])
+                n = 0
+            n += number_write(text + n, <double>price, 0)
+            n += number_write(text + n, <double>size, 0)
+        out.append(text[:n])
+        return b"".join(out)

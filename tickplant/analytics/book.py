@@ -72,6 +72,12 @@ class OrderBook:
         """Take the instrument's next rows, in their order."""
         if not len(rows):
             return
+        resets = np.flatnonzero(rows["action"] == b"R")
+        if len(resets):
+            rows = rows[resets[-1] :]
+            self.stale = False
+            self._orders.clear()
+        self.stale = self.stale or bool((rows["flags"] & Flag.STALE).any())
         wanted = ["action", "order_id", "ref_id", "side", "price", "size"]
         for action, order, ref, side, price, size in rows[wanted].tolist():
             if action == b"A":
@@ -86,8 +92,6 @@ class OrderBook:
                     del self._orders[order]
                 else:
                     self._orders[order] = (*was[:2], was[2] - size)
-            elif action == b"R":
-                self._orders.clear()
         self.ts_event = int(rows["ts_event"][-1])
 
     def levels(self, side: str, most: int) -> list[Level]:

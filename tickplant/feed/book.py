@@ -3,8 +3,10 @@
     WAITING ──snapshot──► LIVE ──gap, checksum, disconnection──► WAITING
 
 While it waits, changes are kept, bounded, and those that come after the snapshot are applied to it. Out
-of step it is emptied, which is a row R of table depth and an empty quote, both with Flag.STALE; why is
-a row of table event; and `wanted` asks whoever runs the decoder for another snapshot.
+of step it is emptied, which is a row R of table depth and an empty quote, both with Flag.STALE; where the
+venue tells single orders, a row R of table order as well: all orders of the instrument are gone. Why is a
+row of table event; and `wanted` asks whoever runs the decoder for another snapshot, and does so again,
+bounded, if none comes.
 """
 
 import enum
@@ -21,6 +23,10 @@ KEPT_LEVELS_MAX = 200_000
 
 Beyond it the oldest go, and the snapshot shows whether they matter.
 """
+ASKS_MAX = 8
+PAUSE_NS, UNREADABLE_NS, PAUSE_MAX_NS = 10_000_000_000, 1_000_000_000, 300_000_000_000
+"""A snapshot that does not come is asked for again so many times: after PAUSE_NS with changes but without it,
+or at a message that could not be read and UNREADABLE_NS, each time twice as long."""
 
 
 class Rule(enum.Enum):
@@ -34,12 +40,35 @@ class Rule(enum.Enum):
     """The numbers are times: what the snapshot has is told by them, a hole is not."""
 
 
+def _steps(seq: int, first: int, last: int, prev: int) -> bool:
+    return first <= seq + 1 and last > seq
+
+
+def _chains(seq: int, first: int, last: int, prev: int) -> bool:
+    return (
+        prev == seq or prev < seq < last
+    )  # numbers may start again, if the one before is named all the same
+
+
+def _is_later(seq: int, first: int, last: int, prev: int) -> bool:
+    return last >= seq  # of two at one time both are applied: they set sizes
+
+
+def _any(seq: int, first: int, last: int, prev: int) -> bool:
+    return True
+
+
+FOLLOWS = {Rule.NONE: _any, Rule.STEP: _steps, Rule.CHAIN: _chains, Rule.LATER: _is_later}
+"""Is nothing missing between number `seq` and a change, and it new? It may overlap what a snapshot has."""
+
+
 class Book:
     """One instrument's levels. Numbers are the venue's own."""
 
     def __init__(self, levels: Levels, sink: Sink, code: int, name: str, rule: Rule, conn: str = "") -> None:
         """`code`, `name`: of the instrument, in rows and in words; `conn`: what its changes come over."""
-        self.levels, self.sink, self.code, self.name, self.rule = levels, sink, code, name, rule
+        self.levels, self.sink, self.code, self.name = levels, sink, code, name
+        self.follow(rule)
         self.conn = conn
         self.live = False
         self.seq = 0
@@ -47,9 +76,17 @@ class Book:
         self.wanted: Callable[[], None] = lambda: None
         """Called when a snapshot is needed."""
         self.gaps = 0
+        self.by_order = False
+        """Are its orders rows, too?"""
+        self._asks, self._asked_ns = 0, 0
+        self._unverified = False
         self._kept: deque[tuple[Changes, int, int, int, int, int]] = deque()
         self._kept_levels = 0
         self._crossed = False
+
+    def follow(self, rule: Rule) -> None:
+        """How a missing change is told from now on."""
+        self.rule, self._follows = rule, FOLLOWS[rule]
 
     def snapshot(
         self, changes: Changes, ts_event: int, ts_recv: int, seq: int = 0, *, in_order: bool = False
@@ -59,12 +96,14 @@ class Book:
         `in_order`: it has its place among the changes, so that what came before it is in it, whatever
         the numbers are: a venue may begin to count anew with it.
         """
-        self.levels.load(changes, ts_event, ts_recv, seq, Flag.SNAPSHOT)
+        crossed = self.levels.load(changes, ts_event, ts_recv, seq, Flag.SNAPSHOT)
         self.live, self.seq, self._crossed = True, seq, False
-        self._tell_crossed(ts_event, ts_recv)
+        self._asks = self._asked_ns = 0
+        if crossed:
+            self._tell_crossed(ts_event, ts_recv)
         kept, self._kept, self._kept_levels = self._kept, deque(), 0
-        for each in () if in_order else kept:
-            self._take(*each)
+        for changes, at, came, first, last, prev in () if in_order else kept:
+            self.change(changes, at, came, first=first, last=last, prev=prev)
 
     def change(
         self, changes: Changes, ts_event: int, ts_recv: int, *, first: int = 0, last: int = 0, prev: int = 0
@@ -73,42 +112,30 @@ class Book:
 
         The numbers it covers; `prev`: the one before (Rule.CHAIN).
         """
-        self._take(changes if self.live else changes.copy(), ts_event, ts_recv, first, last, prev)
-
-    def _take(self, changes: Changes, ts_event: int, ts_recv: int, first: int, last: int, prev: int) -> None:
         if not self.live:
-            if self.rule is not Rule.NONE:
-                self._keep(changes, ts_event, ts_recv, first, last, prev)
-        elif self._follows(first, last, prev):
-            self.levels.change(changes, ts_event, ts_recv, last)
+            self._remind(ts_recv, PAUSE_NS)
+            self._keep(changes, ts_event, ts_recv, first, last, prev)
+        elif self._follows(self.seq, first, last, prev):
+            crossed = self.levels.change(changes, ts_event, ts_recv, last)
             self.seq = last
-            self._tell_crossed(ts_event, ts_recv)
+            if crossed is not self._crossed:
+                self._tell_crossed(ts_event, ts_recv)
         elif last > self.seq:  # else the snapshot has it already, or it came twice
             begins = prev + 1 if self.rule is Rule.CHAIN else first
             cause = f"{self.rule.value}: {begins} does not follow {self.seq}"
             self.gap(ts_recv, cause, self.seq + 1, begins - 1)
-            self._keep(changes.copy(), ts_event, ts_recv, first, last, prev)
-
-    def _follows(self, first: int, last: int, prev: int) -> bool:
-        """Is nothing missing before a change, and it new? One may overlap what the snapshot has."""
-        if self.rule is Rule.STEP:
-            return first <= self.seq + 1 and last > self.seq
-        if self.rule is Rule.CHAIN:  # numbers may start again, if the one before is named all the same
-            return prev == self.seq or prev < self.seq < last
-        return (
-            self.rule is Rule.NONE or last >= self.seq
-        )  # of two at one time both are applied: they set sizes
+            self._keep(changes, ts_event, ts_recv, first, last, prev)
 
     def _keep(self, changes: Changes, *numbers: int) -> None:
+        if self.rule is Rule.NONE:
+            return  # nothing would tell whether the snapshot has them
         ts_event, ts_recv, first, last, prev = numbers
-        self._kept.append((changes, ts_event, ts_recv, first, last, prev))
+        self._kept.append((changes.copy(), ts_event, ts_recv, first, last, prev))
         self._kept_levels += len(changes)
         while len(self._kept) > KEPT_MAX or self._kept_levels > KEPT_LEVELS_MAX:
             self._kept_levels -= len(self._kept.popleft()[0])
 
     def _tell_crossed(self, ts_event: int, ts_recv: int) -> None:
-        if self.levels.crossed == self._crossed:
-            return
         self._crossed = not self._crossed
         if self._crossed:
             self.sink.event("crossed", ts_recv, f"best bid of {self.name} not below its best offer",
@@ -118,13 +145,37 @@ class Book:
     def gap(self, ts_recv: int, cause: str, first: int = 0, last: int = 0) -> None:
         """It is out of step: empty it, say so and why, and ask for a snapshot.
 
-        Nothing if it waits already.
+        If it waits already, only what is asked for may be asked for again: it may be what was lost.
         """
         if not self.live:
+            self._remind(ts_recv, UNREADABLE_NS)
             return
         self.live = False
         self.gaps += 1
         self.levels.reset(0, ts_recv, self.seq, Flag.STALE)
+        if self.by_order:
+            self.sink.add("order", 0, ts_recv, instrument=self.code, venue_seq=self.seq, action="R",
+                          flags=int(Flag.STALE))  # fmt: skip
         self.sink.event("gap", ts_recv, f"book of {self.name}: {cause}", first=first, last=max(first, last),
                         instrument=self.code)  # fmt: skip
+        self._ask(ts_recv)
+
+    def verified(self, holds: bool | None, told: int, ts_recv: int) -> None:
+        """It was compared with the venue's checksum; None: which could not be made: an event, once."""
+        if holds is False and self.live:
+            self.gap(ts_recv, f"its checksum is not {told}", self.seq, self.seq)
+        elif holds is None and not self._unverified:
+            text = f"book of {self.name}: a number has more digits than a float64 keeps for its checksum"
+            self.sink.event("unverified", ts_recv, text, instrument=self.code)
+        self._unverified = holds is None
+
+    def _ask(self, ts_recv: int) -> None:
+        self._asks, self._asked_ns = self._asks + 1, ts_recv
         self.wanted()
+
+    def _remind(self, ts_recv: int, pause_ns: int) -> None:
+        """It waits for a snapshot; has it for so long that another one is asked for?"""
+        if not self._asked_ns:  # the first one is asked for with the subscription
+            self._asked_ns = ts_recv
+        elif self._asks < ASKS_MAX and ts_recv - self._asked_ns > min(pause_ns << self._asks, PAUSE_MAX_NS):
+            self._ask(ts_recv)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -95,8 +96,13 @@ class Live:
 
     async def _work(self) -> None:
         async with httpx.AsyncClient(timeout=ANSWER_S, follow_redirects=True) as http:
-            for request in self.venue.begin():
-                await self._ask(http, request)
+            asked = deque(self.venue.begin())
+            while asked:  # and what their answers ask for: more of the list, or that it be read again
+                await self._ask(http, asked.popleft())
+                asked.extend(self.venue.requests)
+                self.venue.requests.clear()
+                if asked:
+                    await asyncio.sleep(1 / self.venue.REQUESTS_PER_S)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._serve_requests(http, group))
                 for connection in self.venue.connections():

@@ -17,21 +17,19 @@ hftbacktest's collector writes them for Binance.
 """
 
 import base64
-import gzip
 import io
 import json
 import os
-import zlib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 import zstandard
 
 from tickplant.errors import CaptureError
 from tickplant.feed.capture import Batch, Capture, Head
+from tickplant.feed.source import Inflated
 from tickplant.feed.venue import Venue
 from tickplant.feed.venues import find, venues
 
@@ -77,7 +75,6 @@ class Header(msgspec.Struct):
     config: dict[str, Any] = {}
 
 
-_DAMAGE = (zstandard.ZstdError, zlib.error, EOFError, gzip.BadGzipFile)
 _LONG_HEADER = b'{"t":"header","format":2,'
 """How a header line begins that is longer than what a format is told by."""
 _ENTRY = msgspec.json.Decoder(Entry)
@@ -130,11 +127,9 @@ class Recording(Capture):
         """
         super().__init__()
         self.path = Path(path)
-        self._lines = _lines(self.path)
-        try:
-            first = next(self._lines, b"")
-        except (*_DAMAGE, OSError) as e:
-            raise CaptureError(f"can't read the beginning of {self.path}: {e}") from None
+        self._file = Inflated(self.path)
+        self._lines = _lines(self._file)
+        first = next(self._lines, b"")
         exchange = _exchange(first)
         kinds = venues()
         recorded = next((k for k in kinds.values() if exchange in (*k.RECORDED, k.NAME)), None)
@@ -160,7 +155,7 @@ class Recording(Capture):
 
     def __iter__(self) -> Iterator[Batch]:
         decoder, begun_ns, frames = self.decoder, 0, 0
-        for line in self._lines_until_damage():
+        for line in self._lines:
             try:
                 entry = _plain_entry(line) if self._plain else _ENTRY.decode(line)
                 self._take(entry)
@@ -171,6 +166,9 @@ class Recording(Capture):
             if frames >= SLICE_FRAMES or self.at_ns - begun_ns >= SLICE_NS:
                 begun_ns, frames = self.at_ns, 0
                 yield from self._batch()
+        if self._file.damage:
+            self.damaged = True
+            decoder.sink.event("damaged", self.at_ns, f"the recording breaks off: {self._file.damage}")
         yield from self._batch()
         decoder.books.clear()
 
@@ -192,14 +190,14 @@ class Recording(Capture):
 
     def _batch(self) -> Iterator[Batch]:
         account = self.decoder.account
-        self.messages, self.ignored = Counter(account.messages), Counter(account.ignored)
+        self.messages, self.ignored = account.messages, account.ignored
         self.malformed = account.malformed
         if batch := self.decoder.take():
             yield batch
 
     def _refuse_line(self, line: bytes, error: Exception) -> None:
-        self.decoder.account.malformed += 1
-        n = self.decoder.account.malformed
+        self.decoder.malformed += 1
+        n = self.decoder.malformed
         if line.endswith(b"\n"):
             text = f"a line of the recording is not one: {error}"
             self.decoder.sink.event("malformed", self.at_ns, text, first=n, last=n)
@@ -207,15 +205,6 @@ class Recording(Capture):
             self.damaged = True
             text = "the recording breaks off inside a line"
             self.decoder.sink.event("truncated", self.at_ns, text, first=n, last=n)
-
-    def _lines_until_damage(self) -> Iterator[bytes]:
-        try:
-            yield from self._lines
-        except _DAMAGE as e:
-            self.damaged = True
-            self.decoder.sink.event("damaged", self.at_ns, f"the recording breaks off: {e}")
-        except OSError as e:
-            raise CaptureError(f"can't read {self.path}: {e.strerror}") from None
 
 
 def _exchange(first: bytes) -> str:
@@ -240,26 +229,10 @@ def _back(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield from rest
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file, zstd, gzip or plain, without empty ones.
-
-    One that was cut off ends without a newline. A zstd file that breaks off between lines is not told
-    from a whole one.
-    """
-    try:
-        file: BinaryIO = path.open("rb")
-    except OSError as e:
-        raise CaptureError(f"can't read {path}: {e.strerror}") from None
+def _lines(file: Inflated) -> Iterator[bytes]:
+    """The lines of a file, without empty ones. One that was cut off ends without a newline."""
     with file:
-        magic = file.read(4)
-        file.seek(0)
-        stream: Any = file
-        if magic == b"\x28\xb5\x2f\xfd":
-            stream = io.BufferedReader(
-                zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-            )
-        elif magic[:2] == b"\x1f\x8b":
-            stream = gzip.GzipFile(fileobj=file)
+        stream = io.BufferedReader(file)
         while line := stream.readline(LINE_MAX):
             if line != b"\n":
                 yield line

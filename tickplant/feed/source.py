@@ -1,17 +1,29 @@
 """The bytes of a capture's file, whatever it is packed with: plain, gzip (RFC 1952) or zstd (RFC
 8878)."""
 
+import io
+import os
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import zstandard
+
+from tickplant.errors import CaptureError
 
 GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 ZSTD_STEP = 1024
 """Bytes given to zstd at a time: a block of 4 bytes can stand for 128 KiB, and what comes out is in
 memory."""
 ZSTD_WINDOW = 1 << 27
+PIECE = 1 << 17
+
+
+def is_zstd(start: bytes) -> bool:
+    """Does a file that begins so have frames of zstd, perhaps a skippable one first?"""
+    skippable = start[1:4] == b"\x2a\x4d\x18" and start[0] >> 4 == 5
+    return start.startswith(ZSTD_MAGIC) or skippable
 
 
 class Source:
@@ -36,7 +48,7 @@ class Source:
         if data.startswith(GZIP_MAGIC):
             yield from self._inflate(data)
             return
-        if data.startswith(ZSTD_MAGIC):
+        if is_zstd(data):
             yield from self._unpack(data)
             return
         while data:
@@ -126,3 +138,50 @@ class Source:
         yield b"".join(out)
         if not whole:
             self.damage = f"the zstd stream breaks off at byte {self._read} of the file"
+
+
+class Inflated(io.RawIOBase):
+    """A file as a stream of its uncompressed bytes.
+
+    Damage ends the stream early: what was sound is read, and `damage` says then what is wrong. Raises
+    CaptureError if the file can't be opened or read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        try:
+            self._file: BinaryIO = self.path.open("rb")
+        except OSError as e:
+            raise CaptureError(f"can't read {path}: {e.strerror}") from None
+        self._source = Source(self._file, PIECE)
+        self._pieces = iter(self._source)
+        self._piece = memoryview(b"")
+
+    @property
+    def damage(self) -> str:
+        """What is wrong with the file, as far as it has been read; empty: nothing."""
+        return self._source.damage
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer as far as there is something at hand; 0 at the end."""
+        room = memoryview(buffer).cast("B")
+        while not self._piece:
+            piece = next(self._pieces, None)
+            if self._source.error:
+                raise CaptureError(f"can't read {self.path}: {self._source.error}")
+            if piece is None:
+                return 0
+            self._piece = memoryview(piece)
+        count = min(len(room), len(self._piece))
+        room[:count] = self._piece[:count]
+        self._piece = self._piece[count:]
+        return count

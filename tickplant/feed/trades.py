@@ -1,8 +1,10 @@
-"""Trades that a venue numbers one by one: again is a duplicate, a hole is told and asked for, and
-filled late.
+"""Trades that a venue numbers: one that comes again is told, and so is what is missing.
 
-A hole is a row of kind gap as soon as it is seen, whatever comes of it. What the venue still has of it
-over REST is published with Flag.LATE; then a row of kind filled says which of the hole is there now.
+Numbers are of two kinds. Those that go up by one (`is_new`) show each hole, and each trade that comes
+twice. Those that only go up (`in_order`) show nothing by themselves; where messages were lost, or the
+connection was, the hole is from the last number before to the first one after.
+
+A hole is a row of kind gap as soon as it is seen, whatever comes of it, and is asked for once (`holes`).
 """
 
 from collections.abc import Callable
@@ -11,23 +13,33 @@ from tickplant.feed.sink import Sink
 
 AGAIN = 1_000_000
 """A number that is so much below the last one is no duplicate: the venue counts anew."""
-HOLES_MAX = 64
-"""Holes of an instrument that are waited for; older ones stay holes."""
+
+Ask = Callable[[str, str, int, int], None]
+"""ask(series, native, first, last): have the trades of a hole asked for."""
 
 
 class TradeIds:
-    """The last trade of each instrument, and what is missing before it."""
+    """The last trade of each series (of an instrument's trades, those that are numbered together)."""
 
-    def __init__(self, sink: Sink, ask: Callable[[str, str, int, int], None]) -> None:
-        """`ask(series, native, first, last)`: have trades asked for; called once for each hole."""
+    def __init__(self, sink: Sink, ask: Ask) -> None:
         self.sink, self.ask = sink, ask
         self._last: dict[tuple[str, str], int] = {}
-        self._holes: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        self._conns: dict[tuple[str, str], str] = {}
+        """What the trades of those come over whose numbers only go up."""
+        self._interrupted: set[tuple[str, str]] = set()
+
+    def knows(self, series: str, native: str) -> bool:
+        """Has a trade of this instrument come?"""
+        return (series, native) in self._last
+
+    def is_ordered(self, native: str) -> bool:
+        """Do the numbers of its trades only go up?"""
+        return ("trades", native) in self._conns
 
     def is_new(
         self, series: str, native: str, code: int, number: int, ts_recv: int, *, again: bool = False
     ) -> bool:
-        """A trade has come live; is it to be published? Tells of what is missing before it.
+        """A trade has come whose number is one above the last; is it to be published?
 
         `series`: of those that the venue numbers apart; `again`: it repeats itself, which is no event.
         """
@@ -38,36 +50,48 @@ class TradeIds:
                                 instrument=code)  # fmt: skip
             return False
         if last is not None and number > last + 1:
-            hole = (last + 1, number - 1)
-            holes = self._holes.setdefault((series, native), [])
-            holes.append(hole)
-            del holes[:-HOLES_MAX]
-            self.sink.event("gap", ts_recv, f"{series} of {native}: {number} does not follow {last}",
-                            first=hole[0], last=hole[1], instrument=code)  # fmt: skip
-            self.ask(series, native, *hole)
+            self._miss(series, native, code, last, number - 1, ts_recv)
         self._last[series, native] = number
         return True
 
-    def knows(self, series: str, native: str) -> bool:
-        """Has a trade of this instrument come?"""
-        return (series, native) in self._last
+    def in_order(
+        self,
+        native: str,
+        code: int,
+        number: int,
+        ts_recv: int,
+        conn: str,
+        *,
+        again: bool = False,
+        of: int = 1,
+    ) -> bool:
+        """A trade has come whose number is above the last; is it to be published?
 
-    def fills(self, series: str, native: str, number: int) -> bool:
-        """A trade has come over REST; does it belong in a hole? It is not in one any more then."""
-        holes = self._holes.get((series, native), [])
-        for i, (first, last) in enumerate(holes):
-            if first <= number <= last:
-                parts = [(first, number - 1), (number + 1, last)]
-                holes[i : i + 1] = [p for p in parts if p[0] <= p[1]]
-                return True
-        return False
+        `again`: from what the venue repeats when it is subscribed to: what has come already is not new;
+        `of`: so many numbers, this one the last of them, are in it.
+        """
+        key = ("trades", native)
+        last = self._last.get(key)
+        self._conns[key] = conn
+        if last is None:
+            self._last[key] = number
+            return True
+        if again and number <= last:
+            return False
+        if key in self._interrupted:
+            self._interrupted.discard(key)
+            if number - of > last:
+                self._miss("trades", native, code, last, number - of, ts_recv)
+        self._last[key] = max(last, number)
+        return True
 
-    def filled(
-        self, series: str, native: str, code: int, hole: tuple[int, int], count: int, ts_recv: int
-    ) -> None:
-        """So many trades of a hole have been published late; the rest of it is not waited for."""
-        first, last = hole
-        holes = self._holes.get((series, native), [])
-        self._holes[series, native] = [h for h in holes if h[1] < first or h[0] > last]
-        text = f"{count} of {last - first + 1} {series} of {native} that were missing, marked late"
-        self.sink.event("filled", ts_recv, text, first=first, last=last, instrument=code)
+    def interrupt(self, conn: str, native: str = "") -> None:
+        """Messages of a connection, or of one instrument on it, were lost: trades may be missing."""
+        self._interrupted |= {
+            key for key, its in self._conns.items() if its == conn and native in ("", key[1])
+        }
+
+    def _miss(self, series: str, native: str, code: int, before: int, last: int, ts_recv: int) -> None:
+        self.sink.event("gap", ts_recv, f"{series} of {native}: {last + 1} does not follow {before}",
+                        first=before + 1, last=last, instrument=code)  # fmt: skip
+        self.ask(series, native, before + 1, last)

@@ -24,14 +24,21 @@ from tickplant._core.levels import Changes, LevelRows, Levels
 from tickplant.errors import SchemaError
 from tickplant.feed.book import Book, Rule
 from tickplant.feed.capture import Batch
+from tickplant.feed.holes import Hole, Holes, Page, Traded
 from tickplant.feed.sink import Sink
 from tickplant.feed.symbols import Instrument
 from tickplant.feed.trades import TradeIds
+from tickplant.schema import Flag
 
 REFUSED = (msgspec.MsgspecError, SchemaError, ValueError, KeyError, IndexError, TypeError, OverflowError)
 """What a decoder may raise at a message that is not as the venue documents it."""
 INSTRUMENTS_MAX = 65_536
 """Of one feed; as many as the plant takes of one (limits.feed_instruments)."""
+TRIES_MAX = 8
+PAUSE_MAX_S = 60.0
+"""Times that something is asked for of which the answer can't be read, and the longest pause between."""
+REFUSED_MAX = 4096
+"""Requests for which such answers are counted."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,9 @@ class Venue(ABC):
         self.symbols = tuple(symbols)
         self.channels = tuple(channels) or tuple(dict.fromkeys(c.name for c in self.CHANNELS))
         self.sink, self.levels = Sink(self.VENUE), LevelRows()
-        self.account = Account()
+        self.counts: dict[str, int] = {}
+        """Messages that were decoded or ignored, by type."""
+        self.malformed = 0
         self.known: dict[str, Instrument] = {}
         """Instruments that the venue lists, by its own names."""
         self.books: dict[str, Book] = {}
@@ -121,7 +130,9 @@ class Venue(ABC):
         self.urls: dict[str, str] = {}
         """What each connection of a recording went to; recorders name connections as they like."""
         self._codes: dict[str, int] = {}
-        self.trades = TradeIds(self.sink, self.missed)
+        self._refused: dict[str, int] = {}
+        """Answers that could not be read, by the request, since the last one that could."""
+        self.trades, self.holes = TradeIds(self.sink, self.missed), Holes(self.sink)
 
     # ---- what a venue says ----
 
@@ -140,6 +151,14 @@ class Venue(ABC):
     def answer(self, url: str, data: bytes, ts_recv: int) -> str:
         """Decode the answer to a request; its type. Raises one of REFUSED."""
         raise ValueError(f"nothing was asked of {url}")
+
+    def page(self, series: str, native: str, first: int, last: int) -> Page | None:
+        """Where the venue has its past trades, from number `first` to `last`; None: nowhere."""
+        return None
+
+    def past(self, native: str, data: bytes) -> Sequence[Traded]:
+        """Decode the answer of a page. Raises one of REFUSED."""
+        raise ValueError(f"{self.NAME} has no past trades")
 
     def connected(self, conn: str, ts_recv: int) -> None:  # noqa: B027
         """A connection stands, for the first time or again; its subscriptions are being sent."""
@@ -180,7 +199,8 @@ class Venue(ABC):
             levels = Levels(self.levels, code, levels_max or self.LEVELS_MAX)
             book = self.books[native] = Book(levels, self.sink, code, native, self.RULE, conn)
             book.wanted = lambda: self.resync(native)
-        book.conn = conn or book.conn
+        elif conn:
+            book.conn = conn
         return book
 
     def numbered(
@@ -193,8 +213,57 @@ class Venue(ABC):
         """
         return self.trades.is_new(series, native, self.code(native, ts_recv), number, ts_recv, again=again)
 
-    def missed(self, series: str, native: str, first: int, last: int) -> None:  # noqa: B027
-        """Ask for trades that are missing, if the venue has them over REST: a request."""
+    def ordered(
+        self, native: str, number: int, ts_recv: int, conn: str, *, again: bool = False, of: int = 1
+    ) -> bool:
+        """A trade of an instrument whose trades have ever higher numbers: is it to be a row?
+
+        After messages of the connection were lost those missing before it are an event, and asked for.
+        `again`: as in `numbered`; `of`: how many numbers, this one the last, are in it.
+        """
+        return self.trades.in_order(native, self.code(native, ts_recv), number, ts_recv, conn, again=again,
+                                    of=of)  # fmt: skip
+
+    def history(self, native: str) -> int:
+        """The flag of trades that a venue repeats on subscription: late ones, once some have come live."""
+        return int(Flag.LATE if self.trades.knows("trades", native) else Flag.SNAPSHOT)
+
+    def traded(
+        self, trades: Sequence[tuple[str, Traded]], ts_recv: int, conn: str, *, again: bool = False
+    ) -> None:
+        """Publish the trades of a message whose numbers only go up, each with its instrument.
+
+        `again`: the venue repeats what it had. Raises one of REFUSED, with nothing done.
+        """
+        flags = {native: self.history(native) if again else 0 for native, _ in trades}
+        rows = [(t.ts_event, {"action": "T", "flags": flags[native], **t.values,
+                 "instrument": self.code(native, ts_recv)}) for native, t in trades]  # fmt: skip
+        self.sink.check("trade", ts_recv, rows)
+        new = {at for at, (native, t) in sorted(enumerate(trades), key=lambda each: each[1][1].number)
+               if self.ordered(native, t.number, ts_recv, conn, again=again, of=t.of)}  # fmt: skip
+        self.sink.add_all("trade", ts_recv, [row for at, row in enumerate(rows) if at in new])
+
+    def missed(self, series: str, native: str, first: int, last: int) -> None:
+        """Ask for trades that are missing, if the venue has them over REST."""
+        self._ask_page(Hole(series, native, first, last))
+
+    def _ask_page(self, hole: Hole) -> None:
+        if page := self.page(hole.series, hole.native, hole.first, hole.last):
+            self.holes.ask(hole, page)
+            self.requests.append(Request(page.url))
+
+    def _fill(self, url: str, data: bytes, ts_recv: int) -> str:
+        """Trades for the holes for which they were asked."""
+        waiting = self.holes.waiting(url)
+        native = waiting[0][0].native
+        past, code = self.past(native, data), self.code(native, ts_recv)
+        self.holes.check(past, code, ts_recv)
+        self.holes.done(url)
+        for hole, page in waiting:
+            by_one = not self.trades.is_ordered(native)
+            if left := self.holes.fill(hole, page, past, code, ts_recv, by_one=by_one):
+                self._ask_page(left)
+        return "trades"
 
     def resync(self, native: str) -> None:  # noqa: B027
         """Ask for a snapshot of an instrument's book: a request, or a new subscription among the replies."""
@@ -205,26 +274,38 @@ class Venue(ABC):
             kind = self.frame(conn, data, ts_recv)
         except REFUSED as e:
             self._refuse(conn, e, ts_recv)
+            self.trades.interrupt(conn)
             for book in self._books_of(conn):  # it may have been a change of any of them
                 book.gap(ts_recv, "a message could not be read")
             return
-        (self.account.ignored if kind in self.IGNORED else self.account.messages)[kind] += 1
+        self.counts[kind] = self.counts.get(kind, 0) + 1
 
     def respond(self, url: str, data: bytes, ts_recv: int) -> None:
         """An answer to a request has come. Those are counted by kind, as `GET kind`."""
         try:
-            kind = f"GET {self.answer(url, data, ts_recv)}"
+            kind = f"GET {(self._fill if url in self.holes else self.answer)(url, data, ts_recv)}"
         except REFUSED as e:
             self._refuse(url, e, ts_recv)
+            self._ask_again(url, ts_recv)
             return
-        (self.account.ignored if kind in self.IGNORED else self.account.messages)[kind] += 1
+        self._refused.pop(url, None)
+        self.counts[kind] = self.counts.get(kind, 0) + 1
 
     def lost(self, conn: str, ts_recv: int, cause: str) -> None:
         """A connection has ended: what came over it is missing until it stands again."""
         self.sink.event("disconnected", ts_recv, f"{conn}: {cause}")
+        self.trades.interrupt(conn)
         for book in self._books_of(conn):
             book.gap(ts_recv, f"{conn} was lost: {cause}")
         self.replies = deque(r for r in self.replies if r[0] != conn)  # it subscribes anew
+
+    @property
+    def account(self) -> Account:
+        """Every message so far."""
+        made = Account(malformed=self.malformed)
+        for kind, count in self.counts.items():
+            (made.ignored if kind in self.IGNORED else made.messages)[kind] = count
+        return made
 
     def take(self) -> Batch:
         """All rows since the last time."""
@@ -233,7 +314,22 @@ class Venue(ABC):
     def _books_of(self, conn: str) -> list[Book]:
         return [b for b in self.books.values() if b.conn in ("", conn)]
 
+    def _ask_again(self, url: str, ts_recv: int) -> None:
+        """The answer to a request could not be read: ask for another one, later each time, not for ever."""
+        times = self._refused[url] = self._refused.pop(url, 0) + 1
+        if len(self._refused) > REFUSED_MAX:
+            del self._refused[next(iter(self._refused))]
+        if times < TRIES_MAX:
+            self.requests.append(Request(url, after_s=min(2.0 ** (times - 1), PAUSE_MAX_S)))
+            return
+        del self._refused[url]
+        self.sink.event("unanswered", ts_recv, f"{url}: {times} answers could not be read; not asked again")
+        if url in self.holes:
+            for hole, _ in self.holes.waiting(url):
+                self.holes.give_up(hole, self.code(hole.native, ts_recv), ts_recv)
+            self.holes.done(url)
+
     def _refuse(self, where: str, error: Exception, ts_recv: int) -> None:
-        self.account.malformed += 1
-        n = self.account.malformed
+        self.malformed += 1
+        n = self.malformed
         self.sink.event("malformed", ts_recv, f"{where}: {error or type(error).__name__}", first=n, last=n)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tickplant.errors import CaptureError
-from tickplant.feed.files.inflate import Inflated
+from tickplant.feed.source import Inflated
 
 BLOCK = 1 << 22
 ROWS = 1 << 16

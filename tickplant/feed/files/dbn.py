@@ -47,8 +47,8 @@ from tickplant.feed.files.books import LastBooks
 from tickplant.feed.files.dbn_records import Records, Refused, library, split
 from tickplant.feed.files.dbn_rows import Codes, Values
 from tickplant.feed.files.dbn_symbols import EVER, Symbols, usable
-from tickplant.feed.files.inflate import Inflated
 from tickplant.feed.sink import Sink
+from tickplant.feed.source import Inflated
 from tickplant.schema import Rows
 
 KINDS = {

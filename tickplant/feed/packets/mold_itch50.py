@@ -2,7 +2,10 @@
 
 What table each message goes to is told in `itch50`. `venue_seq` is the message's number in its session,
 `ts_recv` when the packet was captured or received; rows that were asked for again have flag LATE. A gap
-is a row of table event: first and last are the message numbers that are missing. The date, from whose
+is a row of table event: first and last are the message numbers that are missing. What was lost may have
+changed any book, and nothing tells the books anew before the next session: each instrument that was
+quoted gets an empty quote with Flag.STALE at the gap, and all rows of quote and order after it, made from
+the orders that are known, have Flag.STALE. The date, from whose
 midnight the venue's times are counted, is that of the first packet of a session, in the venue's time
 zone.
 """
@@ -13,7 +16,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tickplant._core.itch import MESSAGE_LENGTHS, ItchDecoder, blocks_end
+import numpy as np
+
+from tickplant._core.itch import DTYPES, MESSAGE_LENGTHS, ItchDecoder, blocks_end
 from tickplant.clock import SECOND_NS
 from tickplant.errors import CaptureError
 from tickplant.feed.capture import Batch, Head
@@ -57,6 +62,10 @@ class MoldItch:
         """Of the decoders of earlier sessions."""
         self._malformed = 0
         self._taken: Batch = []
+        self._stale = False
+        """Messages of this session were lost."""
+        self._quoted = np.zeros(1 << 16, bool)
+        """Of each instrument code: has it a quote that was sound?"""
 
     @property
     def messages(self) -> Counter[str]:
@@ -94,6 +103,7 @@ class MoldItch:
                 self._run(step)
             elif isinstance(step, Gap):
                 self._say("gap", step.cause, step.first, step.last)
+                self._make_stale()
             elif isinstance(step, Session):
                 self._session(step)
             elif isinstance(step, Refused):
@@ -120,6 +130,8 @@ class MoldItch:
         seconds = self._ts_ns // SECOND_NS
         date = self._date or datetime.datetime.fromtimestamp(seconds, self._zone).date()
         midnight = datetime.datetime.combine(date, datetime.time(), self._zone)
+        self._stale = False
+        self._quoted[:] = False
         self._decoder = ItchDecoder(int(midnight.timestamp()) * SECOND_NS)
 
     def _say(self, kind: str, text: str, first: int = 0, last: int = 0) -> None:
@@ -131,8 +143,26 @@ class MoldItch:
         for table, rows in self._decoder.take():
             if table == "instrument":
                 rows["venue"] = self._venue.encode()
+            elif table in ("quote", "order") and self._stale:
+                rows["flags"] |= int(Flag.STALE)
+            elif table == "quote":
+                self._quoted[rows["instrument"]] = True
             rows["flags"] |= int(flag)
             self._taken.append((table, rows))
+
+    def _make_stale(self) -> None:
+        """Say of each book that was quoted that it is not sound any more."""
+        self._stale = True
+        codes = np.flatnonzero(self._quoted)
+        self._quoted[:] = False
+        if not len(codes):
+            return
+        rows = np.zeros(len(codes), DTYPES["quote"])
+        rows["ts_event"] = rows["ts_recv"] = self._ts_ns
+        rows["instrument"], rows["venue_seq"] = codes, self._decoder.messages
+        rows["bid_price"] = rows["ask_price"] = np.nan
+        rows["flags"] = int(Flag.STALE)
+        self._taken.append(("quote", rows))
 
 
 class MoldItch50(PacketCapture):

@@ -11,24 +11,23 @@
 Source: "WebSocket Streams" and "Market Data" of each API's documentation.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID
 from tickplant.feed.book import Rule
+from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import amount, given, number, top
 from tickplant.feed.symbols import Instrument, currency, spot
 from tickplant.feed.times import MS_NS, yymmdd
 from tickplant.feed.venue import Channel, Connection, Request, Venue
-from tickplant.schema import Flag
 
 GROUP = 50
 """Instruments of one connection; the venue takes 1024 streams, and its servers long addresses."""
 
 
-class Trade(msgspec.Struct):
+class Trade(msgspec.Struct, gc=False):
     s: str
     p: str
     q: str
@@ -38,7 +37,7 @@ class Trade(msgspec.Struct):
     a: int = 0
 
 
-class Ticker(msgspec.Struct):
+class Ticker(msgspec.Struct, gc=False):
     s: str
     u: int
     b: str
@@ -48,7 +47,7 @@ class Ticker(msgspec.Struct):
     E: int = 0
 
 
-class Depth(msgspec.Struct):
+class Depth(msgspec.Struct, gc=False):
     s: str
     E: int
     U: int
@@ -58,7 +57,7 @@ class Depth(msgspec.Struct):
     pu: int = -1
 
 
-class Mark(msgspec.Struct):
+class Mark(msgspec.Struct, gc=False):
     s: str
     E: int
     p: str
@@ -73,7 +72,7 @@ class Snapshot(msgspec.Struct):
     E: int = 0
 
 
-class Late(msgspec.Struct):
+class Old(msgspec.Struct):
     """A trade over REST; aggregate ones have the short names."""
 
     id: int = 0
@@ -88,7 +87,7 @@ class Late(msgspec.Struct):
     m: bool = False
 
 
-class Frame(msgspec.Struct):
+class Frame(msgspec.Struct, gc=False):
     stream: str = ""
     data: msgspec.Raw = msgspec.Raw(b"")
     lastUpdateId: int = 0
@@ -103,8 +102,9 @@ KINDS: dict[str, Any] = {
 }
 _FRAME = msgspec.json.Decoder(Frame)
 _KINDS = {name: msgspec.json.Decoder(kind) for name, kind in KINDS.items()}
+_DEPTH = msgspec.json.Decoder(Depth)
 _SNAPSHOT = msgspec.json.Decoder(Snapshot)
-_LATE = msgspec.json.Decoder(list[Late])
+_PAST = msgspec.json.Decoder(list[Old])
 
 
 class Binance(Venue):
@@ -122,11 +122,6 @@ class Binance(Venue):
         "trades": "trade", "quotes": "bookTicker", "book": "depth@100ms", "funding": "markPrice@1s",
     }  # fmt: skip
     SOCKET, REST = "wss://stream.binance.com:9443/stream", "https://api.binance.com/api/v3"
-
-    def __init__(self, symbols: Iterable[str] = (), channels: Iterable[str] = ()) -> None:
-        super().__init__(symbols, channels)
-        self._holes: dict[str, list[tuple[str, str, tuple[int, int]]]] = {}
-        """By the request for it: series, instrument, and the numbers that are missing."""
 
     def begin(self) -> Sequence[Request]:
         return [Request(f"{self.REST}/exchangeInfo")]
@@ -164,10 +159,10 @@ class Binance(Venue):
         kind = frame.stream.partition("@")[2].partition("@")[0]
         if kind.startswith("kline"):
             return "kline"
-        message = _KINDS[kind].decode(frame.data)
         if kind == "depth":
-            self._depth(message, ts_recv, conn)
+            self._depth(_DEPTH.decode(frame.data), ts_recv, conn)
         else:
+            message = _KINDS[kind].decode(frame.data)
             getattr(self, f"_{kind}")(message, ts_recv)
         return kind
 
@@ -176,8 +171,6 @@ class Binance(Venue):
             for each in msgspec.json.decode(data)["symbols"]:
                 self.known[each["symbol"]] = self.listed(each)
             return "instruments"
-        if url in self._holes:
-            return self._fill(url, data, ts_recv)
         if "/depth?" in url:
             return self._snapshot(url.partition("symbol=")[2].partition("&")[0], data, ts_recv)
         return super().answer(url, data, ts_recv)
@@ -189,27 +182,18 @@ class Binance(Venue):
         lot = float(filters.get("LOT_SIZE", {}).get("stepSize", "nan"))
         return spot(each["baseAsset"], each["quoteAsset"], tick, lot)
 
-    def missed(self, series: str, native: str, first: int, last: int) -> None:
-        url = f"{self.REST}/trades?symbol={native}&limit=1000"  # the newest; older ones need a key
-        if series != "trades":
-            url = f"{self.REST}/aggTrades?symbol={native}&fromId={first}&limit={min(1000, last - first + 1)}"
-        self._holes.setdefault(url, []).append((series, native, (first, last)))
-        self.requests.append(Request(url))
+    def page(self, series: str, native: str, first: int, last: int) -> Page:
+        if series == "trades":  # the newest; older ones need a key
+            return Page(f"{self.REST}/trades?symbol={native}&limit=1000", limit=1000)
+        return Page(f"{self.REST}/aggTrades?symbol={native}&fromId={first}&limit=1000", 1000, "forward")
 
-    def _fill(self, url: str, data: bytes, ts_recv: int) -> str:
-        """Trades for the holes for which they were asked."""
-        late = [(t.id or t.a, number(t.price or t.p), amount(t.qty or t.q), t) for t in _LATE.decode(data)]
-        for series, native, hole in self._holes.pop(url):
-            code, there = self.code(native, ts_recv), 0
-            for trade_id, price, size, t in sorted(late, key=lambda made: made[0]):
-                if hole[0] <= trade_id <= hole[1] and self.trades.fills(series, native, trade_id):
-                    there += 1
-                    side = "S" if t.isBuyerMaker or t.m else "B"
-                    self.sink.add("trade", (t.time or t.T) * MS_NS, ts_recv, instrument=code, size=size,
-                                  trade_id=trade_id, price=price, action="T", side=side,
-                                  flags=Flag.LATE)  # fmt: skip
-            self.trades.filled(series, native, code, hole, there, ts_recv)
-        return "trades"
+    def past(self, native: str, data: bytes) -> list[Traded]:
+        return [
+            Traded(t.id or t.a, (t.time or t.T) * MS_NS,
+                 {"trade_id": t.id or t.a, "price": number(t.price or t.p), "size": amount(t.qty or t.q),
+                  "side": "S" if t.isBuyerMaker or t.m else "B"})
+            for t in _PAST.decode(data)
+        ]  # fmt: skip
 
     def _only(self) -> str:
         (native,) = self.books
@@ -229,7 +213,7 @@ class Binance(Venue):
                       bid_price=bid, bid_size=bid_size, ask_price=ask, ask_size=ask_size)  # fmt: skip
 
     def _depth(self, m: Depth, ts_recv: int, conn: str) -> None:
-        changes = self.changes.clear().arrays(m.b, BID).arrays(m.a, ASK)
+        changes = self.changes.halves(m.b, m.a)
         book = self.book(m.s, ts_recv, conn)
         book.change(changes, m.E * MS_NS, ts_recv, first=m.U, last=m.u, prev=m.pu)
 
@@ -239,7 +223,7 @@ class Binance(Venue):
 
     def _snapshot(self, native: str, data: bytes, ts_recv: int) -> str:
         m = _SNAPSHOT.decode(data)
-        changes = self.changes.clear().arrays(m.bids, BID).arrays(m.asks, ASK)
+        changes = self.changes.halves(m.bids, m.asks)
         book = self.book(native, ts_recv)
         if not book.live or m.lastUpdateId > book.seq:  # else an answer that came late: it is ahead already
             book.snapshot(changes, m.E * MS_NS, ts_recv, m.lastUpdateId)

@@ -16,16 +16,15 @@ books are subscribed to again. Source: "WebSocket v2" of Bitfinex's API document
 import json
 import zlib
 from collections.abc import Iterable, Sequence
-from itertools import zip_longest
 from typing import Any, ClassVar
 
 import msgspec
 
 from tickplant._core.levels import ASK, BID
 from tickplant.feed.book import Book
+from tickplant.feed.holes import Page, Traded
 from tickplant.feed.symbols import NAN, Instrument, currency
 from tickplant.feed.venue import Channel, Connection, Request, Venue
-from tickplant.schema import Flag
 
 MS_NS = 1_000_000
 SEQ_ALL, OB_CHECKSUM = 65536, 131072
@@ -70,14 +69,14 @@ class Bitfinex(Venue):
     IGNORED = frozenset({"tu", "hb", "conf", "subscribed", "unsubscribed", "pong"})
     GAP = "number of the connection's messages"
     CHANNELS = (
-        Channel("trades", "trade", gap=GAP),
+        Channel("trades", "trade", gap=GAP, rest="missed trades after a loss, of the last 1,000"),
         Channel("quotes", "quote", gap=GAP),
         Channel("book", "depth", gap=GAP, checksum="CRC-32 of the best 25 levels"),
         Channel("funding", "status", gap=GAP),
         Channel("status", "status"),
     )
     NAMES: ClassVar[dict[str, str]] = {"trades": "trades", "quotes": "ticker", "book": "book"}
-    REST = "https://api-pub.bitfinex.com/v2/conf/pub:list:pair"
+    REST = "https://api-pub.bitfinex.com/v2"
     EACH = 25
     """Subscriptions that a connection may have."""
 
@@ -91,7 +90,7 @@ class Bitfinex(Venue):
         """Connection and number of a symbol's book."""
 
     def begin(self) -> Sequence[Request]:
-        return [Request(f"{self.REST}:{kind}") for kind in ("exchange", "futures")]
+        return [Request(f"{self.REST}/conf/pub:list:pair:{kind}") for kind in ("exchange", "futures")]
 
     def connections(self) -> Sequence[Connection]:
         wanted = [n for n in self.known if self.wants(n)]
@@ -157,7 +156,7 @@ class Bitfinex(Venue):
             return kind
         channel, native = self.streams[conn, _INT.decode(number)]
         made = {"trades": self._trades, "ticker": self._ticker, "book": self._book, "status": self._status}
-        made[channel](native, kind, rest[whole - 1], ts_recv)
+        made[channel](native, kind, rest[whole - 1], ts_recv, conn)
         return kind or channel
 
     def _numbered(self, conn: str, seq: int, ts_recv: int) -> bool:
@@ -172,6 +171,7 @@ class Bitfinex(Venue):
             self.sink.event(
                 "gap", ts_recv, f"{conn}: {seq} after {last}", first=last + 1, last=max(seq - 1, last + 1)
             )
+            self.trades.interrupt(conn)
             for native, at in self.where.items():
                 if at[0] == conn and native in self.books:
                     self.books[native].gap(ts_recv, f"message {seq} after {last}")
@@ -195,16 +195,19 @@ class Bitfinex(Venue):
             raise ValueError(f"{m.event[:20]!r} is no event")
         return m.event
 
-    def _trades(self, native: str, kind: str, raw: Raw, ts_recv: int) -> None:
+    def page(self, series: str, native: str, first: int, last: int) -> Page:
+        return Page(f"{self.REST}/trades/{native}/hist?limit=1000", 1000)
+
+    def past(self, native: str, data: bytes) -> list[Traded]:
+        return [_traded(t) for t in _TRADES.decode(data)]
+
+    def _trades(self, native: str, kind: str, raw: Raw, ts_recv: int, conn: str) -> None:
         if kind not in ("", "te"):
             raise ValueError(f"{kind[:20]!r} is no kind of trade")
-        code = self.code(native, ts_recv)
-        for trade_id, at, amount, price in _TRADES.decode(raw) if not kind else [_TRADE.decode(raw)]:
-            self.sink.add("trade", at * MS_NS, ts_recv, instrument=code, trade_id=trade_id, price=price,
-                          size=abs(amount), side="S" if amount < 0 else "B", action="T",
-                          flags=0 if kind else Flag.SNAPSHOT)  # fmt: skip
+        made = [_traded(t) for t in (_TRADES.decode(raw) if not kind else [_TRADE.decode(raw)])]
+        self.traded([(native, t) for t in made], ts_recv, conn, again=not kind)
 
-    def _ticker(self, native: str, kind: str, raw: Raw, ts_recv: int) -> None:
+    def _ticker(self, native: str, kind: str, raw: Raw, ts_recv: int, conn: str) -> None:
         bid, bid_size, ask, ask_size, *_ = _FLOATS.decode(raw)
         if (bid_size or 0) < 0 or (ask_size or 0) < 0:
             raise ValueError("a quote of less than nothing")
@@ -212,13 +215,13 @@ class Bitfinex(Venue):
         self.sink.add("quote", 0, ts_recv, instrument=self.code(native, ts_recv), bid_size=bid_size or 0,
                       ask_size=ask_size or 0, **values)  # fmt: skip
 
-    def _status(self, native: str, kind: str, raw: Raw, ts_recv: int) -> None:
+    def _status(self, native: str, kind: str, raw: Raw, ts_recv: int, conn: str) -> None:
         m = _STATUS.decode(raw)
         mark, index, rate = (NAN if v is None else v for v in (m[14], m[3], m[11]))
         self.sink.add("status", m[0] * MS_NS, ts_recv, instrument=self.code(native, ts_recv), kind="funding",
                       level_1=mark, level_2=index, level_3=rate)  # fmt: skip
 
-    def _book(self, native: str, kind: str, raw: Raw, ts_recv: int) -> None:
+    def _book(self, native: str, kind: str, raw: Raw, ts_recv: int, conn: str) -> None:
         if kind:
             if kind != "cs":
                 raise ValueError(f"{kind[:20]!r} is no kind of change")
@@ -234,12 +237,16 @@ class Bitfinex(Venue):
         (book.snapshot if whole else book.change)(self.changes, 0, ts_recv)
 
 
+def _traded(t: Trade) -> Traded:
+    trade_id, at, amount, price = t
+    values = {"trade_id": trade_id, "price": price, "size": abs(amount), "side": "S" if amount < 0 else "B"}
+    return Traded(trade_id, at * MS_NS, values)
+
+
 def check(book: Book, told: int, ts_recv: int) -> None:
     """Compare a book with its checksum: the numbers as the venue writes them, bid by offer."""
-    bids, asks = (book.levels.texts(half, CHECKED) for half in (BID, ASK))
-    parts: list[bytes] = []
-    for bid, ask in zip_longest(bids, asks):
-        parts += [*(bid or ()), *((ask[0], b"-" + ask[1]) if ask else ())]
-    text = b":".join(parts).replace(b"e-0", b"e-")  # as JavaScript has exponents
-    if book.live and zlib.crc32(text) != told & 0xFFFFFFFF:
-        book.gap(ts_recv, f"its checksum is not {told}")
+    if book.live:
+        text = book.levels.alternating(CHECKED, ord("-")).replace(
+            b"e-0", b"e-"
+        )  # as JavaScript has exponents
+        book.verified(zlib.crc32(text) == told & 0xFFFFFFFF, told, ts_recv)

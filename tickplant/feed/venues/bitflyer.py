@@ -19,6 +19,7 @@ from typing import ClassVar, Literal
 import msgspec
 
 from tickplant._core.levels import ASK, BID
+from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import NAN, top
 from tickplant.feed.symbols import Instrument, currency, spot
 from tickplant.feed.times import iso_ns
@@ -79,7 +80,7 @@ class Bitflyer(Venue):
     NAME, VENUE, RECORDED = "bitflyer", "BITFLYER", ("BITFLYER",)
     IGNORED = frozenset({"response"})
     CHANNELS = (
-        Channel("trades", "trade"),
+        Channel("trades", "trade", rest="missed trades after a loss, by id"),
         Channel("quotes", "quote"),
         Channel("book", "depth"),
         Channel("status", "status"),
@@ -88,14 +89,14 @@ class Bitflyer(Venue):
         "trades": ("executions",), "quotes": ("ticker",), "book": ("board_snapshot", "board"),
         "status": ("ticker",),
     }  # fmt: skip
-    SOCKET, REST = "wss://ws.lightstream.bitflyer.com/json-rpc", "https://api.bitflyer.com/v1/getmarkets"
+    SOCKET, REST = "wss://ws.lightstream.bitflyer.com/json-rpc", "https://api.bitflyer.com/v1"
 
     def __init__(self, symbols: Iterable[str] = (), channels: Iterable[str] = ()) -> None:
         super().__init__(symbols, channels)
         self._states: dict[str, str] = {}
 
     def begin(self) -> Sequence[Request]:
-        return [Request(self.REST + region) for region in ("", "/usa", "/eu")]
+        return [Request(f"{self.REST}/getmarkets{region}") for region in ("", "/usa", "/eu")]
 
     def connections(self) -> Sequence[Connection]:
         kinds = dict.fromkeys(kind for c in self.channels for kind in self.NAMES[c])
@@ -139,7 +140,8 @@ class Bitflyer(Venue):
             raise ValueError(f"a message of channel {frame.params.channel!r}")
         kind, native = found.groups()
         if kind == "lightning_executions":
-            self._executions(_EXECUTIONS.decode(frame.params.message), native, ts_recv)
+            made = [(native, _traded(e)) for e in _EXECUTIONS.decode(frame.params.message)]
+            self.traded(made, ts_recv, conn)
         elif kind == "lightning_ticker":
             self._ticker(_TICKER.decode(frame.params.message), native, ts_recv)
         else:
@@ -156,15 +158,12 @@ class Bitflyer(Venue):
                 book.change(changes, 0, ts_recv)
         return kind
 
-    def _executions(self, executions: list[Execution], native: str, ts_recv: int) -> None:
-        code, rows = self.code(native, ts_recv), []
-        for e in executions:
-            if e.size < 0:
-                raise ValueError(f"a size of {e.size}")
-            rows.append((iso_ns(e.exec_date), {
-                "instrument": code, "trade_id": e.id, "price": e.price, "size": e.size, "side": e.side[:1],
-                "action": "T"}))  # fmt: skip
-        self.sink.add_all("trade", ts_recv, rows)
+    def page(self, series: str, native: str, first: int, last: int) -> Page:
+        query = f"product_code={native}&count=500&before={last + 1}&after={first - 1}"
+        return Page(f"{self.REST}/getexecutions?{query}", 500, "back")
+
+    def past(self, native: str, data: bytes) -> list[Traded]:
+        return [_traded(e) for e in _EXECUTIONS.decode(data)]
 
     def _ticker(self, m: Ticker, native: str, ts_recv: int) -> None:
         code, at = self.code(native, ts_recv), iso_ns(m.timestamp)
@@ -178,6 +177,13 @@ class Bitflyer(Venue):
                 "status", at, ts_recv, instrument=code, venue_seq=m.tick_id, kind="state", value=state
             )
             self._states[native] = m.state
+
+
+def _traded(e: Execution) -> Traded:
+    if e.size < 0:
+        raise ValueError(f"a size of {e.size}")
+    values = {"trade_id": e.id, "price": e.price, "size": e.size, "side": e.side[:1]}
+    return Traded(e.id, iso_ns(e.exec_date), values)
 
 
 def _ask(verb: str, channel: str) -> str:

@@ -12,12 +12,14 @@ Source: "Public WebSocket" and "Public API" of Bithumb's documentation, versions
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import ClassVar
 
 import msgspec
 
+from tickplant._core import levels
 from tickplant._core.levels import ASK, BID
 from tickplant.feed.book import Rule
 from tickplant.feed.numbers import amount, number
@@ -158,31 +160,19 @@ class Bithumb(Venue):
         return m.type
 
     def _trades(self, m: Trades, ts_recv: int) -> None:
-        made = [
-            (
-                iso_ns(t.contDtm) - SEOUL_NS,
-                self.code(t.symbol, ts_recv),
-                number(t.contPrice),
-                amount(t.contQty),
-            )
-            for t in m.list
-        ]
-        sides = [SIDES[t.buySellGb] for t in m.list]
-        for (at, code, paid, quantity), side in zip(made, sides, strict=True):
-            self.sink.add("trade", at, ts_recv, instrument=code, price=paid, size=quantity, side=side,
-                          action="T")  # fmt: skip
+        rows = [(iso_ns(t.contDtm) - SEOUL_NS, {
+            "instrument": self.code(t.symbol, ts_recv), "price": number(t.contPrice), "action": "T",
+            "size": amount(t.contQty), "side": SIDES[t.buySellGb]}) for t in m.list]  # fmt: skip
+        self.sink.add_all("trade", ts_recv, rows)
 
     def _changes(self, m: Changes, ts_recv: int) -> None:
         at = int(m.datetime)
-        symbols = dict.fromkeys(c.symbol for c in m.list)
-        for symbol in symbols:
-            self.book(symbol, ts_recv)
-        for symbol in symbols:
-            self.changes.clear()
-            for c in m.list:
-                if c.symbol == symbol:
-                    self.changes.add(HALVES[c.orderType], c.price, c.quantity, int(c.total))
-            self.books[symbol].change(self.changes, at * US_NS, ts_recv, first=at, last=at)
+        made: defaultdict[str, levels.Changes] = defaultdict(levels.Changes)
+        for c in m.list:
+            made[c.symbol].add(HALVES[c.orderType], c.price, c.quantity, int(c.total))
+        books = [self.book(symbol, ts_recv) for symbol in made]
+        for book, changes in zip(books, made.values(), strict=True):
+            book.change(changes, at * US_NS, ts_recv, first=at, last=at)
 
     def _snapshot(self, native: str, at: int, bids: msgspec.Raw, asks: msgspec.Raw, ts_recv: int) -> None:
         """`at`: microseconds."""

@@ -4,6 +4,7 @@
     diff_order_book_X    depth, and SYNTHETIC quotes; venue_seq is microtimestamp. What the snapshot over
                          REST has is told by it; that a change is missing is not
     live_orders_X        order: order_created A, order_changed X, order_deleted D; ref_id: the trade account
+                         R, with Flag.STALE: after a loss, nothing is known of orders told before
     bts:request_reconnect    the connection is to be made anew; event reconnect
     bts:subscription_succeeded, bts:unsubscription_succeeded, bts:heartbeat    ignored
 
@@ -12,16 +13,18 @@ API v2" and "HTTP API" of Bitstamp's documentation.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID
 from tickplant.feed.book import Rule
+from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import amount, number, step
 from tickplant.feed.symbols import Instrument, spot
+from tickplant.feed.times import SECOND_NS
 from tickplant.feed.venue import Channel, Connection, Request, Venue
+from tickplant.schema import Flag
 
 US_NS = 1000
 QUOTES = ("usdt", "usdc", "pyusd", "eurc", "usd", "eur", "gbp", "btc", "eth", "pax", "dai")
@@ -39,6 +42,16 @@ class Trade(msgspec.Struct):
     price_str: str
     type: int
     microtimestamp: str
+
+
+class Old(msgspec.Struct):
+    """A trade over REST; date: seconds since 1970."""
+
+    date: str
+    tid: str
+    price: str
+    amount: str
+    type: str
 
 
 class Order(msgspec.Struct):
@@ -64,6 +77,7 @@ class Pair(msgspec.Struct):
 
 
 _FRAME = msgspec.json.Decoder(Frame)
+_PAST = msgspec.json.Decoder(list[Old])
 _TRADE = msgspec.json.Decoder(Trade)
 _ORDER = msgspec.json.Decoder(Order)
 _LEVELS = msgspec.json.Decoder(Levels)
@@ -77,7 +91,7 @@ class Bitstamp(Venue):
     IGNORED = frozenset({"bts:subscription_succeeded", "bts:unsubscription_succeeded", "bts:heartbeat"})
     RULE = Rule.LATER
     CHANNELS: ClassVar[Sequence[Channel]] = (
-        Channel("trades", "trade"),
+        Channel("trades", "trade", rest="missed trades after a loss, of the last day"),
         Channel("book", "depth", rest="snapshot"),
         Channel("orders", "order"),
         Channel("status", "status", rest="trading of each pair"),
@@ -87,6 +101,11 @@ class Bitstamp(Venue):
     }  # fmt: skip
     ACTIONS: ClassVar[dict[str, str]] = {"order_created": "A", "order_changed": "X", "order_deleted": "D"}
     REST = "https://www.bitstamp.net/api/v2"
+
+    def __init__(self, symbols: Iterable[str] = (), channels: Iterable[str] = ()) -> None:
+        super().__init__(symbols, channels)
+        self._ordered: set[int] = set()
+        """Instruments of which orders were told."""
 
     def begin(self) -> Sequence[Request]:
         return [Request(f"{self.REST}/trading-pairs-info/")]
@@ -117,7 +136,7 @@ class Bitstamp(Venue):
         if found:
             m = _LEVELS.decode(data)
             at = int(m.microtimestamp)
-            changes = self.changes.clear().arrays(m.bids, BID).arrays(m.asks, ASK)
+            changes = self.changes.halves(m.bids, m.asks)
             self.book(native, ts_recv).snapshot(changes, at * US_NS, ts_recv, at)
             return "depth snapshot"
         if "trading-pairs-info" not in url:
@@ -139,7 +158,7 @@ class Bitstamp(Venue):
         if m.event == "data" and name == "diff_order_book":
             self._book(native, _LEVELS.decode(m.data), ts_recv)
         elif m.event == "trade" and name == "live_trades":
-            self._trade(native, _TRADE.decode(m.data), ts_recv)
+            self._trade(native, _TRADE.decode(m.data), ts_recv, conn)
         elif m.event in self.ACTIONS and name == "live_orders":
             self._order(native, self.ACTIONS[m.event], _ORDER.decode(m.data), ts_recv)
         elif m.event == "bts:request_reconnect":
@@ -151,19 +170,41 @@ class Bitstamp(Venue):
             raise ValueError(f"{m.event[:20]!r} of {m.channel[:40]!r} is no event")
         return name if m.event == "data" else m.event
 
-    def _trade(self, native: str, m: Trade, ts_recv: int) -> None:
-        self.sink.add("trade", int(m.microtimestamp) * US_NS, ts_recv, instrument=self.code(native, ts_recv),
-                      trade_id=m.id, price=number(m.price_str), size=amount(m.amount_str), action="T",
-                      side="BS"[_side(m.type)])  # fmt: skip
+    def page(self, series: str, native: str, first: int, last: int) -> Page:
+        return Page(f"{self.REST}/transactions/{native}/?time=day")
+
+    def past(self, native: str, data: bytes) -> list[Traded]:
+        return [
+            Traded(int(t.tid), int(t.date) * SECOND_NS,
+                   {"trade_id": int(t.tid), "price": number(t.price), "size": amount(t.amount),
+                    "side": "BS"[_side(int(t.type))]})
+            for t in _PAST.decode(data)
+        ]  # fmt: skip
+
+    def _trade(self, native: str, m: Trade, ts_recv: int, conn: str) -> None:
+        values = {"trade_id": m.id, "price": number(m.price_str), "size": amount(m.amount_str),
+                  "side": "BS"[_side(m.type)]}  # fmt: skip
+        self.traded([(native, Traded(m.id, int(m.microtimestamp) * US_NS, values))], ts_recv, conn)
+
+    def lost(self, conn: str, ts_recv: int, cause: str) -> None:
+        super().lost(conn, ts_recv, cause)
+        self._forget(ts_recv)
+
+    def _forget(self, ts_recv: int) -> None:
+        """What becomes of the orders that were told is not known any more."""
+        for code in self._ordered:
+            self.sink.add("order", 0, ts_recv, instrument=code, action="R", flags=int(Flag.STALE))
+        self._ordered.clear()
 
     def _order(self, native: str, action: str, m: Order, ts_recv: int) -> None:
         self.sink.add("order", int(m.microtimestamp) * US_NS, ts_recv, instrument=self.code(native, ts_recv),
                       order_id=m.id, price=number(m.price_str), size=amount(m.amount_str), action=action,
                       side="BS"[_side(m.order_type)])  # fmt: skip
+        self._ordered.add(self.code(native, ts_recv))
 
     def _book(self, native: str, m: Levels, ts_recv: int) -> None:
         at = int(m.microtimestamp)
-        changes = self.changes.clear().arrays(m.bids, BID).arrays(m.asks, ASK)
+        changes = self.changes.halves(m.bids, m.asks)
         self.book(native, ts_recv).change(changes, at * US_NS, ts_recv, first=at, last=at)
 
 

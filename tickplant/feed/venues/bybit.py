@@ -20,8 +20,8 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID
 from tickplant.feed.book import Rule
+from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import NAN, amount, given, number, top
 from tickplant.feed.symbols import Instrument, currency
 from tickplant.feed.times import MS_NS, ms_date
@@ -44,6 +44,27 @@ class Trade(msgspec.Struct):
     seq: int = 0
     BT: bool = False
     RPI: bool = False
+
+
+class Old(msgspec.Struct):
+    """A trade over REST."""
+
+    execId: str
+    price: str
+    size: str
+    side: Literal["Buy", "Sell"]
+    time: str
+    seq: str
+    isBlockTrade: bool = False
+    isRPITrade: bool = False
+
+
+class Listed(msgspec.Struct):
+    list: list[Old]
+
+
+class Answer(msgspec.Struct):
+    result: Listed
 
 
 class Ticker(msgspec.Struct):
@@ -79,6 +100,7 @@ class Frame(msgspec.Struct):
 QUOTE = ("bid1Price", "bid1Size", "ask1Price", "ask1Size")
 FUNDING = ("markPrice", "indexPrice", "fundingRate")
 _FRAME = msgspec.json.Decoder(Frame)
+_PAST = msgspec.json.Decoder(Answer)
 _TRADES = msgspec.json.Decoder(list[Trade])
 _TICKER = msgspec.json.Decoder(Ticker)
 _DEPTH = msgspec.json.Decoder(Depth)
@@ -92,12 +114,12 @@ class Bybit(Venue):
     IGNORED = frozenset({"kline", "liquidation", "allLiquidation", "response"})
     RULE = Rule.STEP
     CHANNELS = (
-        Channel("trades", "trade"),
+        Channel("trades", "trade", rest="missed trades after a loss, of the last 60 (spot), 1,000"),
         Channel("quotes", "quote"),
         Channel("book", "depth", gap="u = last u + 1"),
         Channel("funding", "status"),
     )
-    SOCKET, REST = "wss://stream.bybit.com/v5/public", "https://api.bybit.com/v5/market/instruments-info"
+    SOCKET, REST = "wss://stream.bybit.com/v5/public", "https://api.bybit.com/v5/market"
     NAMES: ClassVar[dict[str, str]] = {
         "trades": "publicTrade",
         "book": f"orderbook.{DEPTH}",
@@ -110,7 +132,7 @@ class Bybit(Venue):
         self._tops: dict[tuple[str, str], list[tuple[float, float]]] = {}
 
     def begin(self) -> Sequence[Request]:
-        return [Request(f"{self.REST}?category={each}&limit=1000") for each in CATEGORIES]
+        return [Request(f"{self.REST}/instruments-info?category={each}&limit=1000") for each in CATEGORIES]
 
     def connections(self) -> Sequence[Connection]:
         made = []
@@ -150,7 +172,7 @@ class Bybit(Venue):
         for each in result["list"]:
             self.known[f"{result['category']}/{each['symbol']}"] = _listed(each)
         if cursor := result.get("nextPageCursor"):
-            begin = f"{self.REST}?category={result['category']}&limit=1000"
+            begin = f"{self.REST}/instruments-info?category={result['category']}&limit=1000"
             self.requests.append(Request(f"{begin}&cursor={cursor}"))
         return "instruments"
 
@@ -179,13 +201,21 @@ class Bybit(Venue):
             raise ValueError(f"a message of topic {frame.topic!r}")
         return kind
 
+    def page(self, series: str, native: str, first: int, last: int) -> Page:
+        category, _, symbol = native.partition("/")
+        limit = 60 if category == "spot" else 1000
+        return Page(f"{self.REST}/recent-trade?category={category}&symbol={symbol}&limit={limit}", limit)
+
+    def past(self, native: str, data: bytes) -> list[Traded]:
+        return [
+            _traded(int(t.seq), int(t.time), t.execId, t.price, t.size, t.side, t.isBlockTrade, t.isRPITrade)
+            for t in _PAST.decode(data).result.list
+        ]
+
     def _trades(self, trades: list[Trade], conn: str, ts_recv: int) -> None:
         category = self.category(conn)
-        rows = [(t.T * MS_NS, {"instrument": self.code(f"{category}/{t.s}", ts_recv), "venue_seq": t.seq,
-                 "trade_id": int(t.i) if t.i.isdecimal() else 0, "price": number(t.p), "size": amount(t.v),
-                 "side": t.S[0], "action": "T", "condition": _CONDITIONS[t.BT, t.RPI]})
-                for t in trades]  # fmt: skip
-        self.sink.add_all("trade", ts_recv, rows)
+        made = [(f"{category}/{t.s}", _traded(t.seq, t.T, t.i, t.p, t.v, t.S, t.BT, t.RPI)) for t in trades]
+        self.traded(made, ts_recv, conn)
 
     def _ticker(self, new: Ticker, frame: Frame, conn: str, ts_recv: int) -> None:
         native = f"{self.category(conn)}/{new.symbol}"
@@ -225,7 +255,7 @@ class Bybit(Venue):
         self._tops[conn, native] = now
 
     def _depth(self, m: Depth, frame: Frame, conn: str, ts_recv: int) -> None:
-        changes = self.changes.clear().arrays(m.b, BID).arrays(m.a, ASK)
+        changes = self.changes.halves(m.b, m.a)
         book = self.book(f"{self.category(conn)}/{m.s}", ts_recv, conn)
         if frame.type == "snapshot":
             book.snapshot(changes, frame.ts * MS_NS, ts_recv, m.u, in_order=True)
@@ -235,6 +265,12 @@ class Bybit(Venue):
 
 def _ask(verb: str, topics: list[str]) -> str:
     return msgspec.json.encode({"op": verb, "args": topics}).decode()
+
+
+def _traded(seq: int, ms: int, name: str, price: str, size: str, side: str, bt: bool, rpi: bool) -> Traded:
+    values = {"venue_seq": seq, "trade_id": int(name) if name.isdecimal() else 0, "price": number(price),
+              "size": amount(size), "side": side[0], "condition": _CONDITIONS[bt, rpi]}  # fmt: skip
+    return Traded(seq, ms * MS_NS, values, key=name)
 
 
 def _sides(bid: tuple[float, float], ask: tuple[float, float]) -> dict[str, float]:

@@ -17,12 +17,12 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID, Changes
+from tickplant._core.levels import Changes
+from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import amount, given, number, top
 from tickplant.feed.symbols import Instrument, spot
 from tickplant.feed.times import iso_ns
 from tickplant.feed.venue import Channel, Connection, Request, Venue
-from tickplant.schema import Flag
 
 GROUP = 50
 """Products of one connection."""
@@ -37,19 +37,22 @@ class Trade(msgspec.Struct):
     side: Literal["BUY", "SELL"]
 
 
+class Old(msgspec.Struct):
+    """A trade over REST."""
+
+    trade_id: int
+    price: str
+    size: str
+    time: str
+    side: Literal["buy", "sell"]
+
+
 class Ticker(msgspec.Struct):
     product_id: str
     best_bid: str
     best_ask: str
     best_bid_quantity: str
     best_ask_quantity: str
-
-
-class Level(msgspec.Struct, gc=False):
-    side: Literal["bid", "offer"]
-    event_time: str
-    price_level: str
-    new_quantity: str
 
 
 class Product(msgspec.Struct):
@@ -86,8 +89,7 @@ class Frame(msgspec.Struct):
     events: msgspec.Raw = msgspec.Raw(b"[]")
 
 
-_LEVELS = msgspec.json.Decoder(list[Level])
-_BID, _OFFER = b'{"side":"bid",', b'{"side":"offer",'
+_PAST = msgspec.json.Decoder(list[Old])
 _FRAME = msgspec.json.Decoder(Frame)
 _EVENTS: dict[str, msgspec.json.Decoder[list[Any]]] = {
     "market_trades": msgspec.json.Decoder(list[Trades]),
@@ -103,7 +105,12 @@ class Coinbase(Venue):
     NAME, VENUE, RECORDED = "coinbase", "COINBASE", ("COINBASE",)
     IGNORED = frozenset({"candles", "heartbeats", "subscriptions"})
     CHANNELS = (
-        Channel("trades", "trade", gap="sequence_num of the connection; trade id = last + 1"),
+        Channel(
+            "trades",
+            "trade",
+            gap="sequence_num of the connection; trade id = last + 1",
+            rest="missed trades by id",
+        ),
         Channel("quotes", "quote", gap="sequence_num of the connection"),
         Channel("book", "depth", gap="sequence_num of the connection"),
         Channel("status", "status", gap="sequence_num of the connection"),
@@ -112,6 +119,8 @@ class Coinbase(Venue):
         "trades": "market_trades", "quotes": "ticker", "book": "level2", "status": "status",
     }  # fmt: skip
     SOCKET = "wss://advanced-trade-ws.coinbase.com"
+    EXCHANGE = "https://api.exchange.coinbase.com/products"
+    """Of the same trades, with the same ids; this one has them by id."""
     PRODUCTS = "https://api.coinbase.com/api/v3/brokerage/market/products"
 
     def __init__(self, symbols: Iterable[str] = (), channels: Iterable[str] = ()) -> None:
@@ -175,14 +184,14 @@ class Coinbase(Venue):
         if frame.channel in self.IGNORED:
             return frame.channel
         events = _EVENTS[frame.channel].decode(frame.events)
-        ts_event = iso_ns(frame.timestamp)
         if frame.channel == "market_trades":
             self._trades(events, ts_recv)
         elif frame.channel == "ticker":
-            self._tickers([t for e in events for t in e.tickers], ts_event, ts_recv)
+            self._tickers([t for e in events for t in e.tickers], iso_ns(frame.timestamp), ts_recv)
         elif frame.channel == "l2_data":
-            self._levels(events, frame.sequence_num, conn, ts_event, ts_recv)
+            self._levels(events, frame, conn, ts_recv)
         else:
+            ts_event = iso_ns(frame.timestamp)
             products = [p for e in events for p in e.products]
             rows = [(ts_event, {"instrument": self.code(p.id, ts_recv), "kind": "status",
                                 "value": p.status[:12],
@@ -206,19 +215,28 @@ class Coinbase(Venue):
     def _trades(self, events: list[Trades], ts_recv: int) -> None:
         made = []
         for event in events:
-            known = {t.product_id for t in event.trades if self.trades.knows("trades", t.product_id)}
             for t in event.trades:
-                flags = 0 if event.type == "update" else Flag.LATE if t.product_id in known else Flag.SNAPSHOT
+                flags = 0 if event.type == "update" else self.history(t.product_id)
                 row = {"instrument": self.code(t.product_id, ts_recv), "trade_id": int(t.trade_id),
-                       "price": number(t.price), "size": amount(t.size), "action": "T", "flags": int(flags),
+                       "price": number(t.price), "size": amount(t.size), "action": "T", "flags": flags,
                        "side": "S" if t.side == "BUY" else "B"}  # fmt: skip
                 made.append((t, event.type == "snapshot", (iso_ns(t.time), row)))
         made.sort(key=lambda m: int(m[0].trade_id))  # the newest comes first
         self.sink.check("trade", ts_recv, [row for _, _, row in made])
-        self.sink.check("trade", ts_recv, [row for _, _, row in made])
         rows = [row for t, again, row in made
                 if self.numbered(t.product_id, int(t.trade_id), ts_recv, again=again)]  # fmt: skip
         self.sink.add_all("trade", ts_recv, rows)
+
+    def page(self, series: str, native: str, first: int, last: int) -> Page:
+        return Page(f"{self.EXCHANGE}/{native}/trades?limit=1000&after={last + 1}", 1000, "back")
+
+    def past(self, native: str, data: bytes) -> list[Traded]:
+        return [
+            Traded(t.trade_id, iso_ns(t.time),
+                 {"trade_id": t.trade_id, "price": number(t.price), "size": amount(t.size),
+                  "side": "S" if t.side == "buy" else "B"})
+            for t in _PAST.decode(data)
+        ]  # fmt: skip
 
     def _tickers(self, tickers: list[Ticker], ts_event: int, ts_recv: int) -> None:
         rows = []
@@ -230,33 +248,17 @@ class Coinbase(Venue):
                                     "ask_price": ask, "ask_size": ask_size}))  # fmt: skip
         self.sink.add_all("quote", ts_recv, rows)
 
-    def _levels(self, events: list[Levels], seq: int, conn: str, ts_event: int, ts_recv: int) -> None:
+    def _levels(self, events: list[Levels], frame: Frame, conn: str, ts_recv: int) -> None:
         made = []
         for event in events:
-            text = bytes(event.updates)
-            _, said, last = text.rpartition(b'"event_time":"')
-            at = iso_ns(last.partition(b'"')[0].decode()) if said else ts_event
-            made.append((event, _changes(text), at, self.book(event.product_id, ts_recv, conn)))
+            changes = Changes().sided(
+                event.updates, b"side", b"bid", b"offer", b"price_level", b"new_quantity"
+            )
+            _, said, last = bytes(event.updates).rpartition(b'"event_time":"')
+            at = iso_ns(last.partition(b'"')[0].decode()) if said else iso_ns(frame.timestamp)
+            made.append((event, changes, at, self.book(event.product_id, ts_recv, conn)))
         for event, changes, at, book in made:
             if event.type == "snapshot":
-                book.snapshot(changes, at, ts_recv, seq)
+                book.snapshot(changes, at, ts_recv, frame.sequence_num)
             else:
-                book.change(changes, at, ts_recv, last=seq)
-
-
-def _changes(text: bytes) -> Changes:
-    """Levels of a message: those of a snapshot are all the bids, then all the offers, and may be 20 MB."""
-    bids, offer, rest = text.partition(_OFFER)
-    offers = b"[" + offer + rest if offer else b"[]"
-    changes = Changes()
-    if bids.count(_BID) == text.count(_BID):
-        bids = bids.rstrip(b",") + b"]" if offer else bids
-        changes.objects(bids, BID, b"price_level", b"new_quantity")
-        if len(changes) == bids.count(_BID):
-            changes.objects(offers, ASK, b"price_level", b"new_quantity")
-            if len(changes) == text.count(_BID) + text.count(_OFFER):
-                return changes
-    changes.clear()
-    for level in _LEVELS.decode(text):
-        changes.add(level.side != "bid", level.price_level, level.new_quantity)
-    return changes
+                book.change(changes, at, ts_recv, last=frame.sequence_num)

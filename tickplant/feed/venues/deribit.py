@@ -16,8 +16,8 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID
 from tickplant.feed.book import Rule
+from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import NAN, top
 from tickplant.feed.symbols import Instrument, currency
 from tickplant.feed.times import MS_NS, ms_date
@@ -68,6 +68,14 @@ class State(msgspec.Struct):
     state: str
 
 
+class Trades(msgspec.Struct):
+    trades: list[Trade]
+
+
+class Answer(msgspec.Struct):
+    result: Trades
+
+
 class Params(msgspec.Struct):
     channel: str = ""
     type: str = ""
@@ -82,6 +90,7 @@ class Frame(msgspec.Struct):
     error: dict[str, Any] | None = None
 
 
+_PAST = msgspec.json.Decoder(Answer)
 _FRAME = msgspec.json.Decoder(Frame)
 _KINDS: dict[str, msgspec.json.Decoder[Any]] = {
     "trades": msgspec.json.Decoder(list[Trade]),
@@ -99,7 +108,7 @@ class Deribit(Venue):
     IGNORED = frozenset({"response", "heartbeat"})
     RULE = Rule.CHAIN
     CHANNELS = (
-        Channel("trades", "trade", gap="trade_seq = last + 1"),
+        Channel("trades", "trade", gap="trade_seq = last + 1", rest="missed trades by number"),
         Channel("quotes", "quote"),
         Channel("book", "depth", gap="prev_change_id = last change_id"),
         Channel("funding", "status"),
@@ -167,15 +176,18 @@ class Deribit(Venue):
             self._quote(m, kind, ts_recv)
         return kind
 
+    def page(self, series: str, native: str, first: int, last: int) -> Page:
+        query = f"instrument_name={native}&start_seq={first}&end_seq={last}&count=1000&sorting=asc"
+        return Page(f"{self.REST}/get_last_trades_by_instrument?{query}", 1000, "forward")
+
+    def past(self, native: str, data: bytes) -> list[Traded]:
+        trades = _PAST.decode(data).result.trades
+        return [Traded(t.trade_seq, t.timestamp * MS_NS, _traded(t)) for t in trades]
+
     def _trades(self, trades: list[Trade], ts_recv: int) -> None:
         made = []
         for t in sorted(trades, key=lambda t: t.trade_seq):
-            if t.amount < 0:
-                raise ValueError(f"a size of {t.amount}")
-            row = {"instrument": self.code(t.instrument_name, ts_recv), "venue_seq": t.trade_seq,
-                   "trade_id": int(t.trade_id.rpartition("-")[2]), "price": t.price, "size": t.amount,
-                   "side": "B" if t.direction == "buy" else "S", "action": "T",
-                   "condition": "BLOCK" if t.block_trade_id else "LIQ" if t.liquidation else ""}  # fmt: skip
+            row = {"instrument": self.code(t.instrument_name, ts_recv), "action": "T", **_traded(t)}
             made.append((t, (t.timestamp * MS_NS, row)))
         self.sink.check("trade", ts_recv, [row for _, row in made])
         new = [row for t, row in made if self.numbered(t.instrument_name, t.trade_seq, ts_recv)]
@@ -196,7 +208,7 @@ class Deribit(Venue):
         self.sink.add("quote", q.timestamp * MS_NS, ts_recv, **quote)
 
     def _depth(self, m: Depth, conn: str, ts_recv: int) -> None:
-        changes = self.changes.clear().arrays(m.bids, BID, 1, 2).arrays(m.asks, ASK, 1, 2)
+        changes = self.changes.halves(m.bids, m.asks, 1, 2)
         book, at = self.book(m.instrument_name, ts_recv, conn), m.timestamp * MS_NS
         if m.type == "snapshot":
             book.snapshot(changes, at, ts_recv, m.change_id, in_order=True)
@@ -216,6 +228,14 @@ class Deribit(Venue):
 def _ask(method: str, **params: Any) -> str:
     asked = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
     return msgspec.json.encode(asked).decode()
+
+
+def _traded(t: Trade) -> dict[str, Any]:
+    if t.amount < 0:
+        raise ValueError(f"a size of {t.amount}")
+    return {"venue_seq": t.trade_seq, "trade_id": int(t.trade_id.rpartition("-")[2]), "price": t.price,
+            "size": t.amount, "side": "B" if t.direction == "buy" else "S",
+            "condition": "BLOCK" if t.block_trade_id else "LIQ" if t.liquidation else ""}  # fmt: skip
 
 
 def _or_nan(value: float | None) -> float:

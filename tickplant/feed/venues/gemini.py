@@ -17,6 +17,7 @@ from typing import ClassVar
 import msgspec
 
 from tickplant._core.levels import ASK, BID
+from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import amount, number
 from tickplant.feed.symbols import Instrument, currency, spot
 from tickplant.feed.venue import Channel, Connection, Request, Venue
@@ -37,6 +38,16 @@ class Trade(msgspec.Struct):
     quantity: str
     side: str = ""
     tid: int = 0
+
+
+class Old(msgspec.Struct):
+    """A trade over REST."""
+
+    tid: int
+    timestampms: int
+    price: str
+    amount: str
+    type: str
 
 
 class Levels(msgspec.Struct):
@@ -70,6 +81,7 @@ class Details(msgspec.Struct):
 
 
 _KIND = msgspec.json.Decoder(Kind)
+_PAST = msgspec.json.Decoder(list[Old])
 _TRADE = msgspec.json.Decoder(Trade)
 _LEVELS = msgspec.json.Decoder(Levels)
 _AUCTION = msgspec.json.Decoder(Auction)
@@ -83,14 +95,14 @@ class Gemini(Venue):
     IGNORED = frozenset({"heartbeat", "candles", "auction_indicative", "auction_open", "auction_extension",
                          "GET symbols"})  # fmt: skip
     CHANNELS: ClassVar[Sequence[Channel]] = (
-        Channel("trades", "trade"),
+        Channel("trades", "trade", rest="missed trades after a loss, of the last 500"),
         Channel("book", "depth"),
         Channel("status", "status", rest="trading of each symbol"),
     )
-    REST = "https://api.gemini.com/v1/symbols"
+    REST = "https://api.gemini.com/v1"
 
     def begin(self) -> Sequence[Request]:
-        return [Request(self.REST)]
+        return [Request(f"{self.REST}/symbols")]
 
     def connections(self) -> Sequence[Connection]:
         symbols = [n for n in self.known if self.wants(n)]
@@ -125,44 +137,61 @@ class Gemini(Venue):
                 self.sink.add("status", 0, ts_recv, instrument=self.code(m.symbol, ts_recv), kind="trading",
                               value=m.status[:12])  # fmt: skip
             return "details"
-        if url != self.REST:
+        if url != f"{self.REST}/symbols":
             return super().answer(url, data, ts_recv)
         for name in msgspec.json.decode(data, type=list[str]):
-            self.requests.append(Request(f"{self.REST}/details/{name}"))
+            if self._may_be_wanted(name.upper()):
+                self.requests.append(Request(f"{self.REST}/symbols/details/{name}"))
         return "symbols"
+
+    def _may_be_wanted(self, native: str) -> bool:
+        """As far as its name tells."""
+        try:
+            return not self.symbols or {native, self.instrument(native).symbol} & {*self.symbols} != set()
+        except ValueError:
+            return True
 
     def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
         head = _KIND.decode(data)
         kind = head.type
         if kind == "l2_updates":
-            self._levels(_LEVELS.decode(data), ts_recv)
+            self._levels(_LEVELS.decode(data), ts_recv, conn)
         elif kind == "trade":
-            self._trades([_TRADE.decode(data)], ts_recv, 0)
+            self._trades([_TRADE.decode(data)], ts_recv, conn)
         elif kind == "auction_result":
             self._auction(_AUCTION.decode(data), ts_recv)
         elif kind not in self.IGNORED:
             raise ValueError(f"{kind[:20]!r} is no type of message")
         return kind
 
-    def _levels(self, m: Levels, ts_recv: int) -> None:
+    def _levels(self, m: Levels, ts_recv: int, conn: str) -> None:
         self.changes.clear()
         for side, at, quantity in m.changes:
             self.changes.add(HALVES[side], at, quantity)
         whole = m.trades is not None or m.auction_events is not None
-        self._trades(m.trades or [], ts_recv, Flag.SNAPSHOT)
         book = self.book(m.symbol, ts_recv)
+        self._trades(m.trades or [], ts_recv, conn, again=True)
         (book.snapshot if whole else book.change)(self.changes, 0, ts_recv)
 
-    def _trades(self, trades: Sequence[Trade], ts_recv: int, flags: int) -> None:
-        made = [(number(t.price), amount(t.quantity), SIDES.get(t.side, ""), self.code(t.symbol, ts_recv))
+    def page(self, series: str, native: str, first: int, last: int) -> Page:
+        return Page(f"{self.REST}/trades/{native.lower()}?limit_trades=500", 500)
+
+    def past(self, native: str, data: bytes) -> list[Traded]:
+        return [_traded(t.tid, t.tid, t.timestampms, t.price, t.amount, t.type) for t in _PAST.decode(data)]
+
+    def _trades(self, trades: Sequence[Trade], ts_recv: int, conn: str, *, again: bool = False) -> None:
+        made = [(t.symbol, _traded(t.tid or t.event_id, t.event_id, t.timestamp, t.price, t.quantity, t.side))
                 for t in trades]  # fmt: skip
-        for (at, quantity, side, code), t in zip(made, trades, strict=True):
-            self.sink.add("trade", t.timestamp * MS_NS, ts_recv, instrument=code, venue_seq=t.event_id,
-                          trade_id=t.tid or t.event_id, price=at, size=quantity, side=side, action="T",
-                          flags=flags)  # fmt: skip
+        self.traded(made, ts_recv, conn, again=again)
 
     def _auction(self, m: Auction, ts_recv: int) -> None:
         if m.result == "success":
             self.sink.add("trade", m.time_ms * MS_NS, ts_recv, instrument=self.code(m.symbol, ts_recv),
                           price=number(m.auction_price), size=amount(m.auction_quantity), action="T",
                           flags=Flag.CROSS)  # fmt: skip
+
+
+def _traded(tid: int, event_id: int, ms: int, price: str, size: str, side: str) -> Traded:
+    values = {"venue_seq": event_id, "trade_id": tid, "price": number(price), "size": amount(size),
+              "side": SIDES.get(side, "")}  # fmt: skip
+    return Traded(tid, ms * MS_NS, values)

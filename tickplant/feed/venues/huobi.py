@@ -18,8 +18,8 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID
 from tickplant.feed.book import Rule
+from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import NAN, top
 from tickplant.feed.symbols import Instrument, spot
 from tickplant.feed.times import MS_NS
@@ -42,6 +42,23 @@ class Trade(msgspec.Struct):
 class Trades(msgspec.Struct):
     id: int
     data: list[Trade]
+
+
+class Old(Trade):
+    """A trade over REST."""
+
+    number: int = msgspec.field(default=0, name="trade-id")
+
+
+class Order(msgspec.Struct):
+    """Trades of one order over REST."""
+
+    id: int
+    data: list[Old]
+
+
+class Past(msgspec.Struct):
+    data: list[Order]
 
 
 class Best(msgspec.Struct):
@@ -82,6 +99,7 @@ class Frame(msgspec.Struct):
 
 _FRAME = msgspec.json.Decoder(Frame)
 _TRADES, _BEST = msgspec.json.Decoder(Trades), msgspec.json.Decoder(Best)
+_PAST = msgspec.json.Decoder(Past)
 _DEPTH, _CHANGE = msgspec.json.Decoder(Depth), msgspec.json.Decoder(Change)
 
 
@@ -92,12 +110,13 @@ class Huobi(Venue):
     IGNORED = frozenset({"kline", "detail", "ticker", "response", "ping"})
     RULE = Rule.CHAIN
     CHANNELS = (
-        Channel("trades", "trade"),
+        Channel("trades", "trade", rest="missed trades after a loss, of the last 2,000 orders"),
         Channel("quotes", "quote"),
         Channel("book", "depth", gap="prevSeqNum = last seqNum (mbp)"),
     )
     NAMES: ClassVar[dict[str, str]] = {"trades": "trade.detail", "quotes": "bbo", "book": BOOK}
     SOCKET, FEED = "wss://api.huobi.pro/ws", "wss://api.huobi.pro/feed"
+    HISTORY = "https://api.huobi.pro/market/history/trade"
     SYMBOLS = "https://api.huobi.pro/v1/common/symbols"
 
     def begin(self) -> Sequence[Request]:
@@ -156,7 +175,7 @@ class Huobi(Venue):
         if begins in self.IGNORED:
             return begins
         if begins == "trade" and kind.endswith("detail"):
-            self._trades(_TRADES.decode(frame.tick), native, ts_recv)
+            self._trades(_TRADES.decode(frame.tick), native, ts_recv, conn)
         elif begins == "bbo":
             self._best(_BEST.decode(frame.tick), native, ts_recv)
         elif begins == "mbp":
@@ -164,22 +183,22 @@ class Huobi(Venue):
             self._change(m, frame, native, conn, ts_recv)
         elif begins == "depth":
             d = _DEPTH.decode(frame.tick)
-            changes = self.changes.clear().arrays(d.bids, BID).arrays(d.asks, ASK)
+            changes = self.changes.halves(d.bids, d.asks)
             at = (d.ts or frame.ts) * MS_NS
             self.book(native, ts_recv, conn).snapshot(changes, at, ts_recv, d.version)
         else:
             raise ValueError(f"a message of channel {frame.ch!r}")
         return kind
 
-    def _trades(self, m: Trades, native: str, ts_recv: int) -> None:
-        code, rows = self.code(native, ts_recv), []
-        for t in reversed(m.data):  # the newest comes first
-            if t.amount < 0:
-                raise ValueError(f"a size of {t.amount}")
-            rows.append((t.ts * MS_NS, {
-                "instrument": code, "venue_seq": m.id, "trade_id": t.tradeId, "price": t.price,
-                "size": t.amount, "side": "B" if t.direction == "buy" else "S", "action": "T"}))  # fmt: skip
-        self.sink.add_all("trade", ts_recv, rows)
+    def page(self, series: str, native: str, first: int, last: int) -> Page:
+        return Page(f"{self.HISTORY}?symbol={native}&size=2000")
+
+    def past(self, native: str, data: bytes) -> list[Traded]:
+        return [_traded(t, t.number, each.id) for each in _PAST.decode(data).data for t in each.data]
+
+    def _trades(self, m: Trades, native: str, ts_recv: int, conn: str) -> None:
+        made = [(native, _traded(t, t.tradeId, m.id)) for t in reversed(m.data)]  # the newest comes first
+        self.traded(made, ts_recv, conn)
 
     def _best(self, m: Best, native: str, ts_recv: int) -> None:
         bid, bid_size = top(NAN if m.bid is None else m.bid, m.bidSize)
@@ -189,7 +208,7 @@ class Huobi(Venue):
                       ask_size=ask_size)  # fmt: skip
 
     def _change(self, m: Change, frame: Frame, native: str, conn: str, ts_recv: int) -> None:
-        changes = self.changes.clear().arrays(m.bids, BID).arrays(m.asks, ASK)
+        changes = self.changes.halves(m.bids, m.asks)
         book = self.book(native, ts_recv, conn)
         if frame.rep:
             if not book.live or m.seqNum > book.seq:
@@ -200,6 +219,14 @@ class Huobi(Venue):
 
 def _ask(verb: str, native: str, channel: str) -> str:
     return msgspec.json.encode({verb: f"market.{native}.{channel}", "id": native}).decode()
+
+
+def _traded(t: Trade, number: int, order: int) -> Traded:
+    if t.amount < 0:
+        raise ValueError(f"a size of {t.amount}")
+    values = {"venue_seq": order, "trade_id": number, "price": t.price, "size": t.amount,
+              "side": "B" if t.direction == "buy" else "S"}  # fmt: skip
+    return Traded(number, t.ts * MS_NS, values)
 
 
 def _inflated(data: bytes) -> bytes:

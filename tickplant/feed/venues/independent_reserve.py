@@ -4,6 +4,7 @@
                   is filled), D; depth with `orders` and SYNTHETIC quotes, added up from them. Each
                   currency is an instrument, with a snapshot of its own over REST, whose orders are A with
                   Flag.SNAPSHOT; before it there are no rows
+                  R: no order is left, before a snapshot and where messages were lost (STALE)
     Trade         of channel ticker-COIN-CURRENCY: trade; trade_id from TradeGuid
     Heartbeat, Subscriptions, Unsubscriptions    ignored
 
@@ -25,6 +26,7 @@ import msgspec
 
 from tickplant._core.levels import ASK, BID
 from tickplant.feed.book import KEPT_MAX
+from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import amount, number
 from tickplant.feed.symbols import NAN, Instrument, spot
 from tickplant.feed.times import iso_ns
@@ -58,6 +60,20 @@ class Trade(msgspec.Struct):
     Volume: Decimal
     Side: str = ""
     TradeDate: str = ""
+
+
+class Old(msgspec.Struct):
+    """A trade over REST."""
+
+    TradeTimestampUtc: str
+    TradeGuid: str
+    SecondaryCurrencyTradePrice: Decimal
+    PrimaryCurrencyAmount: Decimal
+    Taker: str = ""
+
+
+class Past(msgspec.Struct):
+    Trades: list[Old]
 
 
 class Resting(msgspec.Struct):
@@ -116,6 +132,7 @@ class Pair:
 
 _FRAME = msgspec.json.Decoder(Frame)
 _ORDER, _TRADE = msgspec.json.Decoder(Order), msgspec.json.Decoder(Trade)
+_PAST = msgspec.json.Decoder(Past)
 _SNAPSHOT = msgspec.json.Decoder(Snapshot)
 
 
@@ -125,7 +142,7 @@ class IndependentReserve(Venue):
     NAME, VENUE, RECORDED = "independent-reserve", "INDRESERVE", ("INDEPENDENT_RESERVE",)
     IGNORED = frozenset({"Heartbeat", "Subscriptions", "Unsubscriptions"})
     CHANNELS: ClassVar[Sequence[Channel]] = (
-        Channel("trades", "trade", gap="Nonce"),
+        Channel("trades", "trade", gap="Nonce", rest="missed trades, of the last 50, by time"),
         Channel("orders", "order", gap="Nonce", rest="snapshot"),
         Channel("book", "depth", gap="Nonce", rest="snapshot"),
     )
@@ -198,14 +215,14 @@ class IndependentReserve(Venue):
             return m.Event
         kind, _, name = m.Channel.partition("-")
         if m.Event == "Trade" and kind == "ticker":
-            self._trade(name, m, _TRADE.decode(m.Data), ts_recv)
+            self._trade(name, m, _TRADE.decode(m.Data), ts_recv, conn)
         elif m.Event in ACTIONS and kind == "orderbook":
-            self._order(name, m, _ORDER.decode(m.Data), ts_recv)
+            self._order(name, m, _ORDER.decode(m.Data), ts_recv, conn)
         else:
             raise ValueError(f"{m.Event[:20]!r} of {m.Channel[:40]!r} is no event")
         return m.Event
 
-    def _numbered(self, m: Frame, ts_recv: int) -> bool:
+    def _numbered(self, m: Frame, ts_recv: int, conn: str) -> bool:
         """Take note of a channel's number; False if it has been there already."""
         if not 0 <= m.Nonce < 1 << 62:
             raise ValueError(f"a message numbered {m.Nonce}")
@@ -218,6 +235,7 @@ class IndependentReserve(Venue):
         if m.Nonce != last + 1:
             self.sink.event("gap", ts_recv, f"{m.Channel}: {m.Nonce} after {last}", first=last + 1,
                             last=m.Nonce - 1)  # fmt: skip
+            self.trades.interrupt(conn, m.Channel.removeprefix("ticker-"))
             coin = m.Channel.removeprefix("orderbook-")
             for native in [n for n in self.pairs if n.partition("-")[0] == coin]:
                 self.pairs[native].kept.clear()
@@ -226,14 +244,27 @@ class IndependentReserve(Venue):
                 )
         return True
 
-    def _trade(self, native: str, m: Frame, t: Trade, ts_recv: int) -> None:
-        values = {"price": number(str(t.Price)), "size": amount(str(t.Volume)), "side": SIDES.get(t.Side, "")}
-        values |= {"instrument": self.code(native, ts_recv), "trade_id": short(t.TradeGuid)}
-        at = iso_ns(t.TradeDate) if t.TradeDate else m.Time * MS_NS
-        if self._numbered(m, ts_recv):
-            self.sink.add("trade", at, ts_recv, venue_seq=m.Nonce, action="T", **values)
+    def page(self, series: str, native: str, first: int, last: int) -> Page:
+        coin, _, currency = native.partition("-")
+        query = f"primaryCurrencyCode={coin}&secondaryCurrencyCode={currency}"
+        return Page(f"{self.REST}/GetRecentTrades?{query}&numberOfRecentTradesToRetrieve=50", 50)
 
-    def _order(self, coin: str, m: Frame, o: Order, ts_recv: int) -> None:
+    def past(self, native: str, data: bytes) -> list[Traded]:
+        return [
+            _traded(iso_ns(t.TradeTimestampUtc), t.TradeGuid, t.SecondaryCurrencyTradePrice,
+                    t.PrimaryCurrencyAmount, t.Taker)
+            for t in _PAST.decode(data).Trades
+        ]  # fmt: skip
+
+    def _trade(self, native: str, m: Frame, t: Trade, ts_recv: int, conn: str) -> None:
+        at = iso_ns(t.TradeDate) if t.TradeDate else m.Time * MS_NS
+        made = _traded(at, t.TradeGuid, t.Price, t.Volume, t.Side)
+        made.values["venue_seq"] = m.Nonce
+        self.sink.check("trade", ts_recv, [(at, {**made.values, "instrument": self.code(native, ts_recv)})])
+        if self._numbered(m, ts_recv, conn):
+            self.traded([(native, made)], ts_recv, conn)
+
+    def _order(self, coin: str, m: Frame, o: Order, ts_recv: int, conn: str) -> None:
         half, order_id, volume = HALVES[o.OrderType], short(o.OrderGuid), o.Volume or Decimal(0)
         amount(str(volume))
         if not 0 <= m.Time < 1 << 43 or (m.Event != "OrderCanceled" and o.Volume is None):
@@ -247,7 +278,7 @@ class IndependentReserve(Venue):
         prices = {f"{coin}-{currency.lower()}": at for currency, at in o.Price.items()}
         for native in natives:
             self.instrument(native)
-        if not self._numbered(m, ts_recv):
+        if not self._numbered(m, ts_recv, conn):
             return
         for native in natives:
             if self.wants(native):
@@ -288,12 +319,21 @@ class IndependentReserve(Venue):
             self.changes.add(half, str(at), str(volume), orders)
         book, kept = self.book(native, ts_recv), self.pairs[native].kept
         self.pairs[native] = fresh
+        book.by_order = True
+        self.sink.add("order", created, ts_recv, instrument=book.code, action="R", flags=Flag.SNAPSHOT)
         for c in whole:
             self._row(c, float(c.price), Flag.SNAPSHOT, ts_recv, book.code)
         book.snapshot(self.changes, created, ts_recv)
         for c in kept:
             if c.ts_event > created - OVERLAP_NS and ((c.action == "A") is not (c.order_id in fresh.orders)):
                 self._change(native, c, ts_recv)
+
+
+def _traded(at: int, guid: str, price: Decimal, volume: Decimal, side: str) -> Traded:
+    """Its number is its time: guids have no order."""
+    values = {"price": number(str(price)), "size": amount(str(volume)), "side": SIDES.get(side, ""),
+              "trade_id": short(guid)}  # fmt: skip
+    return Traded(at, at, values, key=guid)
 
 
 def short(guid: str) -> int:

@@ -107,13 +107,13 @@ class Kraken(Venue):
         for each in msgspec.json.decode(data)["result"].values():
             if "wsname" in each:  # dark pools have none
                 base, _, quote = each["wsname"].partition("/")
-                self.remember(spot(base, quote, step(each["pair_decimals"]), step(each["lot_decimals"])),
-                          each["wsname"])  # fmt: skip
+                listed = spot(base, quote, step(each["pair_decimals"]), step(each["lot_decimals"]))
+                self.remember(listed, each)
         return "instruments"
 
-    def remember(self, instrument: Instrument, name: str) -> None:
-        """An instrument, by the name it has in messages."""
-        self.known[name] = instrument
+    def remember(self, instrument: Instrument, listed: dict[str, Any]) -> None:
+        """An instrument of the list, by the name it has in messages."""
+        self.known[listed["wsname"]] = instrument
 
     def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
         if data[:1] == b"{":
@@ -183,7 +183,8 @@ class Kraken(Venue):
 
 
 def check(book: Book, told: int, ts_recv: int, price_decimals: int = -1, size_decimals: int = -1) -> None:
-    """Compare a book with its checksum; where digits were lost in float64, nothing can be told."""
-    asks, bids = (book.levels.digits(h, CHECKED, price_decimals, size_decimals) for h in (ASK, BID))
-    if book.live and asks is not None and bids is not None and zlib.crc32(asks + bids) != told:
-        book.gap(ts_recv, f"its checksum is not {told}")
+    """Compare a book with its checksum; decimals: of the pair, by default those the numbers came with."""
+    if book.live:
+        asks, bids = (book.levels.digits(h, CHECKED, price_decimals, size_decimals) for h in (ASK, BID))
+        holds = None if asks is None or bids is None else zlib.crc32(asks + bids) == told
+        book.verified(holds, told, ts_recv)

@@ -11,18 +11,21 @@ Pairs have their usual names here. Source: "WebSockets v2" of Kraken's API docum
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID
+from tickplant._core.levels import ASK, BID, Changes
+from tickplant.feed.holes import Page, Traded
+from tickplant.feed.numbers import amount, number
 from tickplant.feed.symbols import Instrument, spot
-from tickplant.feed.times import iso_ns
+from tickplant.feed.times import decimal_ns, iso_ns
 from tickplant.feed.venue import Channel
 from tickplant.feed.venues.kraken import DEPTHS, Kraken, check
 
-SIDES = {"buy": "B", "sell": "S"}
+SIDES = {"buy": "B", "sell": "S", "b": "B", "s": "S"}
+KINDS = {"m": "market", "l": "limit"}
 
 
 class Trade(msgspec.Struct):
@@ -33,6 +36,12 @@ class Trade(msgspec.Struct):
     trade_id: int
     timestamp: str
     ord_type: str = ""
+
+
+class Old(msgspec.Struct):
+    """Trades over REST, in lists, by the pair's name there; `last` is their time."""
+
+    result: dict[str, list[tuple[str, str, msgspec.Raw, str, str, str, int]] | str]
 
 
 class Ticker(msgspec.Struct):
@@ -89,6 +98,7 @@ class Frame(msgspec.Struct):
 
 _FRAME = msgspec.json.Decoder(Frame)
 _TRADES = msgspec.json.Decoder(list[Trade])
+_PAST = msgspec.json.Decoder(Old)
 _TICKERS = msgspec.json.Decoder(list[Ticker])
 _BOOKS = msgspec.json.Decoder(list[Levels])
 _PAIRS = msgspec.json.Decoder(Pairs)
@@ -101,7 +111,7 @@ class KrakenV2(Kraken):
     NAME, RECORDED = "kraken-v2", ("KRAKEN_V2",)
     IGNORED = frozenset({"heartbeat", "ohlc", "pong", "ping", "subscribe", "unsubscribe"})
     CHANNELS = (
-        Channel("trades", "trade"),
+        Channel("trades", "trade", rest="missed trades after a loss, of the last 1,000"),
         Channel("quotes", "quote"),
         Channel("book", "depth", checksum="CRC-32 of the best 10 levels, on each update"),
         Channel("status", "status"),
@@ -109,10 +119,13 @@ class KrakenV2(Kraken):
     NAMES: ClassVar[dict[str, str]] = {
         "trades": "trade", "quotes": "ticker", "book": "book", "status": "instrument",
     }  # fmt: skip
+    TRADES = "https://api.kraken.com/0/public/Trades"
     SOCKET = "wss://ws.kraken.com/v2"
 
     def __init__(self, symbols: Iterable[str] = (), channels: Iterable[str] = ()) -> None:
         super().__init__(symbols, channels)
+        self.rest_names: dict[str, str] = {}
+        """What pairs are called over REST."""
         self.depths: dict[str, int] = {}
         """Levels that were subscribed to, by pair."""
         self.decimals: dict[str, tuple[int, int]] = {}
@@ -126,8 +139,22 @@ class KrakenV2(Kraken):
         whole = params | {"symbol": pairs} if name != "instrument" else params
         return json.dumps({"method": event, "params": whole | ({"depth": 1000} if name == "book" else {})})
 
-    def remember(self, instrument: Instrument, name: str) -> None:
-        super().remember(instrument, f"{instrument.base}/{instrument.quote}")
+    def remember(self, instrument: Instrument, listed: dict[str, Any]) -> None:
+        name = f"{instrument.base}/{instrument.quote}"
+        self.known[name] = instrument
+        self.rest_names[name] = listed.get("altname", name)
+
+    def page(self, series: str, native: str, first: int, last: int) -> Page:
+        return Page(f"{self.TRADES}?pair={self.rest_names.get(native, native)}&count=1000", 1000)
+
+    def past(self, native: str, data: bytes) -> list[Traded]:
+        (trades,) = [each for each in _PAST.decode(data).result.values() if isinstance(each, list)]
+        return [
+            Traded(trade_id, decimal_ns(bytes(at).decode()),
+                 {"trade_id": trade_id, "price": number(price), "size": amount(size),
+                  "side": SIDES[side], "condition": KINDS[kind]})
+            for price, size, at, side, kind, _, trade_id in trades
+        ]  # fmt: skip
 
     def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
         m = _FRAME.decode(data)
@@ -139,50 +166,58 @@ class KrakenV2(Kraken):
                 self.depths[m.result.symbol] = m.result.depth
         if kind in self.IGNORED:
             return kind
-        kinds: dict[str, Callable[[Frame, int], None]] = {
-            "trade": self._trade, "ticker": self._tickers, "book": self._books,
-            "instrument": self._instruments, "status": self._status,
-        }  # fmt: skip
-        kinds[kind](m, ts_recv)
+        if kind == "book":
+            self._books(m, ts_recv)
+        elif kind == "trade":
+            self._trade(m, ts_recv, conn)
+        else:
+            {"ticker": self._tickers, "instrument": self._instruments,
+             "status": self._status}[kind](m, ts_recv)  # fmt: skip
         return kind
 
-    def _trade(self, m: Frame, ts_recv: int) -> None:
-        flags = 1 if m.type == "snapshot" else 0
-        trades = _TRADES.decode(m.data)
-        made = [(iso_ns(t.timestamp), self.code(t.symbol, ts_recv), SIDES[t.side]) for t in trades]
-        if any(t.qty < 0 for t in trades):
-            raise ValueError("a trade of less than nothing")
-        for (ts_event, code, side), t in zip(made, trades, strict=True):
-            self.sink.add("trade", ts_event, ts_recv, instrument=code, side=side, trade_id=t.trade_id,
-                          price=t.price, size=t.qty, condition=t.ord_type[:6], action="T",
-                          flags=flags)  # fmt: skip
+    def _trade(self, m: Frame, ts_recv: int, conn: str) -> None:
+        made = []
+        for t in _TRADES.decode(m.data):
+            if t.qty < 0:
+                raise ValueError("a trade of less than nothing")
+            values = {"side": SIDES[t.side], "trade_id": t.trade_id, "price": t.price, "size": t.qty,
+                      "condition": t.ord_type[:6]}  # fmt: skip
+            made.append((t.symbol, Traded(t.trade_id, iso_ns(t.timestamp), values)))
+        self.traded(made, ts_recv, conn, again=m.type == "snapshot")
 
     def _tickers(self, m: Frame, ts_recv: int) -> None:
+        rows = []
         for t in _TICKERS.decode(m.data):
             if t.bid_qty < 0 or t.ask_qty < 0:
                 raise ValueError("a quote of less than nothing")
-            self.sink.add("quote", iso_ns(t.timestamp) if t.timestamp else 0, ts_recv,
-                          instrument=self.code(t.symbol, ts_recv), bid_price=t.bid, bid_size=t.bid_qty,
-                          ask_price=t.ask, ask_size=t.ask_qty)  # fmt: skip
+            rows.append((iso_ns(t.timestamp) if t.timestamp else 0, {
+                "instrument": self.code(t.symbol, ts_recv), "bid_price": t.bid, "bid_size": t.bid_qty,
+                "ask_price": t.ask, "ask_size": t.ask_qty}))  # fmt: skip
+        self.sink.add_all("quote", ts_recv, rows)
 
     def _books(self, m: Frame, ts_recv: int) -> None:
+        made = []
         for b in _BOOKS.decode(m.data):
-            self.changes.clear().objects(b.bids, BID, b"price", b"qty").objects(b.asks, ASK, b"price", b"qty")
-            ts_event = iso_ns(b.timestamp) if b.timestamp else 0
+            changes = Changes().objects(b.bids, BID, b"price", b"qty").objects(b.asks, ASK, b"price", b"qty")
             book = self.book(b.symbol, ts_recv, levels_max=self.depths.get(b.symbol, 0))
-            (book.snapshot if m.type == "snapshot" else book.change)(self.changes, ts_event, ts_recv)
+            made.append((b, changes, book, iso_ns(b.timestamp) if b.timestamp else 0))
+        for b, changes, book, ts_event in made:
+            (book.snapshot if m.type == "snapshot" else book.change)(changes, ts_event, ts_recv)
             if b.checksum >= 0:
                 check(book, b.checksum, ts_recv, *self.decimals.get(b.symbol, (-1, -1)))
 
     def _instruments(self, m: Frame, ts_recv: int) -> None:
-        for p in _PAIRS.decode(m.data).pairs:
+        pairs, rows = _PAIRS.decode(m.data).pairs, []
+        for p in pairs:
             if not (0 <= p.price_precision <= 22 and 0 <= p.qty_precision <= 22):
                 raise ValueError(f"decimals of {p.symbol[:20]}: {p.price_precision}, {p.qty_precision}")
+        for p in pairs:
             self.known[p.symbol] = spot(p.base, p.quote, p.price_increment, p.qty_increment)
             self.decimals[p.symbol] = p.price_precision, p.qty_precision
-            self.sink.add("status", 0, ts_recv, instrument=self.code(p.symbol, ts_recv), kind="trading",
-                          value=p.status[:12])  # fmt: skip
+            status = {"instrument": self.code(p.symbol, ts_recv), "kind": "trading", "value": p.status[:12]}
+            rows.append((0, status))
+        self.sink.add_all("status", ts_recv, rows)
 
     def _status(self, m: Frame, ts_recv: int) -> None:
-        for each in _SYSTEM.decode(m.data):
-            self.sink.add("status", 0, ts_recv, kind="system", value=each.system[:12])
+        rows = [(0, {"kind": "system", "value": each.system[:12]}) for each in _SYSTEM.decode(m.data)]
+        self.sink.add_all("status", ts_recv, rows)

@@ -18,13 +18,13 @@ Source: "WebSocket", "Order Book Trading > Market Data" and "Public Data" of the
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import zip_longest
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID, Changes
+from tickplant._core.levels import Changes
 from tickplant.feed.book import Book, Rule
+from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import amount, given, number, top
 from tickplant.feed.symbols import Instrument, currency
 from tickplant.feed.times import MS_NS, yymmdd
@@ -42,6 +42,8 @@ class Trade(msgspec.Struct):
     sz: str
     side: Literal["buy", "sell"]
     ts: str
+    count: str = "1"
+    """Trades that are in it; tradeId is the last one's."""
 
 
 class Ticker(msgspec.Struct):
@@ -76,6 +78,10 @@ class Public(msgspec.Struct):
     state: str = ""
 
 
+class Answer(msgspec.Struct):
+    data: list[Trade]
+
+
 class Arg(msgspec.Struct):
     channel: str
     instId: str = ""
@@ -89,6 +95,7 @@ class Frame(msgspec.Struct):
     data: msgspec.Raw = msgspec.Raw(b"[]")
 
 
+_PAST = msgspec.json.Decoder(Answer)
 _FRAME = msgspec.json.Decoder(Frame)
 BOOKS = ("books", "books-l2-tbt", "books50-l2-tbt", "books5")
 KINDS: dict[str, Any] = {
@@ -107,7 +114,7 @@ class Okx(Venue):
     IGNORED = frozenset({"pong", "response"})
     RULE = Rule.CHAIN
     CHANNELS = (
-        Channel("trades", "trade"),
+        Channel("trades", "trade", rest="missed trades after a loss, by id"),
         Channel("quotes", "quote"),
         Channel("book", "depth", gap="prevSeqId = last seqId", checksum="CRC-32 of 25 levels, where sent"),
         Channel("funding", "status"),
@@ -117,7 +124,7 @@ class Okx(Venue):
         "trades": ("trades",), "quotes": ("bbo-tbt",), "book": ("books",),
         "funding": ("mark-price", "funding-rate"), "status": (),
     }  # fmt: skip
-    SOCKET, REST = "wss://ws.okx.com:8443/ws/v5/public", "https://www.okx.com/api/v5/public/instruments"
+    SOCKET, REST = "wss://ws.okx.com:8443/ws/v5/public", "https://www.okx.com/api/v5"
     LISTS = ("SPOT", "SWAP", "FUTURES", "OPTION&uly=BTC-USD", "OPTION&uly=ETH-USD")
 
     def __init__(self, symbols: Iterable[str] = (), channels: Iterable[str] = ()) -> None:
@@ -126,7 +133,7 @@ class Okx(Venue):
         """Checksums that held."""
 
     def begin(self) -> Sequence[Request]:
-        return [Request(f"{self.REST}?instType={each}") for each in self.LISTS]
+        return [Request(f"{self.REST}/public/instruments?instType={each}") for each in self.LISTS]
 
     def connections(self) -> Sequence[Connection]:
         names, made = self.wanted(), []
@@ -187,15 +194,19 @@ class Okx(Venue):
         if channel in BOOKS:
             self._books(items, frame, self.book(native, ts_recv, conn), ts_recv)
         elif channel == "trades":
-            rows = [(int(t.ts) * MS_NS, {"instrument": self.code(t.instId, ts_recv), "action": "T",
-                     "trade_id": int(t.tradeId), "price": number(t.px), "size": amount(t.sz),
-                     "side": t.side[0].upper()}) for t in items]  # fmt: skip
-            self.sink.add_all("trade", ts_recv, rows)
+            self.traded([(t.instId, _traded(t)) for t in items], ts_recv, conn)
         elif channel in ("tickers", "bbo-tbt"):
             self.sink.add_all("quote", ts_recv, [_quote(q, self.code(native, ts_recv)) for q in items])
         else:
             self.sink.add_all("status", ts_recv, [r for i in items for r in self._public(i, ts_recv)])
         return channel
+
+    def page(self, series: str, native: str, first: int, last: int) -> Page:
+        query = f"instId={native}&type=1&after={last + 1}&limit=100"
+        return Page(f"{self.REST}/market/history-trades?{query}", 100, "back")
+
+    def past(self, native: str, data: bytes) -> list[Traded]:
+        return [_traded(t) for t in _PAST.decode(data).data]
 
     def _public(self, m: Public, ts_recv: int) -> list[tuple[int, dict[str, Any]]]:
         row = {"instrument": self.code(m.instId, ts_recv), "kind": "mark"}
@@ -211,11 +222,11 @@ class Okx(Venue):
         whole = frame.action == "snapshot" or (frame.arg is not None and frame.arg.channel == "books5")
         if not whole and frame.action != "update":
             raise ValueError(f"a book's action is {frame.action!r}")
-        made = [(m, Changes().arrays(m.bids, BID, 0, 1, 3).arrays(m.asks, ASK, 0, 1, 3), int(m.ts) * MS_NS)
+        made = [(m, Changes().halves(m.bids, m.asks, 0, 1, 3), int(m.ts) * MS_NS)
                 for m in items]  # fmt: skip
         for m, changes, ts_event in made:
             if whole:
-                book.rule = Rule.CHAIN if m.seqId >= 0 else Rule.NONE
+                book.follow(Rule.CHAIN if m.seqId >= 0 else Rule.NONE)
                 book.snapshot(changes, ts_event, ts_recv, max(m.seqId, 0), in_order=True)
             else:
                 book.change(changes, ts_event, ts_recv, last=max(m.seqId, 0), prev=m.prevSeqId)
@@ -223,16 +234,19 @@ class Okx(Venue):
                 self._verify(book, m.checksum, ts_recv)
 
     def _verify(self, book: Book, expected: int, ts_recv: int) -> None:
-        bids, asks = book.levels.texts(BID, BEST), book.levels.texts(ASK, BEST)
-        text = b":".join(b":".join(level) for pair in zip_longest(bids, asks) for level in pair if level)
-        if zlib.crc32(text) == expected & 0xFFFFFFFF:
-            self.verified += 1
-        else:
-            book.gap(ts_recv, f"its checksum is not {expected}", book.seq, book.seq)
+        holds = zlib.crc32(book.levels.alternating(BEST)) == expected & 0xFFFFFFFF
+        self.verified += holds
+        book.verified(holds, expected, ts_recv)
 
 
 def _ask(verb: str, args: list[dict[str, str]]) -> str:
     return msgspec.json.encode({"op": verb, "args": args}).decode()
+
+
+def _traded(t: Trade) -> Traded:
+    values = {"trade_id": int(t.tradeId), "price": number(t.px), "size": amount(t.sz),
+              "side": t.side[0].upper()}  # fmt: skip
+    return Traded(int(t.tradeId), int(t.ts) * MS_NS, values, of=max(1, int(t.count)))
 
 
 def _quote(q: Ticker | Best, code: int) -> tuple[int, dict[str, Any]]:

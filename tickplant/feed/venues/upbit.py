@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from tickplant._core.levels import ASK, BID
+from tickplant.feed.holes import Page, Traded
 from tickplant.feed.symbols import Instrument, spot
 from tickplant.feed.times import MS_NS
 from tickplant.feed.venue import Channel, Connection, Request, Venue
-from tickplant.schema import Flag
 
 GROUP = 100
 
@@ -31,6 +31,16 @@ class Trade(msgspec.Struct):
     ab: Literal["ASK", "BID"]
     sid: int
     st: str = ""
+
+
+class Old(msgspec.Struct):
+    """A trade over REST."""
+
+    timestamp: int
+    trade_price: float
+    trade_volume: float
+    ask_bid: Literal["ASK", "BID"]
+    sequential_id: int
 
 
 class Orderbook(msgspec.Struct):
@@ -54,6 +64,7 @@ class Kind(msgspec.Struct):
 
 _KIND = msgspec.json.Decoder(Kind)
 _TRADE, _ORDERBOOK = msgspec.json.Decoder(Trade), msgspec.json.Decoder(Orderbook)
+_PAST = msgspec.json.Decoder(list[Old])
 _TICKER = msgspec.json.Decoder(Ticker)
 
 
@@ -63,19 +74,19 @@ class Upbit(Venue):
     NAME, VENUE, RECORDED = "upbit", "UPBIT", ("UPBIT",)
     IGNORED = frozenset({"status"})
     CHANNELS = (
-        Channel("trades", "trade"),
+        Channel("trades", "trade", rest="missed trades after a loss, by id"),
         Channel("book", "depth"),
         Channel("status", "status"),
     )
     NAMES: ClassVar[dict[str, str]] = {"trades": "trade", "book": "orderbook", "status": "ticker"}
-    SOCKET, REST = "wss://api.upbit.com/websocket/v1", "https://api.upbit.com/v1/market/all"
+    SOCKET, REST = "wss://api.upbit.com/websocket/v1", "https://api.upbit.com/v1"
 
     def __init__(self, symbols: Iterable[str] = (), channels: Iterable[str] = ()) -> None:
         super().__init__(symbols, channels)
         self._states: dict[str, tuple[str, bool]] = {}
 
     def begin(self) -> Sequence[Request]:
-        return [Request(self.REST)]
+        return [Request(f"{self.REST}/market/all")]
 
     def connections(self) -> Sequence[Connection]:
         names, made = self.wanted(), []
@@ -106,7 +117,7 @@ class Upbit(Venue):
             self.sink.event("refused", ts_recv, f"{conn}: {kind.error.get('message')}")
             return "error"
         if kind.ty == "trade":
-            self._trade(_TRADE.decode(data), ts_recv)
+            self._trade(_TRADE.decode(data), ts_recv, conn)
         elif kind.ty == "orderbook":
             m = _ORDERBOOK.decode(data)
             changes = self.changes.clear().objects(m.obu, BID, b"bp", b"bs").objects(m.obu, ASK, b"ap", b"as")
@@ -119,15 +130,26 @@ class Upbit(Venue):
             raise ValueError(f"a message of type {kind.ty!r}")
         return kind.ty
 
-    def _trade(self, m: Trade, ts_recv: int) -> None:
-        if m.tv < 0:
-            raise ValueError(f"a size of {m.tv}")
-        self.sink.add("trade", m.ttms * MS_NS, ts_recv, instrument=self.code(m.cd, ts_recv), trade_id=m.sid,
-                      price=m.tp, size=m.tv, side="S" if m.ab == "ASK" else "B", action="T",
-                      flags=int(Flag.SNAPSHOT) if m.st == "SNAPSHOT" else 0)  # fmt: skip
+    def page(self, series: str, native: str, first: int, last: int) -> Page:
+        return Page(f"{self.REST}/trades/ticks?market={native}&count=500&cursor={last + 1}", 500, "back")
+
+    def past(self, native: str, data: bytes) -> list[Traded]:
+        return [_traded(t.sequential_id, t.timestamp, t.trade_price, t.trade_volume, t.ask_bid)
+                for t in _PAST.decode(data)]  # fmt: skip
+
+    def _trade(self, m: Trade, ts_recv: int, conn: str) -> None:
+        made = _traded(m.sid, m.ttms, m.tp, m.tv, m.ab)
+        self.traded([(m.cd, made)], ts_recv, conn, again=m.st == "SNAPSHOT")
 
     def _ticker(self, m: Ticker, ts_recv: int) -> None:
         if self._states.get(m.cd) != (m.ms, m.its):
             self.sink.add("status", m.tms * MS_NS, ts_recv, instrument=self.code(m.cd, ts_recv), kind="state",
                           value=m.ms, level_1=float(m.its))  # fmt: skip
             self._states[m.cd] = m.ms, m.its
+
+
+def _traded(sid: int, ms: int, price: float, size: float, aggressor: str) -> Traded:
+    if size < 0:
+        raise ValueError(f"a size of {size}")
+    side = "S" if aggressor == "ASK" else "B"
+    return Traded(sid, ms * MS_NS, {"trade_id": sid, "price": price, "size": size, "side": side})
