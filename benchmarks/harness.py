@@ -271,6 +271,11 @@ def tell(
     print(json.dumps(result | more), flush=True)
 
 
+def fail(name: str, why: str) -> None:
+    """Print that a result could not be had, and why; the others go on."""
+    print(json.dumps({"name": name, "error": why}), flush=True)
+
+
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
 
 

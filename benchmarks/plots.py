@@ -16,7 +16,8 @@ Results = list[dict[str, Any]]
 
 def series(results: Results, prefix: str) -> list[tuple[int, dict[str, Any]]]:
     """Results whose names are the prefix and a number, by that number."""
-    found = [(r["name"].removeprefix(prefix), r) for r in results if r["name"].startswith(prefix)]
+    found = [(r["name"].removeprefix(prefix), r) for r in results
+             if r["name"].startswith(prefix) and "error" not in r]  # fmt: skip
     return sorted(((int(n), r) for n, r in found if n.isdigit()), key=lambda f: f[0])
 
 

@@ -32,6 +32,8 @@ def goal(result: dict[str, Any]) -> str:
 
 def shown(result: dict[str, Any]) -> str:
     """A result as a line of the screen."""
+    if "error" in result:
+        return f"{result['name']:<20} [red]{result['error']}"
     mark = {True: "[green]met", False: "[red]missed", None: ""}[result["met"]]
     ratio = f"{result['ratio']:.3g} x" if result["ratio"] else ""
     return (
