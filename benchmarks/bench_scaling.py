@@ -1,11 +1,11 @@
 """What a row costs the ticker plant as everything grows: ns of processors per row, of all its threads.
 
-Messages have 100 rows. `rows`: already in the day; `instruments`: rows are of them at random; `tables` (of few
-columns, so that a hundred can be declared) and `feeds`: messages come to and from them in turns; these are
-sent at once. `readers`: local followers, all asleep when a message comes, so one comes every 20 ms, and a row
-bears a hundredth of what a turn costs. Of each kind all sizes take turns; the limit is the smallest.
+Messages have 100 rows. `rows`: already in the day; `instruments`: rows are of them at random; `tables` (of
+few columns, so that a hundred can be declared) and `feeds`: messages come to and from them in turns; all of
+these are sent at once. `readers`: local followers, all asleep when a message comes, so one comes every 20 ms,
+and a row bears a hundredth of a turn's cost. Of each kind all sizes take turns; the limit is the smallest.
 
-    python benchmarks/bench_scaling.py [--rounds 5] [--kinds rows readers ...] [--rows 1000000 ...]
+    python benchmarks/bench_scaling.py [--rounds 7] [--kinds rows readers ...] [--rows 1000000 ...]
 """
 
 import contextlib
@@ -141,7 +141,7 @@ def scale(kind: str, sizes: list[int], rounds: int, messages: int) -> None:
 
 def main() -> None:
     quick = {"rounds": 2, "messages": 1000, "kinds": ["rows"], "rows": [1_000_000, 500_000_000]}
-    arguments = harness.options(__doc__, quick, rounds=5, kinds=list(SIZES), messages=4000, beats=50, **SIZES)
+    arguments = harness.options(__doc__, quick, rounds=7, kinds=list(SIZES), messages=4000, beats=50, **SIZES)
     for kind in arguments.kinds:
         messages = arguments.beats if kind == "readers" else arguments.messages
         scale(kind, getattr(arguments, kind), arguments.rounds, messages)
