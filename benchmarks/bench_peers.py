@@ -19,12 +19,11 @@ from types import ModuleType
 from typing import TypeVar
 
 import harness
-from peers import ends, plant
+from peers import plant, processes
 
 from tickplant.clock import SECOND_NS
 
 PEERS = ["redis", "nats", "iceoryx2", "zenoh", "arcticdb", "duckdb", "postgres"]
-LATENCY_ROWS = 200
 WARM_UP = 1
 OURS = "peers.plant"
 T = TypeVar("T")
@@ -50,7 +49,7 @@ class Way:
         messages = self.messages(rows_each)
         self._prepare(messages, rows_each)
         self.source.send(("pour",))
-        begin, end = ends.hear(self.source)
+        begin, end = processes.hear(self.source)
         return messages * rows_each * SECOND_NS / (end - begin)
 
     def fan_out(self, rows_each: int, readers: int) -> float:
@@ -59,33 +58,33 @@ class Way:
         self._prepare(messages, rows_each)
         self._read("count", messages * rows_each, readers)
         self.source.send(("pour",))
-        begin, _ = ends.hear(self.source)
-        end = max(ends.hear(sink) for sink in self.sinks[:readers])
+        begin, _ = processes.hear(self.source)
+        end = max(processes.hear(sink) for sink in self.sinks[:readers])
         return messages * rows_each * SECOND_NS / (end - begin)
 
     def latency(self, rows: int) -> list[float]:
         """us that each of so many rows took."""
         self._read("time", rows, 1)
         self.source.send(("beat", rows))
-        return [ns / 1000 for ns in ends.hear(self.sinks[0])]
+        return [ns / 1000 for ns in processes.hear(self.sinks[0])]
 
     def _prepare(self, messages: int, rows_each: int) -> None:
         self.source.send(("prepare", messages, rows_each))
-        ends.hear(self.source)
+        processes.hear(self.source)
 
     def _read(self, what: str, rows: int, readers: int) -> None:
         for sink in self.sinks[:readers]:
             sink.send((what, self.module.__name__, self.address, rows))
         for sink in self.sinks[:readers]:
-            ends.hear(sink)
+            processes.hear(sink)
 
 
 @contextlib.contextmanager
 def way(site: harness.Site, module: ModuleType, address: str, sinks: list[Connection]) -> Iterator[Way]:
     """A way, while its source's process runs."""
-    source = site.spawn(ends.source, module.__name__, address)
+    source = site.spawn(processes.source, module.__name__, address)
     try:
-        ends.hear(source)
+        processes.hear(source)
         yield Way(module, address, source, sinks)
     finally:
         source.close()
@@ -103,8 +102,8 @@ def compare_ingest(name: str, rounds: int, rows_each: int, ours: Way, peer: Way)
     harness.tell(f"peer_{name}_ingest_{rows_each}", what, *rates, "rows/s")
 
 
-def compare_latency(name: str, rounds: int, ours: Way, peer: Way) -> None:
-    took = in_turns(rounds, lambda way: way.latency(LATENCY_ROWS), ours, peer)
+def compare_latency(name: str, rounds: int, rows: int, ours: Way, peer: Way) -> None:
+    took = in_turns(rounds, lambda way: way.latency(rows), ours, peer)
     pooled = {
         whose: harness.percentiles([us for round_ in rounds_ for us in round_])
         for whose, rounds_ in zip(("ours", "limit"), took, strict=True)
@@ -123,34 +122,32 @@ def compare_fan_out(name: str, rounds: int, ours: Way, peer: Way) -> None:
     harness.tell(f"peer_{name}_fan_out", what, *rates, "rows/s")
 
 
-def meet(site: harness.Site, name: str, ours: Way, rounds: int) -> None:
+def meet(site: harness.Site, name: str, ours: Way, rounds: int, latency_rows: int) -> None:
     """Run a peer beside ours. Raises whatever makes it impossible."""
     module = importlib.import_module(f"peers.{name}")
     with module.serve(site) as address, way(site, module, address, ours.sinks) as peer:
         for rows_each in plant.MESSAGES:
             compare_ingest(name, rounds, rows_each, ours, peer)
         if hasattr(module, "Sink"):
-            compare_latency(name, rounds, ours, peer)
+            compare_latency(name, rounds, latency_rows, ours, peer)
             if getattr(module, "FAN_OUT", True):
                 compare_fan_out(name, rounds, ours, peer)
 
 
 def main() -> None:
-    quick = {"rounds": 1, "readers": 2, "peers": ["redis"]}
-    arguments = harness.options(__doc__, quick, rounds=5, readers=4, peers=PEERS)
+    quick = {"rounds": 1, "latency_rows": 200, "readers": 2, "peers": ["redis"]}
+    arguments = harness.options(__doc__, quick, rounds=5, latency_rows=400, readers=4, peers=PEERS)
     single = {plant.SINGLE: {"id": 2, "handler": "none"}}
     with harness.Site(feeds=single) as site:
         site.run_ticker_plant()
-        sinks = [site.spawn(ends.sink) for _ in range(arguments.readers)]
+        sinks = [site.spawn(processes.sink) for _ in range(arguments.readers)]
         with way(site, importlib.import_module(OURS), str(site.path), sinks) as ours:
             for name in arguments.peers:
                 try:
-                    meet(site, name, ours, arguments.rounds)
-                except (
-                    Exception
-                ) as e:  # a peer's library, server or absence; the others are measured all the same
+                    meet(site, name, ours, arguments.rounds, arguments.latency_rows)
+                except Exception as e:  # whatever it is: the others are measured all the same
                     harness.fail(f"peer_{name}", f"{type(e).__name__}: {e}")
-                    ours.sinks[:] = [site.spawn(ends.sink) for _ in sinks]
+                    ours.sinks[:] = [site.spawn(processes.sink) for _ in sinks]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a peer has to be able to do, and the processes in which it does it.
+"""What a peer has to be able to do, and the rows that all have to take.
 
 A module of a peer has
 
@@ -13,32 +13,16 @@ A module of a peer has
 A message is packed rows of `trade`, the same bytes for all.
 """
 
-import contextlib
-import importlib
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
-from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import harness
 import numpy as np
 
 from tickplant import config
-from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns, now_ns
+from tickplant.clock import now_ns
 from tickplant.schema import Table
-from tickplant.service import PARENT, die_with_parent
-
-PATIENCE_NS = 20 * SECOND_NS
-
-
-class Failed(Exception):
-    """What made a peer fail, in another process."""
 
 
 @cache
@@ -92,124 +76,3 @@ class Sink(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-def hear(connection: Connection) -> Any:
-    """What a child says next. Raises Failed, TimeoutError, EOFError."""
-    said = harness.hear(connection)
-    if isinstance(said, Failed):
-        raise said
-    return said
-
-
-@contextlib.contextmanager
-def _telling(connection: Connection) -> Iterator[None]:
-    """What a peer's library raises, whatever it is, ends the peer's benchmark and no other's."""
-    try:
-        yield
-    except EOFError:
-        raise
-    except Exception as e:
-        connection.send(Failed(f"{type(e).__name__}: {e}"))
-
-
-def source(connection: Connection, module: str, address: str) -> None:
-    """Child: ("prepare", messages, rows each); ("pour",) them, and say when it began and ended;
-    ("beat", rows) of one a millisecond."""
-    with _telling(connection):
-        end = importlib.import_module(module).Source(address)
-        connection.send("ready")
-        try:
-            _serve(connection, end)
-        finally:
-            end.close()
-
-
-def _serve(connection: Connection, end: Source) -> None:
-    made: list[bytes] = []
-    while True:
-        what, *arguments = connection.recv()
-        if what == "prepare":
-            made = end.prepare(*arguments)
-            connection.send("ready")
-        elif what == "pour":
-            begin = monotonic_ns()
-            end.pour(made)
-            connection.send((begin, monotonic_ns()))
-        else:
-            for due in harness.beats(arguments[0], MILLISECOND_NS):
-                end.post(due)
-
-
-def sink(connection: Connection) -> None:
-    """Child: on (what, module, address, rows) see so many rows come; say "reading", and then,
-    for "count", when they were there; for "time" the ns that each took."""
-    while True:
-        what, module, address, rows = connection.recv()
-        with _telling(connection):
-            end = importlib.import_module(module).Sink(address)
-            connection.send("reading")
-            connection.send(_counted(end, rows) if what == "count" else _timed(end, rows))
-            end.close()
-
-
-def _messages(end: Sink) -> Iterator[Sequence[bytes | memoryview]]:
-    until = monotonic_ns() + PATIENCE_NS
-    while monotonic_ns() < until:
-        yield end.take()
-    raise TimeoutError("not all rows came")
-
-
-def _counted(end: Sink, rows: int) -> int:
-    left = rows * trade().row_size
-    for messages in _messages(end):
-        left -= sum(map(len, messages))
-        if left <= 0:
-            break
-    return monotonic_ns()
-
-
-def _timed(end: Sink, rows: int) -> list[int]:
-    took: list[int] = []
-    for messages in _messages(end):
-        at = monotonic_ns()
-        for m in messages:
-            starts = range(0, len(m), trade().row_size)
-            took += [at - int.from_bytes(m[start : start + 8], "little") for start in starts]
-        if len(took) >= rows:
-            break
-    return took
-
-
-def programs() -> str:
-    """The folder of programs that came with packages."""
-    return str(Path(sys.executable).parent)
-
-
-def until_up(reach: Callable[[], object], *refusals: type[Exception]) -> None:
-    """Reach for a server that is starting, until it does not refuse."""
-    end = monotonic_ns() + PATIENCE_NS
-    while True:
-        try:
-            reach()
-            return
-        except refusals:
-            if monotonic_ns() > end:
-                raise
-            time.sleep(0.02)
-
-
-@contextlib.contextmanager
-def server(site: harness.Site, *command: str) -> Iterator[None]:
-    """A peer's server, in the site's folder; the kernel ends it should this process be killed."""
-    log = site.folder / f"{os.path.basename(command[0])}.log"
-    with log.open("wb") as said:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd=site.folder,
-            env={**os.environ, PARENT: str(os.getpid())}, preexec_fn=die_with_parent,
-        )  # fmt: skip
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()

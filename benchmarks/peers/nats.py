@@ -10,7 +10,7 @@ import harness
 import nats
 from nats.js.api import DeliverPolicy, StorageType
 
-from peers import ends
+from peers import ends, server
 from tickplant import sockets
 
 PROMISE = "file storage, acknowledged"
@@ -22,11 +22,11 @@ MESSAGES = {1: 5_000, 100: 1_000}
 def serve(site: harness.Site) -> Iterator[str]:
     """The URL of a server on the loopback, with a stream."""
     port = sockets.free_port()
-    program = shutil.which("nats-server", path=ends.programs()) or "nats-server"
+    program = shutil.which("nats-server", path=server.programs()) or "nats-server"
     where = ["-a", "127.0.0.1", "-p", str(port), "-js", "-sd", f"{site.folder}/nats"]
     url = f"nats://127.0.0.1:{port}"
-    with ends.server(site, program, *where):
-        ends.until_up(lambda: asyncio.run(_make_stream(url)), nats.errors.Error, OSError)
+    with server.running(site, program, *where):
+        server.until_up(lambda: asyncio.run(_make_stream(url)), nats.errors.Error, OSError)
         yield url
 
 

