@@ -117,7 +117,8 @@ def case(kind: str, size: int) -> Iterator[Case]:
         harness.hear(sender, scaling_load.PATIENCE_S)
         tables = [plant.table(name) for name in names]
         if kind == "readers" and size:
-            harness.hear(site.spawn(scaling_readers.crowd, site.name, size))
+            crowd = site.spawn(scaling_readers.crowd, site.name, size)  # ends when this is dropped
+            harness.hear(crowd)
         yield Case(plant.control.pid.load(), tables, sender, sizes["feeds"], kind == "readers", simulated)
 
 
