@@ -121,9 +121,9 @@ def _child(child: Child, connection: Connection, *arguments: Any) -> None:
         child(connection, *arguments)
 
 
-def hear(connection: Connection) -> Any:
+def hear(connection: Connection, patience_s: float = PATIENCE_S) -> Any:
     """What a child says next."""
-    if not connection.poll(PATIENCE_S):
+    if not connection.poll(patience_s):
         raise TimeoutError("a child process says nothing")
     return connection.recv()
 
@@ -207,11 +207,11 @@ def in_use(sub: zmq.Socket[bytes], connection: Connection) -> Any:
     return connection.recv()
 
 
-def introduce(settings: Config, frames: Frames, keys: ClientKeys | None = None) -> None:
+def introduce(settings: Config, frames: Any, keys: ClientKeys | None = None, feed: str = FEED) -> None:
     """Be the outbox of a session that has published its definitions; they are durable then."""
     with sockets.context().socket(zmq.DEALER) as dealer:
         if keys is None:
-            dealer.setsockopt(zmq.IDENTITY, FEED.encode())
+            dealer.setsockopt(zmq.IDENTITY, feed.encode())
         sockets.connect(dealer, settings.tickerplant.repair, keys)
         dealer.send(wire.pack("hello", session=frames.session, seq=frames.seq, process=1))
         while dealer.poll(int(PATIENCE_S * 1000)):
@@ -283,6 +283,11 @@ def tell(
         result |= {"limit_min": round(min(limit), digits or None)}
         result |= {"limit_max": round(max(limit), digits or None)}
     print(json.dumps(result | more), flush=True)
+
+
+def fail(name: str, why: str) -> None:
+    """Print that a result could not be had, and why; the others go on."""
+    print(json.dumps({"name": name, "error": why}), flush=True)
 
 
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}

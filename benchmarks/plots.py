@@ -16,7 +16,8 @@ Results = list[dict[str, Any]]
 
 def series(results: Results, prefix: str) -> list[tuple[int, dict[str, Any]]]:
     """Results whose names are the prefix and a number, by that number."""
-    found = [(r["name"].removeprefix(prefix), r) for r in results if r["name"].startswith(prefix)]
+    found = [(r["name"].removeprefix(prefix), r) for r in results
+             if r["name"].startswith(prefix) and "error" not in r]  # fmt: skip
     return sorted(((int(n), r) for n, r in found if n.isdigit()), key=lambda f: f[0])
 
 
@@ -57,8 +58,10 @@ def scaling(axes: Axes, results: Results) -> bool:
     found = [(kind, series(results, f"scaling_{kind}_")) for kind in kinds]
     for label, points in found:
         if points:
-            axes.plot([max(n, 1) for n, _ in points], [r["ours"] for _, r in points], marker="o", label=label)
-    axes.set(xscale="log", xlabel="how many", ylabel="ns per row", title="What a row costs")
+            axes.plot(
+                [max(n, 1) for n, _ in points], [r["ratio"] for _, r in points], marker="o", label=label
+            )
+    axes.set(xscale="log", xlabel="how many", ylabel="x the fewest", title="What a row costs")
     axes.set_ylim(bottom=0)
     return any(points for _, points in found)
 

@@ -32,10 +32,12 @@ def goal(result: dict[str, Any]) -> str:
 
 def shown(result: dict[str, Any]) -> str:
     """A result as a line of the screen."""
+    if "error" in result:
+        return f"{result['name']:<27} [red]{result['error']}"
     mark = {True: "[green]met", False: "[red]missed", None: ""}[result["met"]]
     ratio = f"{result['ratio']:.3g} x" if result["ratio"] else ""
     return (
-        f"{result['name']:<20}{number(result['ours']):>7} {result['unit']:<11}"
+        f"{result['name']:<27}{number(result['ours']):>7} {result['unit']:<11}"
         f"{number(result['limit']):>7}{ratio:>9}  {goal(result):<19}{mark}"
     )
 

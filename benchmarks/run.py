@@ -59,7 +59,7 @@ def run(name: str, quick: bool, console: Console) -> list[dict[str, Any]]:
         for line in process.stdout:
             result = json.loads(line)
             results.append(result | {"bench": name})
-            console.print(shown(result), highlight=False)
+            console.print(shown(result), highlight=False, soft_wrap=True)
     if process.returncode:
         results.append({"name": name, "bench": name, "error": f"ended with status {process.returncode}"})
         console.print(f"[red]{name} ended with status {process.returncode}")

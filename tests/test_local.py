@@ -311,3 +311,10 @@ def test_a_follower_gives_up_when_nothing_comes_in_time(local):
     follower = local.follow("trade", 50)
     assert follower.next(0.01) is None
     assert (follower.trading_date, follower.row) == (local.trading_date, 50)
+
+
+def test_a_follower_of_a_table_without_rows_sleeps_until_some_come(filled, raw, local, monkeypatch):
+    follower = local.follow("quote")
+    monkeypatch.setattr(follower, "_wait_for_room", lambda: pytest.fail("it polls for the table"))
+    assert follower.next(0.01) is None
+    assert len(local.follow("trade").next(5.0)) == 50

@@ -61,7 +61,7 @@ class Follower:
             left = max(0, end - monotonic_ns())
             if self._journal:
                 batch = self._from_journal()
-            elif self._shared:
+            elif self._shared is not None:  # a table without rows is one, too
                 batch = self._from_memory(self._shared, min(left, SECOND_NS))
             else:
                 self._wait_for_room()
