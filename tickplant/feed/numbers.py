@@ -32,6 +32,15 @@ def step(decimals: int) -> float:
     return float(f"1e-{decimals}")
 
 
-def top(price: float, size: float) -> tuple[float, float]:
-    """One side of a quote: as given, or NaN and 0 where the venue gives no size or no price."""
-    return (price, size) if size > 0 and isfinite(price) else (NAN, 0.0)
+def or_nan(value: float | None) -> float:
+    """A number, or NaN where the venue gives none."""
+    return NAN if value is None else value
+
+
+def sides(bid: float | None, bid_size: float, ask: float | None, ask_size: float) -> dict[str, float]:
+    """Columns of a quote; a side has NaN and 0 where the venue gives no price or no size."""
+    bids, asks = bid_size > 0 and isfinite(or_nan(bid)), ask_size > 0 and isfinite(or_nan(ask))
+    return {
+        "bid_price": or_nan(bid) if bids else NAN, "bid_size": bid_size if bids else 0.0,
+        "ask_price": or_nan(ask) if asks else NAN, "ask_size": ask_size if asks else 0.0,
+    }  # fmt: skip

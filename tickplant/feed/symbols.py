@@ -6,6 +6,7 @@
 Base and quote are in upper case, and what venues call otherwise has its usual name.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,3 +61,11 @@ NAN = float("nan")
 def spot(base: str, quote: str, tick_size: float = NAN, lot_size: float = NAN) -> Instrument:
     """A pair, under its usual name."""
     return Instrument(currency(base), currency(quote), tick_size=tick_size, lot_size=lot_size)
+
+
+def ends(name: str, quotes: Sequence[str]) -> tuple[str, str] | None:
+    """Base and quote of a name that is both in one word; None if it ends with none of these quotes."""
+    for quote in quotes:
+        if name.endswith(quote) and len(name) > len(quote):
+            return name.removesuffix(quote), quote
+    return None

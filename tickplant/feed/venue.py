@@ -26,7 +26,7 @@ from tickplant.feed.book import Book, Rule
 from tickplant.feed.capture import Batch
 from tickplant.feed.holes import Hole, Holes, Page, Traded
 from tickplant.feed.sink import Sink
-from tickplant.feed.symbols import Instrument
+from tickplant.feed.symbols import Instrument, ends, spot
 from tickplant.feed.trades import TradeIds
 from tickplant.schema import Flag
 
@@ -105,6 +105,8 @@ class Venue(ABC):
     SUBSCRIPTIONS_PER_S: ClassVar[float] = 10.0
     RULE: ClassVar[Rule] = Rule.NONE
     """How its books tell that a change is missing."""
+    QUOTES: ClassVar[tuple[str, ...]] = ()
+    """How names end that are base and quote of a pair in one word."""
     LEVELS_MAX: ClassVar[int] = 0
     """Levels that its books keep of each side; 0: all."""
 
@@ -165,6 +167,8 @@ class Venue(ABC):
 
     def instrument(self, native: str) -> Instrument:
         """What the venue's own name stands for, where its list does not tell. Raises ValueError."""
+        if parts := ends(native, self.QUOTES):
+            return spot(*parts)
         raise ValueError(f"{self.NAME} has no instrument {native!r}")
 
     # ---- what every venue has ----

@@ -18,7 +18,7 @@ import msgspec
 
 from tickplant.feed.book import Rule
 from tickplant.feed.holes import Page, Traded
-from tickplant.feed.numbers import amount, given, number, top
+from tickplant.feed.numbers import amount, given, number, sides
 from tickplant.feed.symbols import Instrument, currency, spot
 from tickplant.feed.times import MS_NS, yymmdd
 from tickplant.feed.venue import Channel, Connection, Request, Venue
@@ -121,6 +121,7 @@ class Binance(Venue):
     STREAMS: ClassVar[dict[str, str]] = {
         "trades": "trade", "quotes": "bookTicker", "book": "depth@100ms", "funding": "markPrice@1s",
     }  # fmt: skip
+    QUOTES = ("USDT", "USDC", "FDUSD", "BTC", "ETH", "BNB", "EUR", "TRY", "USD")
     SOCKET, REST = "wss://stream.binance.com:9443/stream", "https://api.binance.com/api/v3"
 
     def begin(self) -> Sequence[Request]:
@@ -143,12 +144,6 @@ class Binance(Venue):
 
     def resync(self, native: str) -> None:
         self.requests.append(Request(f"{self.REST}/depth?symbol={native}&limit=1000", after_s=0.5))
-
-    def instrument(self, native: str) -> Instrument:
-        for quote in ("USDT", "USDC", "FDUSD", "BTC", "ETH", "BNB", "EUR", "TRY", "USD"):
-            if native.endswith(quote) and len(native) > len(quote):
-                return spot(native.removesuffix(quote), quote)
-        return super().instrument(native)
 
     def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
         frame = _FRAME.decode(data)
@@ -208,9 +203,9 @@ class Binance(Venue):
     _aggTrade = _trade
 
     def _bookTicker(self, m: Ticker, ts_recv: int) -> None:
-        (bid, bid_size), (ask, ask_size) = top(number(m.b), amount(m.B)), top(number(m.a), amount(m.A))
-        self.sink.add("quote", m.E * MS_NS, ts_recv, instrument=self.code(m.s, ts_recv), venue_seq=m.u,
-                      bid_price=bid, bid_size=bid_size, ask_price=ask, ask_size=ask_size)  # fmt: skip
+        quote = sides(number(m.b), amount(m.B), number(m.a), amount(m.A))
+        code = self.code(m.s, ts_recv)
+        self.sink.add("quote", m.E * MS_NS, ts_recv, instrument=code, venue_seq=m.u, **quote)
 
     def _depth(self, m: Depth, ts_recv: int, conn: str) -> None:
         changes = self.changes.halves(m.b, m.a)

@@ -23,7 +23,8 @@ import msgspec
 from tickplant._core.levels import ASK, BID
 from tickplant.feed.book import Book
 from tickplant.feed.holes import Page, Traded
-from tickplant.feed.symbols import NAN, Instrument, currency
+from tickplant.feed.numbers import or_nan, sides
+from tickplant.feed.symbols import Instrument, currency
 from tickplant.feed.venue import Channel, Connection, Request, Venue
 
 MS_NS = 1_000_000
@@ -211,13 +212,12 @@ class Bitfinex(Venue):
         bid, bid_size, ask, ask_size, *_ = _FLOATS.decode(raw)
         if (bid_size or 0) < 0 or (ask_size or 0) < 0:
             raise ValueError("a quote of less than nothing")
-        values = {"bid_price": NAN if bid is None else bid, "ask_price": NAN if ask is None else ask}
-        self.sink.add("quote", 0, ts_recv, instrument=self.code(native, ts_recv), bid_size=bid_size or 0,
-                      ask_size=ask_size or 0, **values)  # fmt: skip
+        quote = sides(bid, bid_size or 0, ask, ask_size or 0)
+        self.sink.add("quote", 0, ts_recv, instrument=self.code(native, ts_recv), **quote)
 
     def _status(self, native: str, kind: str, raw: Raw, ts_recv: int, conn: str) -> None:
         m = _STATUS.decode(raw)
-        mark, index, rate = (NAN if v is None else v for v in (m[14], m[3], m[11]))
+        mark, index, rate = map(or_nan, (m[14], m[3], m[11]))
         self.sink.add("status", m[0] * MS_NS, ts_recv, instrument=self.code(native, ts_recv), kind="funding",
                       level_1=mark, level_2=index, level_3=rate)  # fmt: skip
 

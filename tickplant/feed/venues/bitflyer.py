@@ -20,7 +20,7 @@ import msgspec
 
 from tickplant._core.levels import ASK, BID
 from tickplant.feed.holes import Page, Traded
-from tickplant.feed.numbers import NAN, top
+from tickplant.feed.numbers import sides
 from tickplant.feed.symbols import Instrument, currency, spot
 from tickplant.feed.times import iso_ns
 from tickplant.feed.venue import Channel, Connection, Request, Venue
@@ -167,10 +167,8 @@ class Bitflyer(Venue):
 
     def _ticker(self, m: Ticker, native: str, ts_recv: int) -> None:
         code, at = self.code(native, ts_recv), iso_ns(m.timestamp)
-        bid, bid_size = top(NAN if m.best_bid is None else m.best_bid, m.best_bid_size)
-        ask, ask_size = top(NAN if m.best_ask is None else m.best_ask, m.best_ask_size)
-        self.sink.add("quote", at, ts_recv, instrument=code, venue_seq=m.tick_id, bid_price=bid,
-                      bid_size=bid_size, ask_price=ask, ask_size=ask_size)  # fmt: skip
+        quote = sides(m.best_bid, m.best_bid_size, m.best_ask, m.best_ask_size)
+        self.sink.add("quote", at, ts_recv, instrument=code, venue_seq=m.tick_id, **quote)
         if m.state and self._states.get(native) != m.state:
             state = m.state.encode("ascii", "replace")[:12]
             self.sink.add(

@@ -21,13 +21,12 @@ import msgspec
 from tickplant.feed.book import Rule
 from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import amount, number, step
-from tickplant.feed.symbols import Instrument, spot
+from tickplant.feed.symbols import spot
 from tickplant.feed.times import SECOND_NS
 from tickplant.feed.venue import Channel, Connection, Request, Venue
 from tickplant.schema import Flag
 
 US_NS = 1000
-QUOTES = ("usdt", "usdc", "pyusd", "eurc", "usd", "eur", "gbp", "btc", "eth", "pax", "dai")
 
 
 class Frame(msgspec.Struct):
@@ -100,6 +99,7 @@ class Bitstamp(Venue):
         "trades": "live_trades", "book": "diff_order_book", "orders": "live_orders",
     }  # fmt: skip
     ACTIONS: ClassVar[dict[str, str]] = {"order_created": "A", "order_changed": "X", "order_deleted": "D"}
+    QUOTES = ("usdt", "usdc", "pyusd", "eurc", "usd", "eur", "gbp", "btc", "eth", "pax", "dai")
     REST = "https://www.bitstamp.net/api/v2"
 
     def __init__(self, symbols: Iterable[str] = (), channels: Iterable[str] = ()) -> None:
@@ -124,12 +124,6 @@ class Bitstamp(Venue):
 
     def resync(self, native: str) -> None:
         self.requests.append(Request(f"{self.REST}/order_book/{native}", after_s=1.0))
-
-    def instrument(self, native: str) -> Instrument:
-        for quote in QUOTES:
-            if native.endswith(quote) and len(native) > len(quote):
-                return spot(native.removesuffix(quote), quote)
-        return super().instrument(native)
 
     def answer(self, url: str, data: bytes, ts_recv: int) -> str:
         _, found, native = url.rstrip("/").partition("/order_book/")

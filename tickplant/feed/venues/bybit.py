@@ -22,7 +22,7 @@ import msgspec
 
 from tickplant.feed.book import Rule
 from tickplant.feed.holes import Page, Traded
-from tickplant.feed.numbers import NAN, amount, given, number, top
+from tickplant.feed.numbers import NAN, amount, given, number, sides
 from tickplant.feed.symbols import Instrument, currency
 from tickplant.feed.times import MS_NS, ms_date
 from tickplant.feed.venue import Channel, Connection, Request, Venue
@@ -229,7 +229,7 @@ class Bybit(Venue):
         rows: list[tuple[str, dict[str, Any]]] = []
         if None not in quote and not given_now.keys().isdisjoint(QUOTE):
             price, size, ask, ask_size = (given(v) for v in quote)
-            rows.append(("quote", said | _sides(top(price, size), top(ask, ask_size))))
+            rows.append(("quote", said | sides(price, size, ask, ask_size)))
         if None not in funding and not given_now.keys().isdisjoint(FUNDING):
             levels = {f"level_{i}": given(v) for i, v in enumerate(funding, 1)}
             rows.append(("status", said | {"kind": "funding"} | levels))
@@ -251,7 +251,9 @@ class Bybit(Venue):
                     best, best_size = NAN, 0.0
             now.append((best, best_size))
         code = self.code(native, ts_recv)
-        self.sink.add("quote", frame.ts * MS_NS, ts_recv, instrument=code, venue_seq=m.u, **_sides(*now))
+        self.sink.add(
+            "quote", frame.ts * MS_NS, ts_recv, instrument=code, venue_seq=m.u, **sides(*now[0], *now[1])
+        )
         self._tops[conn, native] = now
 
     def _depth(self, m: Depth, frame: Frame, conn: str, ts_recv: int) -> None:
@@ -271,10 +273,6 @@ def _traded(seq: int, ms: int, name: str, price: str, size: str, side: str, bt: 
     values = {"venue_seq": seq, "trade_id": int(name) if name.isdecimal() else 0, "price": number(price),
               "size": amount(size), "side": side[0], "condition": _CONDITIONS[bt, rpi]}  # fmt: skip
     return Traded(seq, ms * MS_NS, values, key=name)
-
-
-def _sides(bid: tuple[float, float], ask: tuple[float, float]) -> dict[str, float]:
-    return {"bid_price": bid[0], "bid_size": bid[1], "ask_price": ask[0], "ask_size": ask[1]}
 
 
 def _listed(each: dict[str, Any]) -> Instrument:

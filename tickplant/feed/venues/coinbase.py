@@ -19,7 +19,7 @@ import msgspec
 
 from tickplant._core.levels import Changes
 from tickplant.feed.holes import Page, Traded
-from tickplant.feed.numbers import amount, given, number, top
+from tickplant.feed.numbers import amount, given, number, sides
 from tickplant.feed.symbols import Instrument, spot
 from tickplant.feed.times import iso_ns
 from tickplant.feed.venue import Channel, Connection, Request, Venue
@@ -241,11 +241,9 @@ class Coinbase(Venue):
     def _tickers(self, tickers: list[Ticker], ts_event: int, ts_recv: int) -> None:
         rows = []
         for t in tickers:
-            bid, bid_size = top(given(t.best_bid), given(t.best_bid_quantity))
-            ask, ask_size = top(given(t.best_ask), given(t.best_ask_quantity))
-            code = self.code(t.product_id, ts_recv)
-            rows.append((ts_event, {"instrument": code, "bid_price": bid, "bid_size": bid_size,
-                                    "ask_price": ask, "ask_size": ask_size}))  # fmt: skip
+            given_now = (t.best_bid, t.best_bid_quantity, t.best_ask, t.best_ask_quantity)
+            rows.append((ts_event, {"instrument": self.code(t.product_id, ts_recv),
+                                    **sides(*map(given, given_now))}))  # fmt: skip
         self.sink.add_all("quote", ts_recv, rows)
 
     def _levels(self, events: list[Levels], frame: Frame, conn: str, ts_recv: int) -> None:

@@ -18,7 +18,7 @@ import msgspec
 
 from tickplant.feed.book import Rule
 from tickplant.feed.holes import Page, Traded
-from tickplant.feed.numbers import NAN, top
+from tickplant.feed.numbers import or_nan, sides
 from tickplant.feed.symbols import Instrument, currency
 from tickplant.feed.times import MS_NS, ms_date
 from tickplant.feed.venue import Channel, Connection, Request, Venue
@@ -195,16 +195,14 @@ class Deribit(Venue):
 
     def _quote(self, q: Quote, kind: str, ts_recv: int) -> None:
         code = self.code(q.instrument_name, ts_recv)
-        bid, bid_size = top(_or_nan(q.best_bid_price), q.best_bid_amount)
-        ask, ask_size = top(_or_nan(q.best_ask_price), q.best_ask_amount)
-        quote = {"instrument": code, "bid_price": bid, "bid_size": bid_size, "ask_price": ask,
-                 "ask_size": ask_size}  # fmt: skip
+        best = sides(q.best_bid_price, q.best_bid_amount, q.best_ask_price, q.best_ask_amount)
+        quote = {"instrument": code, **best}
         self.sink.check("quote", ts_recv, [(q.timestamp * MS_NS, quote)])
         if kind == "ticker":
             what = "mark" if q.current_funding is None else "funding"
             self.sink.add("status", q.timestamp * MS_NS, ts_recv, instrument=code, kind=what, value=q.state,
-                          level_1=_or_nan(q.mark_price), level_2=_or_nan(q.index_price),
-                          level_3=_or_nan(q.current_funding))  # fmt: skip
+                          level_1=or_nan(q.mark_price), level_2=or_nan(q.index_price),
+                          level_3=or_nan(q.current_funding))  # fmt: skip
         self.sink.add("quote", q.timestamp * MS_NS, ts_recv, **quote)
 
     def _depth(self, m: Depth, conn: str, ts_recv: int) -> None:
@@ -236,10 +234,6 @@ def _traded(t: Trade) -> dict[str, Any]:
     return {"venue_seq": t.trade_seq, "trade_id": int(t.trade_id.rpartition("-")[2]), "price": t.price,
             "size": t.amount, "side": "B" if t.direction == "buy" else "S",
             "condition": "BLOCK" if t.block_trade_id else "LIQ" if t.liquidation else ""}  # fmt: skip
-
-
-def _or_nan(value: float | None) -> float:
-    return NAN if value is None else value
 
 
 def _listed(each: dict[str, Any]) -> Instrument:

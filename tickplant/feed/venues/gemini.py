@@ -19,7 +19,7 @@ import msgspec
 from tickplant._core.levels import ASK, BID
 from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import amount, number
-from tickplant.feed.symbols import Instrument, currency, spot
+from tickplant.feed.symbols import Instrument, currency, ends, spot
 from tickplant.feed.venue import Channel, Connection, Request, Venue
 from tickplant.schema import Flag
 
@@ -118,11 +118,10 @@ class Gemini(Venue):
             self.replies.append((f"{self.NAME}.ws", self.subscription(kind, [native])))
 
     def instrument(self, native: str) -> Instrument:
-        for quote in QUOTES:
-            if native.endswith(quote) and len(native) > len(quote):
-                base, name = currency(native.removesuffix(quote)), quote.removesuffix("PERP")
-                return Instrument(base, name, "perp" if name != quote else "spot")
-        return super().instrument(native)
+        if not (parts := ends(native, QUOTES)):
+            return super().instrument(native)
+        quote = parts[1].removesuffix("PERP")
+        return Instrument(currency(parts[0]), quote, "perp" if quote != parts[1] else "spot")
 
     def answer(self, url: str, data: bytes, ts_recv: int) -> str:
         if "/symbols/details/" in url:

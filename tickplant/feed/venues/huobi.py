@@ -20,8 +20,8 @@ import msgspec
 
 from tickplant.feed.book import Rule
 from tickplant.feed.holes import Page, Traded
-from tickplant.feed.numbers import NAN, top
-from tickplant.feed.symbols import Instrument, spot
+from tickplant.feed.numbers import sides
+from tickplant.feed.symbols import spot
 from tickplant.feed.times import MS_NS
 from tickplant.feed.venue import Channel, Connection, Request, Venue
 
@@ -115,6 +115,7 @@ class Huobi(Venue):
         Channel("book", "depth", gap="prevSeqNum = last seqNum (mbp)"),
     )
     NAMES: ClassVar[dict[str, str]] = {"trades": "trade.detail", "quotes": "bbo", "book": BOOK}
+    QUOTES = ("usdt", "husd", "usdc", "btc", "eth", "ht", "trx")
     SOCKET, FEED = "wss://api.huobi.pro/ws", "wss://api.huobi.pro/feed"
     HISTORY = "https://api.huobi.pro/market/history/trade"
     SYMBOLS = "https://api.huobi.pro/v1/common/symbols"
@@ -151,12 +152,6 @@ class Huobi(Venue):
             tick, lot = (float(f"1e-{int(each[p])}") for p in ("price-precision", "amount-precision"))
             self.known[each["symbol"]] = spot(each["base-currency"], each["quote-currency"], tick, lot)
         return "instruments"
-
-    def instrument(self, native: str) -> Instrument:
-        for quote in ("usdt", "husd", "usdc", "btc", "eth", "ht", "trx"):
-            if native.endswith(quote) and len(native) > len(quote):
-                return spot(native.removesuffix(quote), quote)
-        return super().instrument(native)
 
     def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
         frame = _FRAME.decode(_inflated(data))
@@ -201,11 +196,9 @@ class Huobi(Venue):
         self.traded(made, ts_recv, conn)
 
     def _best(self, m: Best, native: str, ts_recv: int) -> None:
-        bid, bid_size = top(NAN if m.bid is None else m.bid, m.bidSize)
-        ask, ask_size = top(NAN if m.ask is None else m.ask, m.askSize)
+        quote = sides(m.bid, m.bidSize, m.ask, m.askSize)
         self.sink.add("quote", m.quoteTime * MS_NS, ts_recv, instrument=self.code(native, ts_recv),
-                      venue_seq=m.seqId, bid_price=bid, bid_size=bid_size, ask_price=ask,
-                      ask_size=ask_size)  # fmt: skip
+                      venue_seq=m.seqId, **quote)  # fmt: skip
 
     def _change(self, m: Change, frame: Frame, native: str, conn: str, ts_recv: int) -> None:
         changes = self.changes.halves(m.bids, m.asks)

@@ -21,7 +21,7 @@ import msgspec
 
 from tickplant._core.levels import ASK, BID
 from tickplant.feed.book import Book
-from tickplant.feed.numbers import amount, number, step
+from tickplant.feed.numbers import amount, number, sides, step
 from tickplant.feed.symbols import Instrument, spot
 from tickplant.feed.times import decimal_ns
 from tickplant.feed.venue import Channel, Connection, Request, Venue
@@ -156,13 +156,8 @@ class Kraken(Venue):
         self._quote(pair, 0, ts_recv, m.b[0], m.b[2], m.a[0], m.a[2])
 
     def _quote(self, pair: str, ts_event: int, ts_recv: int, b: str, bs: str, a: str, asz: str) -> None:
-        values = {
-            "bid_price": number(b),
-            "bid_size": amount(bs),
-            "ask_price": number(a),
-            "ask_size": amount(asz),
-        }
-        self.sink.add("quote", ts_event, ts_recv, instrument=self.code(pair, ts_recv), **values)
+        quote = sides(number(b), amount(bs), number(a), amount(asz))
+        self.sink.add("quote", ts_event, ts_recv, instrument=self.code(pair, ts_recv), **quote)
 
     def _book(self, pair: str, depth: int, parts: Sequence[Part], ts_recv: int) -> None:
         if depth not in DEPTHS:

@@ -18,7 +18,7 @@ import msgspec
 
 from tickplant._core.levels import ASK, BID, Changes
 from tickplant.feed.holes import Page, Traded
-from tickplant.feed.numbers import amount, number
+from tickplant.feed.numbers import amount, number, sides
 from tickplant.feed.symbols import Instrument, spot
 from tickplant.feed.times import decimal_ns, iso_ns
 from tickplant.feed.venue import Channel
@@ -191,8 +191,8 @@ class KrakenV2(Kraken):
             if t.bid_qty < 0 or t.ask_qty < 0:
                 raise ValueError("a quote of less than nothing")
             rows.append((iso_ns(t.timestamp) if t.timestamp else 0, {
-                "instrument": self.code(t.symbol, ts_recv), "bid_price": t.bid, "bid_size": t.bid_qty,
-                "ask_price": t.ask, "ask_size": t.ask_qty}))  # fmt: skip
+                "instrument": self.code(t.symbol, ts_recv),
+                **sides(t.bid, t.bid_qty, t.ask, t.ask_qty)}))  # fmt: skip
         self.sink.add_all("quote", ts_recv, rows)
 
     def _books(self, m: Frame, ts_recv: int) -> None:

@@ -25,7 +25,7 @@ import msgspec
 from tickplant._core.levels import Changes
 from tickplant.feed.book import Book, Rule
 from tickplant.feed.holes import Page, Traded
-from tickplant.feed.numbers import amount, given, number, top
+from tickplant.feed.numbers import amount, given, number, sides
 from tickplant.feed.symbols import Instrument, currency
 from tickplant.feed.times import MS_NS, yymmdd
 from tickplant.feed.venue import Channel, Connection, Request, Venue
@@ -251,9 +251,7 @@ def _traded(t: Trade) -> Traded:
 
 def _quote(q: Ticker | Best, code: int) -> tuple[int, dict[str, Any]]:
     if isinstance(q, Best):
-        sides, seq = [side[0][:2] if side else ("", "") for side in (q.bids, q.asks)], q.seqId
+        texts, seq = [t for side in (q.bids, q.asks) for t in (side[0][:2] if side else ("", ""))], q.seqId
     else:
-        sides, seq = [(q.bidPx, q.bidSz), (q.askPx, q.askSz)], 0
-    (bid, bid_size), (ask, ask_size) = (top(given(price), given(size)) for price, size in sides)
-    return int(q.ts) * MS_NS, {"instrument": code, "venue_seq": seq, "bid_price": bid, "bid_size": bid_size,
-                               "ask_price": ask, "ask_size": ask_size}  # fmt: skip
+        texts, seq = [q.bidPx, q.bidSz, q.askPx, q.askSz], 0
+    return int(q.ts) * MS_NS, {"instrument": code, "venue_seq": seq, **sides(*map(given, texts))}
