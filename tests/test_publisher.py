@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.fix_plant import free_port, until
 from tests.test_ingress import SAME_PLANT
+from tickplant import publisher as publisher_module
 from tickplant import replay as replay_module
 from tickplant import sockets, wire
 from tickplant.clock import date_after
@@ -425,3 +426,25 @@ def test_readers_that_end_while_they_are_not_listened_to_do_not_end_the_publishe
         assert link.ask("plant", "describe")["trading_date"] == date
     link.close()
     assert publisher.poll() is None
+
+
+class Timed:
+    """A bell that remembers how long it was waited for."""
+
+    def __init__(self, bell):
+        self.bell, self.waits = bell, []
+
+    def wait_above(self, word, position, timeout_ns):
+        self.waits.append(timeout_ns)
+        return self.bell.wait_above(word, position, timeout_ns)
+
+
+def test_while_somebody_asks_requests_are_looked_for_more_often(publisher, dealer, monkeypatch):
+    monkeypatch.setattr(publisher_module, "ASKING_NS", 1 << 60)
+    publisher._asked_ns = -(1 << 60)
+    publisher.control.bell = bell = Timed(publisher.control.bell)
+    publisher.turn()
+    ask(publisher, dealer, wire.pack("describe"))
+    publisher.turn()
+    assert bell.waits[0] == publisher_module.TURN_NS
+    assert bell.waits[-1] == publisher_module.ASKED_TURN_NS

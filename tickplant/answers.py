@@ -71,12 +71,12 @@ class Answers:
         self.router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # says so when it can't send, instead of dropping
         self.endpoint = guard.bind(self.router, self.settings.request, PART_MAX, pings=False)
 
-    def turn(self) -> None:
-        """Answer some of the requests that are there: no more than live rows can wait for."""
-        self._spent = 0
+    def turn(self) -> bool:
+        """Answer some of the requests that are there: no more than live rows can wait for. Were there any?"""
+        self._spent, before = 0, self.requests
         for _ in range(REQUESTS_PER_TURN):
             if self._spent > self.settings.turn_bytes_max or not readable(self.router):
-                return
+                break
             peer, *parts = self.router.recv_multipart(zmq.DONTWAIT)
             self.requests += 1
             if self._clogged and self._is_clogged(peer):
@@ -92,6 +92,7 @@ class Answers:
             except zmq.ZMQError as e:
                 if e.errno != zmq.EHOSTUNREACH:  # else: it has left
                     raise
+        return self.requests > before
 
     def _is_clogged(self, peer: bytes) -> bool:
         until = self._clogged.get(peer, 0)

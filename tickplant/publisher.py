@@ -32,6 +32,8 @@ from tickplant.replay import Dates, ReplayIndex
 log = logging.getLogger(__name__)
 
 TURN_NS = 5 * MILLISECOND_NS
+ASKED_TURN_NS, ASKING_NS = MILLISECOND_NS // 5, 50 * MILLISECOND_NS
+"""The bell tells of rows, not of requests: for a while after one, others are looked for more often."""
 TOPICS_PER_TURN = 2000
 TOPIC_MAX = 1024
 """Bytes that a reader can send at once where it subscribes; enough for the handshake of CURVE."""
@@ -44,7 +46,7 @@ class Publisher:
         self.config = config
         self.settings = config.publisher
         self.frames_sent = self.frames_left = self.cuts = 0
-        self._beat_ns = 0
+        self._beat_ns = self._asked_ns = 0
         self._topics = {b"", *(wire.topic(n) for n in (0, *(t.number for t in config.schema)))}
         self._strange = 0
 
@@ -73,14 +75,16 @@ class Publisher:
     def turn(self) -> bool:
         """One turn; True if there were rows to send."""
         position = self.day.reader.position or 0
-        self.control.bell.wait_above(self.control.written, position, TURN_NS)
+        asked = monotonic_ns() - self._asked_ns < ASKING_NS
+        self.control.bell.wait_above(self.control.written, position, ASKED_TURN_NS if asked else TURN_NS)
         chunk = self.dates.follow()
         if chunk:
             self._send(chunk)
         elif self.dates.over:
             self._beat()
             self.dates.go_on()
-        self.answers.turn()
+        if self.answers.turn():
+            self._asked_ns = monotonic_ns()
         if sockets.readable(self.pub):
             self._subscribed()
         at = monotonic_ns()
