@@ -31,6 +31,7 @@ from tickplant.sockets import free_port
 from tickplant.tickerplant import TickerPlant
 
 PATIENCE_S = 30.0
+BEAT_S = 5.0
 """A deadline that only a plant that hangs will miss."""
 
 
@@ -328,10 +329,15 @@ class RawFeed:
 
     def settle(self, condition: Callable[[], Any] | None = None) -> None:
         """Turn the plant and serve it until it has all that was made (or the condition holds)."""
+        due = time.monotonic() + BEAT_S
 
         def turn() -> None:
+            nonlocal due
             self.plant.turn()
             self.serve()
+            if condition is None and time.monotonic() > due:  # what was sent while the plant was away is lost
+                due = time.monotonic() + BEAT_S
+                self.pub.send(self.beat())
 
         def all_there() -> bool:
             return self.plant.day.intake.session(self.number) == (self.session, self.seq)

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from tickplant import control, segment
+from tickplant._core import core
 from tickplant.clock import monotonic_ns
-from tickplant.control import Control
+from tickplant.control import BELL, SYNCED, Control
 from tickplant.errors import NotRunning, SegmentError
 from tickplant.schema import Schema, declare
 
@@ -44,6 +45,18 @@ def test_a_ring_wakes_who_waits_for_a_word(plant_name):
     own.written.store(5)
     own.bell.ring()
     assert other.bell.wait_above(other.written, 0, 10_000_000_000) == 5
+
+
+@pytest.mark.parametrize(("one", "other"), [("bell", "synced"), ("synced", "bell")])
+def test_a_ring_wakes_only_who_sleeps_for_it(plant_name, one, other):
+    own = Control.create(plant_name, SCHEMA, DATA)
+    reader = Control.attach(plant_name)
+    words = {"bell": core.Word(own._block.map, BELL), "synced": core.Word(own._block.map, SYNCED)}
+    getattr(reader, one).wait_above(reader.durable, 0, 1)  # it is not there in time, and the flag is up
+    getattr(own, other).ring()
+    assert (words[one].load(), words[other].load()) == (0, 0)
+    getattr(own, one).ring()
+    assert (words[one].load(), words[other].load()) == (1, 0)
 
 
 def test_a_sound_block_of_the_same_schema_is_taken_over(plant_name):

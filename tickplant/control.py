@@ -10,8 +10,9 @@ the schema and where the plant's data are), and the words, each on a line of its
     640  durable    bytes of it that are on disk
     768  pid        of the ticker plant; 0 after a clean stop
     896  previous   the trading date before the open one; 0 if this ticker plant opened no other
+    960  synced     u32 that those sleep on who wait for what is durable: readers of rows need not wake for it
 
-`tp.<plant>.ntf` holds the sleepers flag, the one word that readers may write.
+`tp.<plant>.ntf` holds the sleepers flags of `bell` (at 0) and `synced` (at 128): what readers may write.
 """
 
 import time
@@ -24,7 +25,8 @@ from tickplant.errors import NotRunning, SegmentError
 from tickplant.schema import Schema
 
 MAGIC = b"tpCNTRL1"
-BELL, DATE, HEARTBEAT, WRITTEN, DURABLE, PID, PREVIOUS = 128, 256, 384, 512, 640, 768, 896
+BELL, DATE, HEARTBEAT, WRITTEN, DURABLE, PID, PREVIOUS, SYNCED = 128, 256, 384, 512, 640, 768, 896, 960
+_SYNCED_SLEEPERS = 128
 STALE_NS = 2 * SECOND_NS
 """A ticker plant that has not turned for so long is stalled or dead."""
 _TICK_NS = 20 * MILLISECOND_NS
@@ -44,6 +46,7 @@ class Control:
         self.date, self.heartbeat, self.pid = word(DATE), word(HEARTBEAT), word(PID)
         self.written, self.durable, self.previous = word(WRITTEN), word(DURABLE), word(PREVIOUS)
         self.bell = core.Bell(word(BELL), core.Word(flag.map, 0, True))
+        self.synced = core.Bell(word(SYNCED), core.Word(flag.map, _SYNCED_SLEEPERS, True))
         block.close()
         flag.close()
 

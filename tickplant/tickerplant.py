@@ -238,7 +238,7 @@ class TickerPlant:
         durable = journal.position if self.settings.durability == "none" else journal.durable
         if durable != self.control.durable.load():
             self.control.durable.store(durable)
-            self.control.bell.ring()
+            self.control.synced.ring()
         reached = None
         while self._marks and self._marks[0][0] <= durable:
             reached = self._marks.popleft()[1]
@@ -272,6 +272,7 @@ class TickerPlant:
         self.control.written.store(self.day.journal.position)
         self.control.durable.store(self.day.journal.durable)
         self.control.bell.ring()
+        self.control.synced.ring()
 
     def report(
         self, kind: str, *, about: int = 0, session: int = 0, first: int = 0, last: int = 0,
@@ -368,6 +369,7 @@ class TickerPlant:
         self.control.durable.store(self.day.journal.durable)
         self.control.pid.store(0)
         self.control.bell.ring()
+        self.control.synced.ring()
         if self._drain:
             self._drain.close()
         for socket in (self.sub, self.router, self.admin):

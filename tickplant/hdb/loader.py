@@ -115,7 +115,7 @@ class Loader:
     def turn(self) -> bool:
         """One turn; True if something was done."""
         if self.waiting and monotonic_ns() < self._retry_ns:
-            self.control.bell.wait_above(self.control.durable, 1 << 62, TURN_NS)
+            self.control.synced.wait_above(self.control.durable, 1 << 62, TURN_NS)
             return False
         return self._try(self._turn)
 
@@ -168,7 +168,7 @@ class Loader:
             return self._step(self._steps)
         if self._reader is None and not self._begin():
             self._well()
-            self.control.bell.wait_above(self.control.durable, 1 << 62, TURN_NS)
+            self.control.synced.wait_above(self.control.durable, 1 << 62, TURN_NS)
             return False
         assert self._reader is not None
         chunk = self._read(self._reader)
@@ -189,7 +189,7 @@ class Loader:
         """What has become durable meanwhile; waits a moment for it."""
         bound, position = self._bound(), reader.position or 0
         if bound is not None and position >= bound:
-            self.control.bell.wait_above(self.control.durable, position, TURN_NS)
+            self.control.synced.wait_above(self.control.durable, position, TURN_NS)
         chunk = reader.read(bound)
         if chunk:
             if not self._chunks:
