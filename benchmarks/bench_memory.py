@@ -52,7 +52,7 @@ def shared(site: harness.Site, rows: int) -> float:
 
 
 def main() -> None:
-    arguments = harness.options(__doc__, {"rows": 500_000}, rows=4_000_000)
+    arguments = harness.options(__doc__, {"rows": 500_000}, rows=10_000_000)
     with harness.Site() as site:
         each = shared(site, arguments.rows)
         row = site.config.schema["trade"].row_size

@@ -49,6 +49,8 @@ class Session:
     longer than ZeroMQ waits for a sign of life would never come through."""
     acknowledged: Place = (0, 0)
     connected: bool = False
+    tried_ns: int = 0
+    """When an acknowledgement could not be sent."""
     route: bytes = b""
     """Routing id of its connection: its name, but where its key names it one that nobody else can claim."""
     vain: int = 0

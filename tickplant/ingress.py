@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 FETCH_BYTES_MIN = 1 << 16
 RETRY_NS = SECOND_NS
 LOOK_NS = 250 * MILLISECOND_NS
+AWAY_NS = 50 * MILLISECOND_NS
 VAIN_MAX = 2
 ANSWERS_QUEUED = 16
 GONE = "rows that the feed's outbox does not have any more"
@@ -312,5 +313,10 @@ class Ingress:
             at = positions[number]
             if at <= session.acknowledged or not at[0]:
                 continue
+            now = monotonic_ns()
+            if not session.connected and now - session.tried_ns < AWAY_NS:
+                continue  # to find out again and again that it is away costs more than rows do
             if self._send(session, wire.pack("ack", session=at[0], seq=at[1])):
                 session.acknowledged = at
+            else:
+                session.tried_ns = now
