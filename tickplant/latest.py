@@ -22,6 +22,7 @@ SLOTS = 128
 """Word of the header: slots that have memory. Readers touch no other, which might have none to be had."""
 _PREFIX = 16
 _EXTENT_SLOTS = 4096
+_FIRST = segment.HEADER_SIZE
 
 
 def segment_name(plant: str, table: str) -> str:
@@ -137,6 +138,7 @@ class SharedLatest:
         if (self._cell, self._slot) != _sizes(self.table) or self._slots_max > room:
             raise SegmentError(f"{self.segment.name} has sizes that do not fit its schema")
         self._dtype, self._row = cell_dtype(self.table), self.table.dtype
+        self._map = self.segment.map
         self._allocated, self._seen = core.Word(self.segment.map, SLOTS), 0
 
     @property
@@ -161,9 +163,7 @@ class SharedLatest:
             self._seen = self._slots  # there are never fewer
             if not 0 <= instrument < self._seen:
                 return None
-        found: bytes | None = core.latch_get(
-            self.segment.map, segment.HEADER_SIZE + self._slot * instrument, self._cell
-        )
+        found: bytes | None = core.latch_get(self._map, _FIRST + self._slot * instrument, self._cell)
         return found
 
     def cells(self, first: int, upto: int) -> npt.NDArray[np.void]:
