@@ -23,6 +23,7 @@ from tickplant.feed.packets.stream import Session, Stream
 STREAMS_MAX = 256
 STX, ETX = b"\2", b"\3"
 START_OF_DAY = b"SD"
+_TIME = slice(12, types.HEADER)
 _NUMBERED = re.compile(rb"\d{10}[^\2\3]*")
 _KNOWN = re.compile(rb"\d{10}([A-Z][A-Z ])20\d\d[01]\d[0-3]\d[0-2]\d[0-5]\d[0-5]\d{7}([^\0-\x1f]*)")
 
@@ -40,8 +41,8 @@ class _Line:
     def __init__(self, number: int) -> None:
         self.number = number
         self.stream: Stream[Packet] = Stream()
-        self.day = b""
-        """What the last Start of Day said; another line brings it again."""
+        self.time = b""
+        """The latest time in the header of a message."""
 
 
 class HsvfFeeds:
@@ -75,7 +76,8 @@ class HsvfFeeds:
             line = self._lines[destination] = _Line(len(self._lines))
         for seq, run in _runs(found):
             if run[0][10:12] == START_OF_DAY:
-                self._start(line, run[0][types.HEADER :], seq)
+                self._start(line, run[0][_TIME], seq)
+            line.time = max(line.time, run[-1][_TIME]) if run[-1][_TIME].isdigit() else line.time
             self._do(line, line.stream.offer(None, seq, len(run), Packet(run, ts_ns), ts_ns))
 
     def finish(self) -> None:
@@ -83,15 +85,16 @@ class HsvfFeeds:
         for line in self._lines.values():
             self._do(line, line.stream.finish("not in the capture"))
 
-    def _start(self, line: _Line, day: bytes, seq: int) -> None:
+    def _start(self, line: _Line, time: bytes, seq: int) -> None:
+        """A Start of Day: another one, unless it is a copy that comes after what followed it."""
         following = line.stream.next
-        if day != line.day and following is not None and seq < following:
-            self._do(line, line.stream.finish("the numbers began anew"))
-            self._say("session", "the numbers begin anew", 0, 0)
-            self.rows.lost(line.number, 0, self._ts_ns)
-            self._ignored += line.stream.ignored
-            line.stream = Stream()
-        line.day = day
+        if following is None or seq >= following or time <= line.time:
+            return
+        self._do(line, line.stream.finish("the numbers began anew"))
+        self._say("session", "the numbers begin anew", 0, 0)
+        self.rows.lost(line.number, 0, self._ts_ns)
+        self._ignored += line.stream.ignored
+        line.stream = Stream()
 
     def _do(self, line: _Line, steps: Sequence[Run[Packet] | Gap | Session]) -> None:
         for step in steps:

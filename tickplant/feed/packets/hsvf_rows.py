@@ -21,6 +21,7 @@ Initiative, made of the fields that name it: the root, a space, yymmdd, C or P, 
 eight digits. A strategy's is the venue's.
 """
 
+import re
 from collections import Counter
 from typing import Any, NamedTuple
 
@@ -42,6 +43,7 @@ _REFERENCE = b"S"
 _IMPLIED = ord("A")
 _MONTHS = 12
 _DEFINED = 1
+_PRINTED = re.compile(rb"[ -~]*")
 
 
 class _Pile:
@@ -93,7 +95,7 @@ class HsvfRows:
         if kind in types.IGNORED and size >= types.HEADER:
             self.ignored[types.IGNORED[kind]] += 1
             return
-        if kind not in types.DECODED or types.layout(kind, size) is None:
+        if kind not in types.DECODED or types.layout(kind, size) is None or not _PRINTED.fullmatch(message):
             self.refuse(f"a message of type {kind!r} and {size} bytes", seq, ts_recv)
             return
         pile = self._piles.get((kind, size))
@@ -222,8 +224,8 @@ class HsvfRows:
                 attributes=attributes,
             )  # fmt: skip
 
-    def _levels(self, kind: bytes, piled: _Piled) -> tuple[Heard, _Piled]:
-        """Messages of market depth: the levels that they tell."""
+    def _levels(self, kind: bytes, piled: _Piled) -> tuple[Told, _Piled]:
+        """Messages of market depth: the levels that they tell, and their status as `rows`."""
         entries = piled.rows["levels"]
         count, sound = fields.digits(piled.rows["count"])
         places = entries["place"].astype(np.int64) - ord("1")
@@ -239,32 +241,38 @@ class HsvfRows:
             for entry in range(entries.shape[1]):
                 which = explicit[sound, entry]
                 told.tell(side, which, places[sound, entry], *(c[sound, entry] for c in columns))
-        keys = shipped_schema()["depth"].empty(len(piled.marks))
+        return told, piled._replace(rows=piled.rows["status"])
+
+    def _heard(self, parts: list[tuple[Told, _Piled]]) -> None:
+        columns = zip(*(piled for _, piled in parts), strict=True)
+        piled = _Piled(*(np.concatenate(column) for column in columns))
+        order = np.argsort(piled.marks)
+        piled = piled.where(order)
+        keys = shipped_schema()["depth"].empty(len(order))
         keys["ts_event"], keys["ts_recv"], keys["venue_seq"] = piled.times, piled.recv, piled.seqs
         keys["instrument"] = piled.instruments
-        return Heard(keys, piled.lines, told.books, told.places), piled
-
-    def _heard(self, parts: list[tuple[Heard, _Piled]]) -> None:
-        order = np.argsort(np.concatenate([piled.marks for _, piled in parts]))
-        columns = zip(*(heard for heard, _ in parts), strict=True)
-        self._depth.append(self._books.changes(Heard(*(np.concatenate(c)[order] for c in columns))))
-        for _, piled in parts:
-            self._statuses(piled)
+        books, places = (
+            np.concatenate(c)[order] for c in zip(*((t.books, t.places) for t, _ in parts), strict=True)
+        )
+        changes = self._books.changes(Heard(keys, piled.lines, books, places))
+        if len(changes):
+            self._depth.append(changes)
+        self._statuses(piled)
 
     def _statuses(self, piled: _Piled) -> None:
-        """A row where an instrument's status is another than before."""
+        """A row where an instrument's status (`rows`) is another than before."""
         order = np.argsort(piled.instruments, kind="stable")
-        codes, markers = piled.instruments[order], piled.rows["status"][order]
-        before = np.append(True, (codes[1:] != codes[:-1]) | (markers[1:] != markers[:-1]))[: len(codes)]
+        codes, markers = piled.instruments[order], piled.rows[order]
+        other = np.append(True, (codes[1:] != codes[:-1]) | (markers[1:] != markers[:-1]))[: len(codes)]
         kept = []
-        for at, code, marker in zip(order[before].tolist(), codes[before].tolist(),
-                                    markers[before].tolist(), strict=True):  # fmt: skip
+        candidates = (order[other].tolist(), codes[other].tolist(), markers[other].tolist())
+        for at, code, marker in zip(*candidates, strict=True):
             if self._status.get(code) != marker:
                 self._status[code] = marker
                 kept.append(at)
         changed = piled.where(np.array(sorted(kept), np.int64))
         rows = self._new("status", changed)
-        rows["kind"], rows["value"] = b"trading", np.char.strip(changed.rows["status"])
+        rows["kind"], rows["value"] = b"trading", np.char.strip(changed.rows.astype("S1"))
 
 
 def option_symbol(name: bytes) -> str:
@@ -278,9 +286,9 @@ def option_symbol(name: bytes) -> str:
     thousandths = round(float(strike) * 1000)
     if not (sound and expiry.isdigit() and 0 <= month < 2 * _MONTHS and len(root) == 1):
         return ""
-    if thousandths < 0 or thousandths / 1000 != float(strike) or thousandths >= 10**8:
-        return ""
     year, day = expiry[:2].decode(), expiry[2:].decode()
+    if not 1 <= int(day) <= 31 or thousandths / 1000 != float(strike) or not 0 <= thousandths < 10**8:
+        return ""
     return f"{root[0]} {year}{month % _MONTHS + 1:02}{day}{'CP'[month // _MONTHS]}{thousandths:08}"
 
 
