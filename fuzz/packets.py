@@ -13,6 +13,7 @@ def targets() -> dict[str, Target]:
     return {
         "moldudp64": Target(mold, mold_corpus),
         "iex-tp": Target(iex, iex_corpus),
+        "hsvf": Target(hsvf, hsvf_corpus),
         "cme-mdp3": Target(cme, cme_corpus),
         "deribit-sbe": Target(deribit, deribit_corpus),
         "pcap": Target(pcap, pcap_corpus),
@@ -65,6 +66,32 @@ def iex_corpus() -> list[bytes]:
     return [joined([tp(each, 1)]), joined(tp([m], i) for i, m in enumerate(each, 1)),
             joined([tp(each[:3], 1), tp(each[5:], 6), tp([], 20), tp(each, 1, session=8)]),
             joined([tp([message("8", "Iq", 5, 10_000)], 1, protocol=DEEP)])]  # fmt: skip
+
+
+def hsvf(data: bytes) -> None:
+    """Packets of HSVF on two lines, and in batches."""
+    from packet_files import T0, A, B
+
+    from tickplant.feed.packets.hsvf import HsvfFeeds
+
+    feeds, batches = HsvfFeeds("XMOD"), []
+    for number, payload in enumerate(pieces(data)):
+        feeds.packet(payload, T0 + number, B if len(payload) % 7 == 0 else A)
+        if number % 3 == 2:
+            batches.append(feeds.rows.take())
+    feeds.finish()
+    check([*batches, feeds.rows.take()], len(data), feeds.rows.malformed)
+
+
+def hsvf_corpus() -> list[bytes]:
+    """Each type that is decoded, a start of day, and a hole."""
+    import test_hsvf as tests
+
+    sound = [tests.renumbered(body, n) for n, body in enumerate(tests.BODIES, 1)]
+    day = tests.message("SD", b"20231115", 1, b"20231115030000000000")
+    each = [tests.packet(m) for m in sound]
+    return [joined(each), joined([tests.packet(*sound)]), joined([*each[:2], *each[3:], each[0]]),
+            joined([*each, tests.packet(day, *sound[1:])])]  # fmt: skip
 
 
 @cache

@@ -43,6 +43,7 @@ FORMATS = (
     Format("CME MDP 3.0 in pcap", "packets.cme:CmeMdp3"),
     Format("Deribit multicast SBE in pcap", "packets.deribit_sbe:DeribitSbe"),
     Format("IEX TOPS and DEEP in pcap", "packets.iex:IexTp"),
+    Format("HSVF of the Montréal Exchange in pcap", "packets.hsvf:Hsvf"),
     Format("protocols that are declared, in pcap", "packets.declared:Declared"),
     Format("recordings of venues over WebSocket", "recording:Recording"),
     Format("Databento DBN", "files.dbn:Dbn"),
