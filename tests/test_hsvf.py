@@ -229,6 +229,19 @@ def test_another_line_brings_each_message_once_and_fills_gaps():
     assert +feeds.ignored == {"duplicate": 1}
 
 
+def test_packets_cut_otherwise_on_the_other_line_give_each_message_once():
+    found = [trade(n, number=b"%08d" % n) for n in range(1, 5)]
+    feeds, rows = decoded(packet(*found[:2]), packet(*found[1:3]), packet(*found))
+    assert rows["trade"][["venue_seq", "trade_id"]].tolist() == [(n, n) for n in range(1, 5)]
+    assert feeds.rows.messages["Option Trade"] == 4
+
+
+def test_numbers_may_be_missing_within_a_packet():
+    _, rows = decoded(packet(trade(1), trade(3)))
+    assert rows["trade"]["venue_seq"].tolist() == [1, 3]
+    assert rows["event"][["kind", "first", "last"]].tolist() == [(b"gap", 2, 2)]
+
+
 def test_lines_are_numbered_by_themselves():
     _, rows = decoded(packet(trade(1)), packet(trade(9)), lines=[A, B])
     assert rows["trade"]["venue_seq"].tolist() == [1, 9]
@@ -253,6 +266,12 @@ def test_a_start_of_day_begins_the_numbers_anew_once():
     assert +feeds.ignored == {"Start of Day": 2, "duplicate": 2}
 
 
+def test_a_start_of_day_whose_number_goes_on_begins_nothing_anew():
+    feeds, rows = decoded(packet(trade(1)), packet(message("SD", b"20231115", 2, b"20231115030000000000")))
+    assert "event" not in rows
+    assert +feeds.ignored == {"Start of Day": 1}
+
+
 def test_other_types_are_ignored_by_their_names():
     found = [message(k.decode(), b"something", n) for n, k in enumerate(IGNORED, 1)]
     feeds, rows = decoded(packet(*found))
@@ -272,6 +291,7 @@ def test_packets_that_are_none_are_malformed(payload):
 @pytest.mark.parametrize("bad", [
     trade(4)[:-1], trade(4) + b" ", trade(4)[:11], message("ZZ", b"", 4), message("N", b"", 4)[:31],
     trade(4, volume=b"0000000x"), trade(4, volume=b"00000000"), trade(4, volume=b"0000001Z"),
+    trade(4, volume=b"000x001C"), trade(4, marker=b"\0"), strategy_trade(4, price=b"-0000024C"),
     trade(4, price=b"000125 2"), trade(4, price=b"0001250Q"), trade(4, number=b"1234567x"),
     trade(4, exchange=b"B"), trade(4, time=b"20231314171320000123"), trade(4, time=b"20231114171360000123"),
     trade(4, time=b"20231114251320000123"), trade(4, time=b"2023111417132000012 "),

@@ -60,15 +60,15 @@ def quantity(column: Chars) -> tuple[Ints, Which]:
 
 def price(column: Chars, fraction: Chars, sign: Chars | None = None) -> tuple[Floats, Which]:
     """Digits with a fraction indicator: 0 to 9 are so many decimals; A to G are none to six, and the price
-    is negative. `sign`: + or -, in messages that have one."""
+    is negative. `sign`: + or -, in messages that have one; those have no other way to say negative."""
     whole, sound = digits(column)
     negated = _NEGATED[fraction]
     decimals = np.where(negated != _NONE, negated, _DECIMALS[fraction])
     sound = sound & (decimals != _NONE)
     minus = negated != _NONE
     if sign is not None:
-        sound &= (sign == ord("+")) | (sign == ord("-"))
-        minus = minus ^ (sign == ord("-"))
+        sound &= ((sign == ord("+")) | (sign == ord("-"))) & ~minus
+        minus = sign == ord("-")
     scaled = np.where(minus, -whole, whole) / _POWERS[np.where(decimals == _NONE, 0, decimals)]
     return scaled, sound
 
