@@ -120,3 +120,7 @@ def test_a_recording_of_a_venue_passes_as_it_is(tmp_path):
         check_capture(path, messages={"trade": 50, "depth": 50}, rows={"trade": 50}, sizes={"trade": 6.25})
     finally:
         exchange.close()
+
+
+def test_a_capture_that_gives_no_rows_passes_through_a_plant(fake):
+    assert check_capture(fake(), messages={"trade": 2}) == []

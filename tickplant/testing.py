@@ -160,6 +160,8 @@ def _equal(there: Rows, rows: Rows, columns: list[str]) -> bool:
 
 
 def _settle(plant: TickerPlant, feed: Feed) -> None:
+    if not feed.rows_published:
+        return  # a feed without rows begins no session
     end = monotonic_ns() + PATIENCE_S * SECOND_NS
     while plant.day.intake.session(feed.number) != (feed.session, feed.rows_published):
         plant.turn()

@@ -103,4 +103,7 @@ def describe(head: Head) -> str:
         return "a capture of packets that does not begin with a UDP datagram"
     _, _, (address, port), payload = found[0]
     what = f"{len(payload)} bytes to {address}:{port}, {payload[:16].hex()}..."
-    return f"a capture of packets, but its first UDP payload was not recognised ({what})"
+    return (
+        f"a capture of packets, but its first UDP payload was not recognised ({what}); "
+        "if you know what it is: --protocol NAME, or the option protocol"
+    )
