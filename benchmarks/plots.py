@@ -23,7 +23,7 @@ def series(results: Results, prefix: str) -> list[tuple[int, dict[str, Any]]]:
 
 def latency(axes: Axes, results: Results) -> bool:
     """Percentiles of each way a row can take."""
-    found = [(f"{r['name']}, {whose}", p) for r in results for whose, p in r.get("percentiles", {}).items()
+    found = [(whose, p) for r in results for whose, p in r.get("percentiles", {}).items()
              if r["bench"] == "latency"]  # fmt: skip
     for label, p in found:
         axes.plot(list(p), list(p.values()), marker="o", label=label)
