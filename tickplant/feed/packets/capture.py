@@ -23,10 +23,12 @@ class PacketCapture(Capture):
     """
 
     def __init__(self, path: Path, to: list[str] | None) -> None:
-        """`to`: addresses IP:PORT whose datagrams are read; None: all."""
+        """`to`: addresses IP:PORT whose datagrams are read; None: all. Those with + between them, lines A and
+        B of a channel, are taken for the first of them."""
         super().__init__()
         self.path = path
-        self._to = None if to is None else frozenset(map(endpoint, to))
+        lines = [[endpoint(one) for one in line.split("+")] for line in to or ()]
+        self._to = None if to is None else {one: line[0] for line in lines for one in line}
         self._events = Sink("")
         self._elsewhere = self._troubles = 0
         self._reader = PcapReader(path)
@@ -61,10 +63,11 @@ class PacketCapture(Capture):
                 packet(ts_ns, payload, destination)
             return
         for ts_ns, _, destination, payload in block:
-            if destination in to:
-                packet(ts_ns, payload, destination)
-            else:
+            line = to.get(destination)
+            if line is None:
                 self._elsewhere += 1
+            else:
+                packet(ts_ns, payload, line)
 
     def _rows(self, last: bool) -> Iterator[Batch]:
         for trouble in self._reader.troubles:

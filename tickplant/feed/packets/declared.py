@@ -14,7 +14,7 @@ from typing import NamedTuple
 from tickplant.errors import CaptureError, SchemaError
 from tickplant.feed.capture import Batch, Head
 from tickplant.feed.packets.arbiter import Gap, Run
-from tickplant.feed.packets.capture import PacketCapture, endpoint, first_payloads
+from tickplant.feed.packets.capture import PacketCapture, first_payloads
 from tickplant.feed.packets.datagram import Endpoint
 from tickplant.feed.packets.pcap import PcapReader
 from tickplant.feed.packets.protocol import Protocol
@@ -152,9 +152,7 @@ class Declared(PacketCapture):
     ) -> None:  # fmt: skip
         if not (venue.isascii() and len(venue) <= 16):
             raise CaptureError(f"venue {venue!r} must be at most 16 ASCII characters")
-        lines = [line.split("+") for line in to or ()]
-        super().__init__(path, None if to is None else [one for line in lines for one in line])
-        self._same = {endpoint(one): endpoint(line[0]) for line in lines for one in line}
+        super().__init__(path, to)
         chosen = protocol or _only(path)
         self.format = Path(chosen).stem
         self._decoder = DeclaredFeeds(named(chosen), venue)
@@ -163,7 +161,7 @@ class Declared(PacketCapture):
 
     def packet(self, ts_ns: int, payload: bytes, destination: Endpoint) -> None:
         """A datagram of the lines that are read."""
-        self._decoder.packet(payload, ts_ns, self._same.get(destination, destination))
+        self._decoder.packet(payload, ts_ns, destination)
 
     def take(self, last: bool) -> Iterator[Batch]:
         """What the datagrams were decoded to."""

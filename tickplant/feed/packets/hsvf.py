@@ -15,7 +15,7 @@ from tickplant.errors import CaptureError
 from tickplant.feed.capture import Batch, Head
 from tickplant.feed.packets import hsvf_types as types
 from tickplant.feed.packets.arbiter import Gap, Run
-from tickplant.feed.packets.capture import PacketCapture, endpoint, first_payloads
+from tickplant.feed.packets.capture import PacketCapture, first_payloads
 from tickplant.feed.packets.datagram import Endpoint
 from tickplant.feed.packets.hsvf_rows import HsvfRows
 from tickplant.feed.packets.stream import Session, Stream
@@ -128,14 +128,12 @@ class Hsvf(PacketCapture):
     def __init__(self, path: Path, *, venue: str = "XMOD", to: list[str] | None = None) -> None:
         if not (venue.isascii() and 0 < len(venue) <= 16):
             raise CaptureError(f"venue {venue!r} must be 1 to 16 ASCII characters")
-        lines = [line.split("+") for line in to or ()]
-        super().__init__(path, None if to is None else [one for line in lines for one in line])
-        self._same = {endpoint(one): endpoint(line[0]) for line in lines for one in line}
+        super().__init__(path, to)
         self._decoder = HsvfFeeds(venue)
 
     def packet(self, ts_ns: int, payload: bytes, destination: Endpoint) -> None:
         """A datagram of the lines that are read."""
-        self._decoder.packet(payload, ts_ns, self._same.get(destination, destination))
+        self._decoder.packet(payload, ts_ns, destination)
 
     def take(self, last: bool) -> Iterator[Batch]:
         """What the datagrams were decoded to."""
