@@ -21,43 +21,42 @@ from tickplant.hdb.server import PostgresServer
 from tickplant.hdb.store import History
 from tickplant.schema import Rows, Schema, declare
 
-ROWS = 2_000_000
 CHUNK_ROWS = 262_144
 GOAL = 0.95
 DATE = 20260102
 CONF = Path(__file__).parent.parent / "conf" / "tickplant.toml"
 
 
-def trades() -> tuple[Schema, Rows]:
-    """The table `trade` as configured, and rows of it."""
+def trades(count: int) -> tuple[Schema, Rows]:
+    """The table `trade` as configured, and so many rows of it."""
     columns = tomllib.loads(CONF.read_text())["tables"]["trade"]["columns"]
     schema = Schema([declare("trade", 1, columns)])
     random = np.random.default_rng(1)
-    rows = schema["trade"].empty(ROWS)
-    rows["ts_event"] = 1_767_312_000_000_000_000 + np.arange(ROWS) * 11_000
-    rows["ts_recv"] = rows["ts_plant"] = rows["ts_event"] + random.integers(0, 99_999, ROWS)
-    rows["instrument"] = random.integers(1, 10_000, ROWS)
+    rows = schema["trade"].empty(count)
+    rows["ts_event"] = 1_767_312_000_000_000_000 + np.arange(count) * 11_000
+    rows["ts_recv"] = rows["ts_plant"] = rows["ts_event"] + random.integers(0, 99_999, count)
+    rows["instrument"] = random.integers(1, 10_000, count)
     rows["feed"] = 1
-    rows["venue_seq"] = rows["trade_id"] = np.arange(ROWS)
-    rows["price"] = random.integers(100, 50_000, ROWS) / 100
-    rows["size"] = random.integers(1, 1_000, ROWS)
-    rows["side"], rows["action"] = random.choice([b"B", b"S"], ROWS), b"T"
+    rows["venue_seq"] = rows["trade_id"] = np.arange(count)
+    rows["price"] = random.integers(100, 50_000, count) / 100
+    rows["size"] = random.integers(1, 1_000, count)
+    rows["side"], rows["action"] = random.choice([b"B", b"S"], count), b"T"
     return schema, rows
 
 
 def timed(history: History, admin: psycopg.Connection, fill: Callable[[], None]) -> float:
-    """Rows per second of filling a fresh partition."""
+    """Seconds of filling a fresh partition."""
     history.drop(DATE)
     history.load(DATE, {}, 0, 0, expected=0)
     admin.execute("CHECKPOINT")
     begin = perf_counter()
     fill()
-    return ROWS / (perf_counter() - begin)
+    return perf_counter() - begin
 
 
 def main() -> None:
-    arguments = harness.options(__doc__, {"rounds": 1}, rounds=7)
-    schema, rows = trades()
+    arguments = harness.options(__doc__, {"rounds": 1, "rows": 300_000}, rounds=7, rows=2_000_000)
+    schema, rows = trades(arguments.rows)
     folder = Path(tempfile.mkdtemp(prefix="tickplant-bench-"))
     file = folder / "trade.bin"
     file.write_bytes(HEADER + encode(schema["trade"], DATE, 0, rows) + TRAILER)
@@ -65,7 +64,7 @@ def main() -> None:
     server_side = f"COPY tickplant.trade_{DATE} ({columns}) FROM '{file}' (FORMAT binary)"
 
     def load() -> None:
-        for at in range(0, ROWS, CHUNK_ROWS):
+        for at in range(0, len(rows), CHUNK_ROWS):
             part = rows[at : at + CHUNK_ROWS]
             history.load(DATE, {"trade": part}, at + len(part), 0, expected=at)
 
@@ -78,8 +77,8 @@ def main() -> None:
             history.init()
             ours, limit = [], []
             for _ in range(arguments.rounds + 1):
-                limit.append(timed(history, admin, lambda: admin.execute(server_side)))
-                ours.append(timed(history, admin, load))
+                limit.append(len(rows) / timed(history, admin, lambda: admin.execute(server_side)))
+                ours.append(len(rows) / timed(history, admin, load))
     finally:
         shutil.rmtree(folder)
     what = "history: numpy to a committed fresh partition; COPY by the server of a file"

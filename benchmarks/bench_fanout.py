@@ -15,10 +15,10 @@ import harness
 from tickplant.clock import SECOND_NS
 
 GOAL = 0.9
-READERS, ROWS = 4, 400_000
+READERS = 4
 
 
-def rate(sender: Connection, target: str, readers: list[Connection], expect: int) -> float:
+def rate(sender: Connection, target: str, readers: list[Connection], expect: int, rows: int) -> float:
     """Rows per second until each reader had what it expects."""
     for reader in readers:
         reader.send(expect)
@@ -28,12 +28,15 @@ def rate(sender: Connection, target: str, readers: list[Connection], expect: int
         harness.settle()
     sender.send(target)
     begin = harness.hear(sender)
-    return ROWS * SECOND_NS / (max(harness.hear(reader) for reader in readers) - begin)
+    return rows * SECOND_NS / (max(harness.hear(reader) for reader in readers) - begin)
 
 
 def main() -> None:
-    arguments = harness.options(__doc__, {"rounds": 2}, rounds=5, rows_each=100)
-    messages = ROWS // arguments.rows_each
+    arguments = harness.options(
+        __doc__, {"rounds": 1, "rows": 100_000}, rounds=5, rows=400_000, rows_each=100
+    )
+    rows = arguments.rows
+    messages = arguments.rows // arguments.rows_each
     bare = harness.free_endpoint()
     ours, limit = [], []
     with harness.Site() as site:
@@ -46,8 +49,8 @@ def main() -> None:
         for _ in range(1 + arguments.rounds):
             sender.send((messages, arguments.rows_each))
             harness.hear(sender)
-            ours.append(rate(sender, "plant", near, ROWS))
-            limit.append(rate(sender, "bare", plain, messages))
+            ours.append(rate(sender, "plant", near, rows, rows))
+            limit.append(rate(sender, "bare", plain, messages, rows))
             sender.send("enough")
     what = f"feed, plant, publisher to {READERS} remote readers; a bare PUB to {READERS} SUBs"
     harness.tell("fanout", what, ours[1:], limit[1:], "rows/s", GOAL)

@@ -103,7 +103,7 @@ def case(rows_each: int, rounds: int, durability: str) -> None:
 
 
 def main() -> None:
-    quick = {"rounds": 2, "rows_each": [1, 100]}
+    quick = {"rounds": 1, "rows_each": [1, 100]}
     arguments = harness.options(__doc__, quick, rounds=5, rows_each=list(MESSAGES), durability="group")
     for rows_each in arguments.rows_each:
         case(rows_each, arguments.rounds, arguments.durability)

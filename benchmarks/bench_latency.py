@@ -87,7 +87,7 @@ def once(source: Connection, reader: Connection, rows: int, interval_ns: int) ->
 
 
 def main() -> None:
-    arguments = harness.options(__doc__, {"rounds": 2, "rows": 400}, rounds=11, rows=1000)
+    arguments = harness.options(__doc__, {"rounds": 1, "rows": 300}, rounds=11, rows=1000)
     kinds = ("quiet", "bare", "burst")
     took: dict[str, list[list[float]]] = {kind: [] for kind in kinds}
     with harness.Site(tickerplant={"durability": "group"}) as site:

@@ -63,7 +63,7 @@ def measure(kind: str, readers_max: int, counts: list[int], rounds: int) -> None
 
 
 def main() -> None:
-    arguments = harness.options(__doc__, {"rounds": 1, "readers": [4]}, rounds=5, readers=[1, 4, 16])
+    arguments = harness.options(__doc__, {"rounds": 1, "readers": [2]}, rounds=5, readers=[1, 4, 16])
     for kind in ("local", "remote"):
         measure(kind, max(arguments.readers), arguments.readers, arguments.rounds)
 
