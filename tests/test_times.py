@@ -64,9 +64,10 @@ def test_what_is_no_number_of_seconds_is_refused(text):
 def test_any_text_is_a_time_or_a_value_error(text):
     for read in (iso_ns, decimal_ns, yymmdd):
         try:
-            read(text)
+            found = read(text)
         except ValueError:
             continue
+        assert isinstance(found, str if read is yymmdd else int)
 
 
 def test_expiries_are_dates():

@@ -82,6 +82,12 @@ class PacketCapture(Capture):
         self._troubles += not of_file
 
 
+def check_venue(venue: str) -> None:
+    """Raise CaptureError unless it can be a venue in rows of instruments."""
+    if not (venue.isascii() and 0 < len(venue) <= 16):
+        raise CaptureError(f"venue {venue!r} must be 1 to 16 ASCII characters")
+
+
 def endpoint(text: str) -> Endpoint:
     """The address and port in IP:PORT. Raises CaptureError if it is not of that form."""
     address, _, port = text.rpartition(":")

@@ -17,10 +17,9 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from tickplant.errors import CaptureError
 from tickplant.feed.capture import Batch, Head
 from tickplant.feed.packets.arbiter import Arbiter, Gap, Run
-from tickplant.feed.packets.capture import PacketCapture, first_payloads
+from tickplant.feed.packets.capture import PacketCapture, check_venue, first_payloads
 from tickplant.feed.packets.datagram import Endpoint
 from tickplant.feed.packets.deribit_sbe_rows import DeribitRows
 from tickplant.feed.packets.sbe import COUNTED_HEADER, Schema, read_schema, walk
@@ -172,8 +171,7 @@ class DeribitSbe(PacketCapture):
         return bool(found) and all(map(is_deribit, found))
 
     def __init__(self, path: Path, *, venue: str = "DERIBIT", to: list[str] | None = None) -> None:
-        if not (venue.isascii() and 0 < len(venue) <= 16):
-            raise CaptureError(f"venue {venue!r} must be 1 to 16 ASCII characters")
+        check_venue(venue)
         super().__init__(path, to)
         self._decoder = DeribitFeeds(venue)
 

@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tickplant.errors import CaptureError
 from tickplant.feed.capture import Batch, Head
 from tickplant.feed.packets import hsvf_types as types
 from tickplant.feed.packets.arbiter import Gap, Run
-from tickplant.feed.packets.capture import PacketCapture, first_payloads
+from tickplant.feed.packets.capture import PacketCapture, check_venue, first_payloads
 from tickplant.feed.packets.datagram import Endpoint
 from tickplant.feed.packets.hsvf_rows import HsvfRows
 from tickplant.feed.packets.stream import Session, Stream
@@ -126,8 +125,7 @@ class Hsvf(PacketCapture):
         return bool(found) and all(map(is_hsvf, found))
 
     def __init__(self, path: Path, *, venue: str = "XMOD", to: list[str] | None = None) -> None:
-        if not (venue.isascii() and 0 < len(venue) <= 16):
-            raise CaptureError(f"venue {venue!r} must be 1 to 16 ASCII characters")
+        check_venue(venue)
         super().__init__(path, to)
         self._decoder = HsvfFeeds(venue)
 

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tickplant.errors import CaptureError
 from tickplant.feed.capture import Batch, Head
 from tickplant.feed.packets.arbiter import Gap, Run
-from tickplant.feed.packets.capture import PacketCapture, first_payloads
+from tickplant.feed.packets.capture import PacketCapture, check_venue, first_payloads
 from tickplant.feed.packets.datagram import Endpoint
 from tickplant.feed.packets.iex_rows import IexRows
 from tickplant.feed.packets.iextp import HEADER, PROTOCOLS, segment
@@ -93,8 +92,7 @@ class IexTp(PacketCapture):
         return bool(found) and all(map(is_iextp, found))
 
     def __init__(self, path: Path, *, venue: str = "IEXG", to: list[str] | None = None) -> None:
-        if not (venue.isascii() and 0 < len(venue) <= 16):
-            raise CaptureError(f"venue {venue!r} must be 1 to 16 ASCII characters")
+        check_venue(venue)
         super().__init__(path, to)
         self._decoder = IexFeeds(venue)
 

@@ -23,7 +23,7 @@ from tickplant.clock import SECOND_NS
 from tickplant.errors import CaptureError
 from tickplant.feed.capture import Batch, Head
 from tickplant.feed.packets.arbiter import Gap, Run
-from tickplant.feed.packets.capture import PacketCapture, first_payloads
+from tickplant.feed.packets.capture import PacketCapture, check_venue, first_payloads
 from tickplant.feed.packets.datagram import Endpoint
 from tickplant.feed.packets.moldudp64 import (
     END_OF_SESSION,
@@ -47,8 +47,7 @@ class MoldItch:
     ) -> None:
         """Raises CaptureError for a time zone that there is not, or a venue that is no 1 to 16
         characters."""
-        if not (venue.isascii() and 0 < len(venue) <= 16):
-            raise CaptureError(f"venue {venue!r} must be 1 to 16 ASCII characters")
+        check_venue(venue)
         try:
             self._zone = zoneinfo.ZoneInfo(timezone)
         except (zoneinfo.ZoneInfoNotFoundError, ValueError):
