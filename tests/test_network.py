@@ -14,6 +14,7 @@ from faults.proxy import FAR, NEAR, Framing, Proxy, Weather
 from tests.fix_plant import check_claims, events, free_port, rows_of, trades, until
 from tickplant import link as reading_link
 from tickplant import sockets, subscribe, wire
+from tickplant.feed import repair
 
 
 def message(body, *, more=False, command=False):
@@ -284,6 +285,20 @@ def test_a_subscription_of_which_nothing_is_heard_is_made_anew(far, monkeypatch)
     far.publish(50)
     assert until(lambda: received(subscription)) == list(range(50))
     subscription.close()
+
+
+def test_a_feed_to_which_nothing_is_answered_connects_anew(far, monkeypatch):
+    monkeypatch.setattr(repair, "DEAF_NS", 300_000_000)
+    link = far.network.links["repair"]
+    far.publish(10)
+    assert far.feed.drained(60)
+    first = list(link.connections)
+    assert len(first) == 1
+    far.network.worsen("repair", Weather(drop=1.0), 60)
+    until(lambda: link.connections and link.connections[0] is not first[0])
+    far.network.worsen("repair", Weather(), 0)
+    far.publish(10)
+    complete(far)
 
 
 def test_a_request_that_was_damaged_is_answered_so_that_it_is_asked_again(far):

@@ -180,9 +180,14 @@ def test_a_slow_reader_gets_everything_and_hurts_nobody(site, reading):
 
 def test_rows_come_live_and_nothing_is_requested_where_nothing_is_lost(running, reading):
     subscription = reading(running.endpoint, ["trade"], from_row=None)
+    event = subscription._sequences[running.cfg.schema["event"].number]
+    # The row that tells of the feed's session may be live or asked for; after it there is a connection.
+    until(lambda: event.expected == 1, turning=lambda: subscription.next(0.01))
+    subscribed, filled = subscription._link._live_ns, subscription.gaps_filled
+    until(lambda: subscription._link._live_ns > subscribed, turning=lambda: subscription.next(0.01))
     running.publish(500)
     assert ids(take(subscription, 500)) == list(range(500))
-    assert subscription.gaps_filled == 0
+    assert subscription.gaps_filled == filled
 
 
 def test_several_tables_are_each_complete(running, reading):

@@ -25,6 +25,8 @@ from tickplant.keys import ClientKeys
 SILENCE_NS = SECOND_NS
 MEND_NS = 100 * MILLISECOND_NS
 ASK_MS = 500
+DEAF_NS = 5 * SECOND_NS
+"""How long the plant may say nothing: it answers each `hello` of a feed that has published."""
 ANSWERS_MAX = 4
 """That wait for a slow network; more are not made."""
 
@@ -43,6 +45,7 @@ class Repair:
         self.dealer.setsockopt(zmq.SNDHWM, ANSWERS_MAX)
         self._connection = sockets.Connection(self.dealer, endpoint, keys)
         self._heard_ns = self._mend_ns = 0
+        self._answered_ns = monotonic_ns()
         self.process = secrets.randbits(62)
         """Tells this process from another that is in the very same session."""
 
@@ -91,7 +94,15 @@ class Repair:
             self._hello(sender, at)
         if at >= self._mend_ns:
             self._mend_ns = at + MEND_NS
-            self._connection.mend()
+            self._tend(at, sender.session.seq > 0)
+
+    def _tend(self, at: int, owed: bool) -> None:
+        """Mend what libzmq gave up. A connection that owes an answer is made anew: our name may have been
+        damaged as it was made, and then the plant takes us for a stranger for as long as it lasts."""
+        self._connection.mend()
+        if owed and at - self._answered_ns >= DEAF_NS:
+            self._answered_ns = at
+            self._connection.renew()
 
     def _hello(self, sender: Sender, at: int) -> None:
         """Say up to where the feed has published."""
@@ -103,7 +114,7 @@ class Repair:
     def _answer(self, parts: list[bytes], sender: Sender, room: threading.Condition) -> None:
         message = wire.unpack(parts[0])
         op, session = message.get("op"), wire.field(message, "session", "int")
-        self._heard_ns = monotonic_ns()
+        self._heard_ns = self._answered_ns = monotonic_ns()
         if op == "fetch":
             place = session, wire.field(message, "seq", "int")
             limit = min(wire.field(message, "bytes", "int"), wire.MESSAGE_MAX // 2)
