@@ -68,7 +68,7 @@ def _memory(site: Site, name: str) -> int:
 
 def _elsewhere(site: Site, feed: str, rate: float) -> tuple[Path, Path]:
     """The configuration of a feed on another host: its path, and where its outbox is."""
-    content: dict[str, Any] = msgspec.toml.decode(site.feed_path.read_bytes())
+    content: dict[str, Any] = msgspec.toml.decode(site.feed_path(feed).read_bytes())
     data = site.folder / "elsewhere"
     content["plant"] |= {"data_dir": str(data), "run_dir": str(site.folder / "elsewhere-run")}
     content["feeds"][feed]["options"] |= {

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from typing import Any
 
 from faults.case import Case, Fault
 from faults.proxy import Weather
@@ -125,9 +126,14 @@ def late_reader(site: Site, choice: random.Random) -> bool:
     return True
 
 
+def _far_away(content: dict[str, Any], site: Site) -> None:
+    """No feed is on the plant's host."""
+    content["tickerplant"]["follow_outboxes"] = False
+
+
 KINDS = (cut, cut_in_a_message, late, held_up, swallowed, unreachable, lossy, slow, garbled)
 
 CASES = {
-    "network-feed": Case([kind(*FEED_SIDE) for kind in KINDS]),
+    "network-feed": Case([kind(*FEED_SIDE) for kind in KINDS], settings=_far_away),
     "network-reader": Case([*(kind(*READER_SIDE) for kind in KINDS), late_reader]),
 }

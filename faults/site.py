@@ -73,6 +73,7 @@ class Site:
         content["plant"] |= {"name": self.name, "data_dir": f"{self.folder}/data"}
         content["plant"] |= {"run_dir": f"{self.folder}/run"}
         content["tickerplant"] |= {"ingress": _endpoint(), "repair": _endpoint(), "extent_rows": 1 << 14}
+        content["tickerplant"]["follow_outboxes"] = True
         content["tickerplant"]["keep_days"] = 36_500  # a case may end many dates, which are then compared
         content["tickerplant"]["segment_bytes"] = 1 << 20  # so that segments end while faults go on
         content["tickerplant"]["checkpoint_bytes"] = 1 << 18  # and restarts begin at checkpoints
@@ -95,8 +96,10 @@ class Site:
             e: proxy.endpoint(content["tickerplant"][e]) for e in ("ingress", "repair")
         }
         content["security"]["keys_dir"] = str(self.away)
-        self.feed_path = self.folder / "feed.toml"
-        self.feed_path.write_bytes(msgspec.toml.encode(content))
+        for number, name in enumerate(self.config.feeds):
+            # The first may have its outbox read by the plant, the others publish.
+            content["tickerplant"]["follow_outboxes"] &= number == 0
+            self.feed_path(name).write_bytes(msgspec.toml.encode(content))
         self.network = Proxy(seed, self._links())
         self.processes: dict[str, Process] = {}
         self._janitor = subprocess.Popen(
@@ -119,6 +122,10 @@ class Site:
 
     def _options(self, feed: str) -> dict[str, Any]:
         return {"path": f"{self.folder}/{feed}.counts", "seed": self.seed, "rate": self.rate / 2}
+
+    def feed_path(self, feed: str) -> Path:
+        """The configuration that a feed is started with."""
+        return self.folder / f"feed-{feed}.toml"
 
     def counts(self, feed: str) -> Counts:
         """What the runs of a feed have published."""
@@ -156,7 +163,7 @@ class Site:
                     extra.append(str(self.away / READERS / f"{name}.key_secret"))
                 self.add(name, "-m", "faults.reader", *what, *extra)
         for name in self.config.feeds:
-            self.add(f"feed-{name}", "-m", "tickplant", "run", "feed", name, settings=self.feed_path)
+            self.add(f"feed-{name}", "-m", "tickplant", "run", "feed", name, settings=self.feed_path(name))
         return date
 
     def add(self, name: str, *arguments: str, settings: Path | None = None) -> None:

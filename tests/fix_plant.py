@@ -159,11 +159,7 @@ def closed(plant: TickerPlant) -> None:
     if not plant.sub.closed:
         with contextlib.suppress(JournalError):
             plant.close()
-        if plant._drain:
-            plant._drain.close()
-        for held in (plant.sub, plant.router, plant.admin):
-            held.close(linger=0)
-        plant.guard.close()
+        _left(plant)
         for lock in plant._locks:
             lock.release()
         _forget(plant)
@@ -174,11 +170,7 @@ def crashed(plant: TickerPlant) -> None:
     plant._syncer.stop()
     if plant._syncer.is_alive():
         plant._syncer.join()  # a process that is gone has no thread that still says what is durable
-    if plant._drain:
-        plant._drain.close()
-    for held in (plant.sub, plant.router, plant.admin):
-        held.close(linger=0)
-    plant.guard.close()
+    _left(plant)
     journal = plant.day.journal
     with journal._syncing:
         journal._unsynced.clear()
@@ -188,6 +180,18 @@ def crashed(plant: TickerPlant) -> None:
     _forget(plant)
     for lock in plant._locks:
         lock.release()
+
+
+def _left(plant: TickerPlant) -> None:
+    if plant._drain:
+        plant._drain.close()
+    if ingress := getattr(plant, "ingress", None):  # else it was refused before
+        ingress.outboxes.close()
+    if doorbell := getattr(plant, "doorbell", None):
+        doorbell.close()
+    for held in (plant.sub, plant.router, plant.admin):
+        held.close(linger=0)
+    plant.guard.close()
 
 
 def _forget(plant: TickerPlant) -> None:

@@ -1,5 +1,7 @@
 """Messages from a real ZeroMQ socket into the intake, and those that are not taken."""
 
+import os
+
 import numpy as np
 import pytest
 import zmq
@@ -8,14 +10,13 @@ from tests.fix_plant import trades, until
 from tickplant import sockets, wire
 from tickplant._core import core
 
-TURN = (1000, 1 << 20)
+TURN = (1000, 1 << 20, -1, 10)
 
 
 @pytest.fixture
 def sub(plant):
     """A socket that the plant's drain does not read, with something that sends to it."""
     socket = sockets.context().socket(zmq.PULL)
-    socket.setsockopt(zmq.RCVTIMEO, 5)
     socket.bind("inproc://drain")
     yield socket
     socket.close(linger=0)
@@ -95,7 +96,7 @@ def test_a_message_that_the_stage_has_no_room_for_is_taken_after_a_commit(plant,
     assert intake.session(1) == (7, frames * rows)
 
 
-@pytest.mark.parametrize("budget", [(2, 1 << 20), (1000, 1)])
+@pytest.mark.parametrize("budget", [(2, 1 << 20, -1, 10), (1000, 1, -1, 10)])
 def test_a_turn_takes_no_more_than_its_budget_whatever_comes(plant, drain, push, budget):
     table = plant.config.schema["trade"]
     for seq in range(5):
@@ -107,6 +108,23 @@ def test_a_turn_takes_no_more_than_its_budget_whatever_comes(plant, drain, push,
         drain.message()
         taken += 1
     assert plant.day.intake.session(1)[1] + taken <= 2
+
+
+def test_a_descriptor_wakes_as_a_message_does(plant, drain, push):
+    bell, ringer = os.pipe()
+    try:
+        assert drain.wait(10, 1 << 20, bell, 0) == 0
+        os.write(ringer, b"x")
+        assert drain.wait(10, 1 << 20, bell, 60_000) == core.BELL
+        push.send(sealed(plant.config.schema["trade"], 0))
+        until(lambda: drain.wait(10, 1 << 20, bell, 0) == core.MESSAGE | core.BELL)
+        os.read(bell, 1)
+        assert drain.wait(10, 1 << 20, bell, 60_000) == core.MESSAGE  # held, until it is taken
+        assert drain.pour(9) == core.TAKEN
+        assert drain.wait(10, 1 << 20, bell, 0) == 0
+    finally:
+        os.close(bell)
+        os.close(ringer)
 
 
 def test_what_is_no_libzmq_is_refused(plant, sub):

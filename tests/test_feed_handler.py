@@ -378,7 +378,9 @@ class Heard:
         return getattr(self.drain, name)
 
 
-def test_rows_that_left_before_the_outbox_could_write_them_down_are_there_once(site, plant, cfg, monkeypatch):
+def test_rows_that_left_before_the_outbox_could_write_them_down_are_there_once(site, monkeypatch):
+    cfg = site.configured(tickerplant={"follow_outboxes": False})  # else none leave before
+    plant = site.ticker_plant(cfg)
     feed, heard = site.feed(cfg), Heard(plant._drain)
     feed.append("trade", trades(cfg.schema["trade"], 0, 10))
     monkeypatch.setattr(plant, "_drain", heard)

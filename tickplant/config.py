@@ -76,6 +76,7 @@ class TickerPlant(_Section, frozen=True):
 
     ingress: str = "tcp://127.0.0.1:7010"
     repair: str = "tcp://127.0.0.1:7011"
+    follow_outboxes: bool = True
     durability: Literal["none", "group", "always"] = "group"
     sync_interval_ms: int = 10
     segment_bytes: int = 1 << 28

@@ -12,7 +12,7 @@ which becomes an `event` row. Held frames are bounded; what does not fit is in t
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import zmq
@@ -25,6 +25,8 @@ from tickplant.config import Limits
 from tickplant.day import Day
 from tickplant.definitions import Definitions
 from tickplant.errors import FrameError, MessageDamaged
+from tickplant.outboxes import LOOK_NS as READ_NS
+from tickplant.outboxes import Outboxes
 from tickplant.refusals import Refusals, Report
 from tickplant.sockets import context, is_keyed, key_name, readable
 
@@ -70,11 +72,13 @@ class Ingress:
         self.held_max = day.config.tickerplant.held_bytes_max
         self.refusals, self.definitions = Refusals(report), Definitions(day, report)
         self.claimants = Claimants(self.intake, report, self._send)
+        self.outboxes = Outboxes(self.intake, self.limits.frame_bytes)
         self.feeds = {f.id: Session(name, f.id, route=name.encode()) for name, f in day.config.feeds.items()}
         self._by_name = {s.name.encode(): s for s in self.feeds.values()}
         self._numbers = {s.name: wire.number(s.number) for s in self.feeds.values()}
         self._keyed = is_keyed(router)
-        self._look_ns = 0
+        self._look_ns = self._read_ns = 0
+        self._unread: set[int] = set()
 
     @property
     def strangers(self) -> int:
@@ -110,6 +114,35 @@ class Ingress:
                 commit()
             else:
                 self._decide(reason, drain.message(), now_ns, commit)
+
+    def read(self, numbers: Iterable[int], now_ns: int, commit: Callable[[], None]) -> bool:
+        """Take what these feeds have written on this host, and more of the others. Was there anything?"""
+        there = False
+        for number in {*numbers, *self.outboxes.more}:
+            if number in self.feeds and self.feeds[number].fetching:
+                self._unread.add(number)  # what it has written will follow what is fetched
+                self.outboxes.more.discard(number)
+            elif frames := self.outboxes.read(number):
+                there = True
+                self.outboxes.went(number, self._written(number, frames, now_ns, commit))
+        return there
+
+    def _written(self, number: int, frames: memoryview, now_ns: int, commit: Callable[[], None]) -> int:
+        """Take frames from an outbox; how many bytes are done with."""
+        at = 0
+        while True:
+            at, reason = self.intake.take_written(number, frames, at, now_ns), self.intake.reason
+            if reason == core.TAKEN:
+                return at
+            if reason == core.STAGE_FULL:
+                commit()
+                continue
+            if reason == core.MALFORMED:
+                self.outboxes.leave(number)  # what is wrong with it will be found as it is fetched
+                return at
+            size = wire.HEADER_SIZE + wire.header(frames, at).size
+            self._decide(reason, bytes(frames[at : at + size]), now_ns, commit)
+            at += size
 
     def _decide(self, reason: int, message: bytes, now_ns: int, commit: Callable[[], None]) -> None:
         if reason in (core.MALFORMED, core.UNKNOWN_FEED, core.WRONG_SCHEMA, core.TOO_LARGE):
@@ -172,6 +205,11 @@ class Ingress:
             except FrameError as e:
                 self.refusals.peer(parts[0], str(e))
         at = monotonic_ns()
+        unread, self._unread = self._unread, set()
+        if at - self._read_ns >= READ_NS:
+            self._read_ns = at
+            unread |= self.outboxes.followed.keys()
+        self.read(unread, now_ns, commit)
         if at - self._look_ns >= LOOK_NS:
             self._look_ns = at
             for session in self.feeds.values():
@@ -203,6 +241,8 @@ class Ingress:
         op = message.get("op")
         if op == "hello":
             self._hello(session, message)
+        elif op == "beside":
+            self._beside(session, message)
         elif op == "place":
             have = self.intake.session(session.number)
             alive = self.claimants.is_alive(session)
@@ -223,6 +263,15 @@ class Ingress:
             return
         if theirs > have:
             self._fetch(session, at_once=True)
+
+    def _beside(self, session: Session, message: dict[str, Any]) -> None:
+        """A feed may be on this host: then what it keeps is read, and it need not publish."""
+        config = self.day.config
+        if config.tickerplant.follow_outboxes and self.outboxes.follow(
+            session.number, config.outbox_dir(session.name), message
+        ):
+            self._send(session, wire.pack("follow", session=message["session"]))
+            self._unread.add(session.number)
 
     def _fetched(
         self, session: Session, message: dict[str, Any], blob: bytes, now_ns: int,
@@ -316,7 +365,8 @@ class Ingress:
             now = monotonic_ns()
             if not session.connected and now - session.tried_ns < AWAY_NS:
                 continue  # to find out again and again that it is away costs more than rows do
-            if self._send(session, wire.pack("ack", session=at[0], seq=at[1])):
+            follows = number in self.outboxes.followed
+            if self._send(session, wire.pack("ack", session=at[0], seq=at[1], follows=follows)):
                 session.acknowledged = at
             else:
                 session.tried_ns = now

@@ -24,6 +24,7 @@ from tickplant.config import Config
 from tickplant.control import Control
 from tickplant.curve import Guard
 from tickplant.day import Day, declared
+from tickplant.doorbell import Doorbell
 from tickplant.errors import AlreadyRunning, FrameError
 from tickplant.finished import FinishedDates
 from tickplant.ingress import Ingress
@@ -145,15 +146,19 @@ class TickerPlant:
 
     def _bind(self) -> None:
         self.sub, self.router = ingress_sockets(self.config.limits)
-        self.sub.setsockopt(zmq.RCVTIMEO, TURN_MS)
         self.admin = context().socket(zmq.REP)
         self.guard = Guard(self.config, FEEDS)
         self.guard.bind(self.sub, self.settings.ingress, pings=False)
         self.guard.bind(self.router, self.settings.repair, pings=False)
         bind(self.admin, f"ipc://{self.config.plant.run_dir}/tickerplant.sock")
 
+        self.doorbell = Doorbell(self.config.plant.run_dir)
         if not is_keyed(self.sub):  # else whose a message is has to be asked of each
             self._drain = core.Drain(self.day.intake, library(), self.sub.underlying)
+        else:
+            self._poller = zmq.Poller()
+            self._poller.register(self.sub, zmq.POLLIN)
+            self._poller.register(self.doorbell.fd, zmq.POLLIN)
 
     @staticmethod
     def _after(date: int) -> int:
@@ -161,13 +166,15 @@ class TickerPlant:
 
     def turn(self) -> bool:
         """One turn: what has come in, and now and then the rest. True if there was traffic."""
-        if self._drain is None:
-            messages = self._drain_keyed()
-            if busy := bool(messages):
-                self.ingress.take(messages, self._now(), self.commit)
-        elif busy := self._drain.wait(DRAIN_MESSAGES, DRAIN_BYTES):
-            self.ingress.pour(self._drain, self._now(), self.commit)
-        if busy:
+        patience_ms = 0 if self.ingress.outboxes.more else TURN_MS
+        there = self._wait(patience_ms)
+        if there & core.MESSAGE:
+            if self._drain:
+                self.ingress.pour(self._drain, self._now(), self.commit)
+            else:
+                self.ingress.take(self._drain_keyed(), self._now(), self.commit)
+        rung = self.doorbell.heard() if there & core.BELL else []
+        if busy := self.ingress.read(rung, self._now(), self.commit) or bool(there):
             self.commit()
         at = monotonic_ns()
         self.control.heartbeat.store(at)
@@ -176,16 +183,20 @@ class TickerPlant:
             self._housekeep(at)
         return busy
 
-    def _drain_keyed(self) -> list[bytes]:
-        """Where each connection has a name: what feeds say in their own, at most DRAIN_MESSAGES.
+    def _wait(self, patience_ms: int) -> int:
+        """Wait for a message or the doorbell: core.MESSAGE, core.BELL, both or 0."""
+        if self._drain:
+            return self._drain.wait(DRAIN_MESSAGES, DRAIN_BYTES, self.doorbell.fd, patience_ms)
+        there = dict(self._poller.poll(patience_ms))
+        return core.MESSAGE * (self.sub in there) | core.BELL * (self.doorbell.fd in there)
 
-        Waits TURN_MS for the first.
-        """
+    def _drain_keyed(self) -> list[bytes]:
+        """Where each connection has a name: what feeds say in their own, at most DRAIN_MESSAGES."""
         messages: list[bytes] = []
         size = 0
         with contextlib.suppress(zmq.Again):
-            for n in range(DRAIN_MESSAGES):
-                frame = self.sub.recv(zmq.DONTWAIT if n else 0, copy=False)
+            for _ in range(DRAIN_MESSAGES):
+                frame = self.sub.recv(zmq.DONTWAIT, copy=False)
                 message = frame.bytes
                 if self.ingress.may_say(key_name(frame), message):
                     messages.append(message)
@@ -340,6 +351,7 @@ class TickerPlant:
                 "session": intake.session(n)[0],
                 "next_seq": intake.session(n)[1],
                 "fetching": s.fetching,
+                "beside": n in self.ingress.outboxes.followed,
                 "held_bytes": s.held_bytes,
                 "gaps": s.gaps,
             }
@@ -371,6 +383,8 @@ class TickerPlant:
         self.control.synced.ring()
         if self._drain:
             self._drain.close()
+        self.ingress.outboxes.close()
+        self.doorbell.close()
         for socket in (self.sub, self.router, self.admin):
             socket.close(linger=0)
         self.guard.close()

@@ -67,7 +67,7 @@ cdef extern from "drain.h" nogil:
         void *(*data)(void *)
         size_t (*size)(const void *)
     int tp_drain_open(tp_drain *d, const char *library, void *socket)
-    int tp_drain_wait(tp_drain *d, uint64_t messages, uint64_t bytes)
+    int tp_drain_wait(tp_drain *d, uint64_t messages, uint64_t bytes, int bell, long timeout_ms)
     int tp_drain_pour(tp_drain *d, tp_intake *into, int64_t now_ns)
     void tp_drain_drop(tp_drain *d)
 
@@ -90,6 +90,7 @@ cdef extern from "intake.h" nogil:
         uint32_t frame_bytes, frame_rows
         uint64_t frames, rows, duplicates, refused
     int tp_take(tp_intake *intake, const uint8_t *msg, size_t n, int64_t now_ns, int defined)
+    int tp_take_written(tp_intake *intake, uint16_t feed, const uint8_t *p, size_t n, size_t *at, int64_t now_ns)
     void tp_feed_begin(tp_feed *f, uint64_t session, uint64_t next_seq)
     void tp_feed_roll(tp_feed *f)
     void tp_restore(tp_intake *intake, const uint8_t *p, size_t n)
@@ -645,6 +646,16 @@ cdef class Intake:
         self.reason = verdict if at < n else 0
         return at
 
+    def take_written(self, uint16_t feed, const uint8_t[::1] frames, size_t start, int64_t now_ns):
+        """Take frames of rows and heartbeats as this feed wrote them end to end, from offset `start` on; returns the
+        offset of the first not taken, `reason` says why: TAKEN if it is not a whole one."""
+        cdef size_t at = start
+        self.reason = 0
+        if at < <size_t>frames.shape[0]:
+            with nogil:
+                self.reason = tp_take_written(&self.i, feed, &frames[0], frames.shape[0], &at, now_ns)
+        return at
+
     def staged(self):
         """The staged frames, valid until `clear`."""
         return PyMemoryView_FromMemory(<char *>self.i.stage, self.i.used, PyBUF_READ)
@@ -699,6 +710,7 @@ cdef class Intake:
 
 
 cdef int DUPLICATE_ = 1
+MESSAGE, BELL = 1, 2
 
 
 cdef class Drain:
@@ -719,15 +731,17 @@ cdef class Drain:
     def __dealloc__(self):
         tp_drain_drop(&self.d)
 
-    def wait(self, uint64_t messages, uint64_t size):
-        """Wait for a message as long as RCVTIMEO of the socket says; is there one? What follows takes so many messages
-        and bytes at most."""
-        cdef int missing
+    def wait(self, uint64_t messages, uint64_t size, int bell, long timeout_ms):
+        """Wait for a message of the socket, or for something to read at descriptor `bell`: MESSAGE, BELL, both or 0.
+
+        `pour` then takes so many messages and bytes at most.
+        """
+        cdef int there
         with nogil:
-            missing = tp_drain_wait(&self.d, messages, size)
-        if missing == TP_FAILED:
+            there = tp_drain_wait(&self.d, messages, size, bell, timeout_ms)
+        if there < 0:
             raise OSError(self.d.failure, "the socket can't be received from")
-        return missing == 0
+        return there
 
     def pour(self, int64_t now_ns):
         """Take what is there; why a message is not taken, or TAKEN if all are. It is held until `message` gives it, or

@@ -134,6 +134,20 @@ static inline enum tp_taken tp_take(tp_intake *in, const uint8_t *msg, size_t n,
     return TP_TAKEN;
 }
 
+/* Take the frames of rows and heartbeats that feed number `feed` wrote to a file, [p, p + n) of it, from *at on. Stops at the
+ * first that is not taken and says why, or TP_TAKEN where what is left is no whole frame. */
+static inline enum tp_taken tp_take_written(tp_intake *in, uint16_t feed, const uint8_t *p, size_t n, size_t *at,
+                                            int64_t now_ns) {
+    tp_frame h;
+    for (size_t next = *at; tp_frame_next(p, n, &next, &h); *at = next) {
+        if (h.magic == TP_MAGIC && h.kind != TP_ROWS && h.kind != TP_HEARTBEAT) continue;
+        if (h.feed != feed) return TP_MALFORMED;
+        const enum tp_taken verdict = tp_take(in, p + *at, next - *at, now_ns, 0);
+        if (verdict > TP_DUPLICATE) return verdict;
+    }
+    return TP_TAKEN;
+}
+
 /* Bring feeds and row numbers to where the journal's valid frames [p, p + n) leave them. Definitions are Python's. */
 static inline void tp_restore(tp_intake *in, const uint8_t *p, size_t n) {
     tp_frame h;

@@ -23,6 +23,7 @@ from tickplant._core.session import Session
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
 from tickplant.curve import feed_keys
+from tickplant.doorbell import Ringer
 from tickplant.errors import (
     JournalFull,
     SchemaError,
@@ -121,7 +122,9 @@ class Feed:
         self._pub = sockets.context().socket(zmq.PUB)
         self._pub.setsockopt(zmq.SNDHWM, 0)  # bounded by WINDOW_BYTES instead
         self._live = sockets.Connection(self._pub, self.config.tickerplant.ingress, self._keys)
-        self._sender = Sender(self.name, self._sent, self._outbox, self._pub, o.when_full == "drop")
+        self._ringer = Ringer(self.config.plant.run_dir, self.number)
+        drops = o.when_full == "drop"
+        self._sender = Sender(self.name, self._sent, self._outbox, self._pub, self._ringer, drops)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=f"feed {self.name}", daemon=True)
         self._thread.start()
@@ -333,4 +336,5 @@ class Feed:
             self._ended.set()
             self._thread.join()
             self._live.close(linger_ms=1000)
+            self._ringer.close()
             self._outbox.close()

@@ -161,6 +161,11 @@ class Outbox:
         return self._journal.last_crc
 
     @property
+    def position(self) -> int:
+        """Where the next frame will be."""
+        return self._journal.position
+
+    @property
     def waiting_bytes(self) -> int:
         """Bytes published and not acknowledged."""
         return self._journal.position - self.acknowledged

@@ -5,6 +5,7 @@ to the plant     hello {session, seq, process}; place {};
                  whether the outbox has had its session, and our own
 from the plant   fetch {session, seq, bytes}; ack {session, seq}; place {session, seq, alive};
                  refuse {session, have}: another process has this feed, this session is to end
+both, of a feed on the plant's host: see tickplant/outboxes.py
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from tickplant.errors import AlreadyRunning, FrameError
 from tickplant.feed.outbox import Outbox
 from tickplant.feed.sender import Sender
 from tickplant.keys import ClientKeys
+from tickplant.outboxes import lock_file
 
 SILENCE_NS = SECOND_NS
 MEND_NS = 100 * MILLISECOND_NS
@@ -37,6 +39,7 @@ class Repair:
     def __init__(self, config: Config, name: str, keys: ClientKeys | None, outbox: Outbox) -> None:
         self.name, self.outbox = name, outbox
         endpoint = config.tickerplant.repair
+        self._may_be_followed = config.tickerplant.follow_outboxes
         self.dealer = sockets.context().socket(zmq.DEALER)
         if not (keys and sockets.is_tcp(endpoint)):  # else its key names it
             self.dealer.setsockopt(zmq.IDENTITY, name.encode())
@@ -44,7 +47,7 @@ class Repair:
         self.dealer.setsockopt(zmq.IMMEDIATE, 1)
         self.dealer.setsockopt(zmq.SNDHWM, ANSWERS_MAX)
         self._connection = sockets.Connection(self.dealer, endpoint, keys)
-        self._heard_ns = self._mend_ns = 0
+        self._heard_ns = self._mend_ns = self._beside_ns = 0
         self._answered_ns = monotonic_ns()
         self.process = secrets.randbits(62)
         """Tells this process from another that is in the very same session."""
@@ -95,6 +98,19 @@ class Repair:
         if at >= self._mend_ns:
             self._mend_ns = at + MEND_NS
             self._tend(at, sender.session.seq > 0)
+        if self._may_be_followed and not sender.followed and at - self._beside_ns >= SILENCE_NS:
+            self._beside_ns = at
+            self._beside(sender, room)
+
+    def _beside(self, sender: Sender, room: threading.Condition) -> None:
+        """Say where in the outbox the next row will be, if there is a plant on this host."""
+        if not sender.ringer.connect():
+            return
+        with room:
+            said = {"session": sender.session.number, "seq": sender.seq, "position": self.outbox.position}
+        file = lock_file(self.outbox.folder)
+        with contextlib.suppress(zmq.Again):
+            self.dealer.send(wire.pack("beside", file=file, process=self.process, **said), zmq.DONTWAIT)
 
     def _tend(self, at: int, owed: bool) -> None:
         """Mend what libzmq gave up. A connection that owes an answer is made anew: our name may have been
@@ -125,7 +141,11 @@ class Repair:
                                mine=sender.session.number, crc=core.crc32c(frames))  # fmt: skip
             with contextlib.suppress(zmq.Again):  # the plant asks again
                 self.dealer.send_multipart([header, frames], zmq.DONTWAIT)
+        elif op == "follow" and session == sender.session.number:
+            sender.followed = True
         elif op == "ack" and self.outbox.knows(session):  # another's rows are not ours
+            if sender.followed and not message.get("follows"):
+                sender.followed, self._beside_ns = False, 0
             with room:
                 self.outbox.acknowledge((session, wire.field(message, "seq", "int")))
                 room.notify_all()

@@ -13,6 +13,7 @@ import zmq
 from tickplant import wire
 from tickplant._core.session import Session
 from tickplant.clock import SECOND_NS, monotonic_ns, now_ns
+from tickplant.doorbell import Ringer
 from tickplant.errors import JournalError, JournalFull, TickplantError
 from tickplant.feed.outbox import Outbox
 from tickplant.schema import Table
@@ -26,9 +27,12 @@ class Sender:
     """The frames of one session, in order; not thread-safe."""
 
     def __init__(
-        self, name: str, session: Session, outbox: Outbox, pub: zmq.Socket[bytes], drops: bool
+        self, name: str, session: Session, outbox: Outbox, pub: zmq.Socket[bytes], ringer: Ringer, drops: bool
     ) -> None:
         self.name, self.session, self.outbox, self.pub, self.drops = name, session, outbox, pub, drops
+        self.ringer = ringer
+        self.followed = False
+        """Does the plant read the outbox, so that it need only be told to look?"""
         self.seq = 0
         """The seq of the next row: that of those which are kept, and dropped, so far."""
         self.dropped = 0
@@ -75,7 +79,7 @@ class Sender:
                 return self.drops
             frame = self.session.frame(table.number, rows, now_ns(), self.outbox.last_crc)
             # Further behind than the window: the plant fetches it from the outbox, this memory stays bounded.
-            if not self.ahead():
+            if not (self.followed or self.ahead()):
                 self.pub.send(frame)
             self._unwritten = frame, count
             self.written()
@@ -99,6 +103,8 @@ class Sender:
             self._unwritten = None
             self._note(count)  # it has left, and is lost only if the plant did not hear it
             return True
+        if self.followed:
+            self.ringer.ring()
         self._unwritten = None
         self.seq += count
         if self._full_ns:

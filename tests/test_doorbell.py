@@ -1,0 +1,85 @@
+"""The doorbell wakes the plant, and never holds up a feed."""
+
+import os
+import select
+
+import pytest
+
+from tickplant.doorbell import NAME, Doorbell, Ringer
+from tickplant.errors import ConfigError
+
+
+@pytest.fixture
+def bell(tmp_path):
+    made = Doorbell(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ringers(tmp_path):
+    made = [Ringer(tmp_path, number) for number in (3, 4095)]
+    yield made
+    for ringer in made:
+        ringer.close()
+
+
+def readable(bell):
+    return bool(select.select([bell.fd], [], [], 0)[0])
+
+
+def test_whoever_rang_is_heard_once(bell, ringers):
+    assert not readable(bell)
+    assert bell.heard() == []
+    for ringer in ringers:
+        assert ringer.connect()
+        ringer.ring()
+        ringer.ring()
+    assert readable(bell)
+    assert bell.heard() == [3, 4095]
+    assert bell.heard() == []
+    assert not readable(bell)
+
+
+def test_a_feed_that_goes_does_not_wake_the_plant(bell, ringers):
+    ringers[0].connect()
+    ringers[0].close()
+    assert not readable(bell)
+
+
+def test_a_fifo_that_is_full_is_no_hindrance(bell, ringers):
+    ringers[0].connect()
+    for _ in range(100_000):
+        ringers[0].ring()
+    heard = set()
+    while got := bell.heard():
+        heard |= set(got)
+    assert heard == {3}
+    ringers[0].ring()
+    assert bell.heard() == [3]
+
+
+def test_without_a_plant_there_is_nothing_to_ring(tmp_path, ringers):
+    assert not ringers[0].connect()
+    ringers[0].ring()
+    gone = Doorbell(tmp_path)
+    assert ringers[0].connect()
+    gone.close()
+    ringers[0].ring()
+    assert not ringers[0].connect()
+    after = Doorbell(tmp_path)
+    assert ringers[0].connect()
+    ringers[0].ring()
+    assert after.heard() == [3]
+    after.close()
+
+
+def test_what_is_in_the_way_is_named(tmp_path):
+    (tmp_path / NAME).write_text("")
+    with pytest.raises(ConfigError, match="is in the way: it is not a FIFO"):
+        Doorbell(tmp_path)
+    (tmp_path / NAME).unlink()
+    (tmp_path / NAME).mkdir()
+    with pytest.raises(ConfigError, match=f"can't make the FIFO {tmp_path / NAME}"):
+        Doorbell(tmp_path)
+    assert os.listdir(tmp_path) == [NAME]
