@@ -1,6 +1,6 @@
 """The doorbell: a FIFO by which feeds of this host tell the ticker plant to look into their outboxes.
 
-    run_dir/doorbell    u16 each: the number of a feed
+    run_dir/doorbell    u16 each, as the host has them: the number of a feed
 
 To ring never waits. A FIFO that is full loses the ring, not the row: the plant looks by itself now and then.
 """
@@ -8,9 +8,8 @@ To ring never waits. A FIFO that is full loses the ring, not the row: the plant 
 import contextlib
 import os
 import stat
+import sys
 from pathlib import Path
-
-import numpy as np
 
 from tickplant.errors import ConfigError
 
@@ -40,14 +39,13 @@ class Doorbell:
             self.close()
             raise ConfigError(f"{path} is in the way: it is not a FIFO")
 
-    def heard(self) -> list[int]:
+    def heard(self) -> set[int]:
         """Numbers of the feeds that have rung since."""
         try:
             rung = os.read(self.fd, _READ_BYTES)
         except BlockingIOError:
-            return []
-        numbers: list[int] = np.unique(np.frombuffer(rung[: len(rung) & ~1], "<u2")).tolist()
-        return numbers
+            return set()
+        return set(memoryview(rung[: len(rung) & ~1]).cast("H"))
 
     def close(self) -> None:
         """Hear no more."""
@@ -60,7 +58,7 @@ class Ringer:
     """A feed's end; it comes and goes with the plant's."""
 
     def __init__(self, run_dir: Path, number: int) -> None:
-        self._path, self._ring = run_dir / NAME, number.to_bytes(2, "little")
+        self._path, self._ring = run_dir / NAME, number.to_bytes(2, sys.byteorder)
         self._fd = -1
 
     def connect(self) -> bool:

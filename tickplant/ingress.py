@@ -115,17 +115,14 @@ class Ingress:
             else:
                 self._decide(reason, drain.message(), now_ns, commit)
 
-    def read(self, numbers: Iterable[int], now_ns: int, commit: Callable[[], None]) -> bool:
-        """Take what these feeds have written on this host, and more of the others. Was there anything?"""
-        there = False
-        for number in {*numbers, *self.outboxes.more}:
+    def read(self, numbers: Iterable[int], now_ns: int, commit: Callable[[], None]) -> None:
+        """Take what these feeds have written on this host."""
+        for number in numbers:
             if number in self.feeds and self.feeds[number].fetching:
                 self._unread.add(number)  # what it has written will follow what is fetched
                 self.outboxes.more.discard(number)
             elif frames := self.outboxes.read(number):
-                there = True
                 self.outboxes.went(number, self._written(number, frames, now_ns, commit))
-        return there
 
     def _written(self, number: int, frames: memoryview, now_ns: int, commit: Callable[[], None]) -> int:
         """Take frames from an outbox; how many bytes are done with."""

@@ -166,15 +166,17 @@ class TickerPlant:
 
     def turn(self) -> bool:
         """One turn: what has come in, and now and then the rest. True if there was traffic."""
-        patience_ms = 0 if self.ingress.outboxes.more else TURN_MS
-        there = self._wait(patience_ms)
+        more = self.ingress.outboxes.more
+        there = self._wait(0 if more else TURN_MS)
         if there & core.MESSAGE:
             if self._drain:
                 self.ingress.pour(self._drain, self._now(), self.commit)
             else:
                 self.ingress.take(self._drain_keyed(), self._now(), self.commit)
-        rung = self.doorbell.heard() if there & core.BELL else []
-        if busy := self.ingress.read(rung, self._now(), self.commit) or bool(there):
+        rung = self.doorbell.heard() if there & core.BELL else set()
+        if unread := rung | more:
+            self.ingress.read(unread, self._now(), self.commit)
+        if busy := bool(there or unread):
             self.commit()
         at = monotonic_ns()
         self.control.heartbeat.store(at)

@@ -63,6 +63,7 @@ class Feed:
             t.name: RowBatch(t, min(batch_rows, self._frame_rows(t)), partial(self.row, t.name))
             for t in tables
         }
+        self._packed = [(b.packed, b.table) for b in self._batches.values()]
         self._codes: dict[str, int] = {}
         self._next_code = 1
         self._mend_ns = 0
@@ -265,19 +266,20 @@ class Feed:
 
     def _flushed(self, *, beyond: bool = False) -> bool:
         """Publish what waits in batches; False if there is no room for all."""
-        self._say_blocked()
-        for batch in self._batches.values():
-            if count := len(batch):  # `push` may add some meanwhile
-                rows = memoryview(batch.packed)[: count * batch.table.row_size]
-                if not self._sender.send(batch.table, rows, count, beyond=beyond):
+        if self._sender.blocked:
+            self._say_blocked()
+        for packed, table in self._packed:
+            if count := packed.rows:  # `push` may add some meanwhile
+                rows = memoryview(packed)[: count * table.row_size]
+                if not self._sender.send(table, rows, count, beyond=beyond):
                     return False
-                batch.packed.drop(count)
+                packed.drop(count)
         return True
 
     def _say_blocked(self) -> None:
         """That rows had to wait is a row of table `event`."""
         text, batch = self._sender.blocked, self._batches["event"]
-        if text and len(batch) < batch.room:
+        if len(batch) < batch.room:
             self._sender.blocked = ""
             at = {"session": self.session, "first": self._sender.seq, "last": self._sender.seq}
             batch.add(now_ns(), {"kind": "blocked", "about": self.number, "text": text, **at})
