@@ -11,7 +11,7 @@ import numpy as np
 
 from tickplant._core.frame cimport (TP_CRC_AT, TP_GOOD, TP_HEADER, TP_MAGIC, TP_ROWS, TP_VERSION, tp_crc32c, tp_crc32c_start, tp_frame,
                                      tp_frame_next, tp_frame_read, tp_frame_scan, tp_frame_seal)
-from tickplant._core.rowsum cimport TP_KEY_SIZE, tp_hash, tp_row_sum, tp_row_sums
+from tickplant._core.rowsum cimport TP_AT_INSTRUMENT, TP_KEY_SIZE, tp_hash, tp_row_sum, tp_row_sums
 
 cdef extern from "Python.h":
     object PyMemoryView_FromMemory(char *at, Py_ssize_t size, int flags)
@@ -49,10 +49,11 @@ cdef extern from "table.h" nogil:
         uint32_t *prev
         atomic32 *head
         uint64_t n_heads
+        const uint32_t *codes
         uint8_t *latest
         uint32_t cell_size, slot_size
         uint64_t n_slots
-    void tp_gather(const tp_column *c, uint8_t *rows, uint64_t count, uint32_t row_size, uint64_t at)
+    void tp_gather(const tp_table *t, uint8_t *rows, uint64_t count, uint64_t at)
     void tp_pick(const tp_column *c, uint8_t *rows, const int64_t *numbers, uint64_t count, uint32_t row_size)
     void tp_table_rewind(tp_table *t, uint64_t n_prev)
     uint64_t tp_last_rows(const uint32_t *prev, uint64_t n_prev, const atomic32 *head, uint64_t committed, int64_t *out,
@@ -349,6 +350,8 @@ cdef class Columns:
             _aligned(&b[<Py_ssize_t>at])
         for i in range(len(offsets)):
             self.t.columns[i].data = <uint8_t *>&b[<Py_ssize_t>offsets[i]]
+            if self.t.columns[i].offset == TP_AT_INSTRUMENT and self.t.columns[i].size == 4:
+                self.t.codes = <const uint32_t *>self.t.columns[i].data
         self.held, self.max_rows = b, max_rows
         self.t.prev, self.t.head, self.t.n_heads = <uint32_t *>&b[prev], <atomic32 *>&b[head], n_heads
         self.t.committed = <atomic64 *>&b[committed] if writable else NULL
@@ -358,7 +361,7 @@ cdef class Columns:
         self.held, self.max_rows = None, 0
         for i in range(self.t.n_columns):
             self.t.columns[i].data = NULL
-        self.t.prev, self.t.head, self.t.committed = NULL, NULL, NULL
+        self.t.prev, self.t.head, self.t.codes, self.t.committed = NULL, NULL, NULL, NULL
         self.t.n_heads = self.t.rows = self.t.room = 0
 
     def attach_latest(self, buffer, Py_ssize_t offset, uint32_t slot_size, uint32_t cell_size, uint64_t n_slots):
@@ -373,13 +376,11 @@ cdef class Columns:
 
     def gather(self, uint64_t first, uint64_t count, uint8_t[::1] out):
         """Write rows [first, first + count) as packed rows to out."""
-        cdef uint32_t i
         if self.t.head is NULL or first > self.max_rows or count > self.max_rows - first or out.shape[0] != count * self.t.row_size:
             raise ValueError(f"rows [{first}, {first} + {count}) do not fit")
         if count:
             with nogil:
-                for i in range(self.t.n_columns):
-                    tp_gather(&self.t.columns[i], &out[0], count, self.t.row_size, first)
+                tp_gather(&self.t, &out[0], count, first)
 
     def pick(self, const int64_t[::1] numbers, uint8_t[::1] out):
         """Write the rows of these numbers as packed rows to out."""
