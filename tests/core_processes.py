@@ -126,8 +126,8 @@ def watch_copies(plant, updates):
             now = -1 if value is None else whole(value)
             assert now >= seen[code], (now, seen)
             seen[code] = now
-        numbers, rows = latest.snapshot(2)
-        for number, row in zip(numbers.tolist(), rows, strict=True):
+        cells = latest.cells(0, 2)
+        for number, row in zip(cells["number"].tolist(), cells["row"], strict=True):
             seen[number & 1] = max(seen[number & 1], whole((DATE, number, row)))
 
 

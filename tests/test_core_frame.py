@@ -1,3 +1,4 @@
+import random
 import struct
 
 import pytest
@@ -47,6 +48,16 @@ def chained(parts, crc=0):
 @pytest.mark.usefixtures("path")
 def test_crc_of_known_vectors(data, crc):
     assert core.crc32c(data) == crc == oracle.crc32c(data)
+
+
+@pytest.mark.usefixtures("path")
+def test_crc_agrees_with_the_oracle_at_every_length_of_some_blocks():
+    data = random.Random(1).randbytes(5000)
+    for size in [*range(1300), *range(1300, 5000, 97)]:
+        view = memoryview(data)[-size:] if size else memoryview(b"")
+        assert core.crc32c(view, size * 0x9E3779B1 & 0xFFFFFFFF) == oracle.crc32c(
+            view, size * 0x9E3779B1 & 0xFFFFFFFF
+        )
 
 
 @pytest.mark.parametrize("by_table", [False, True])

@@ -110,6 +110,36 @@ TestAppending = Appending.TestCase
 TestAppending.settings = settings(max_examples=60, stateful_step_count=20)
 
 
+@given(
+    st.lists(st.integers(1, 20), max_size=12), st.lists(st.integers(0, 40), min_size=1, max_size=4), st.data()
+)
+def test_columns_of_any_size_are_the_transpose_of_rows_in_frames_of_any_length(sizes, counts, data):
+    parts = [*KEY]
+    for size in sizes:
+        parts.append((sum(parts[-1]), size))
+    row_size, most, room = sum(parts[-1]), 4 * 40, 4 * 40 * 20
+    memory = mmap.mmap(-1, 4096 + room * len(parts))
+    columns = core.Columns(3, 7, parts)
+    offsets = [4096 + room * i for i in range(len(parts))]
+    columns.attach(memory, offsets, most, 0, 64, 2048, HEADS, True)
+    columns.room = most
+    rows = data.draw(st.randoms()).randbytes(sum(counts) * row_size)
+    intake, at = core.Intake([columns], 0, 1, 1), 0
+    for count in counts:
+        part = rows[at * row_size : (at + count) * row_size]
+        intake.apply(core.seal(part, oracle.ROWS, table=3, row=at, count=count))
+        at += count
+    for (offset, size), where in zip(parts, offsets, strict=True):
+        cells = b"".join(rows[n * row_size + offset :][:size] for n in range(at))
+        assert memory[where : where + len(cells)] == cells
+        assert not any(memory[where + len(cells) : where + room])
+    first = data.draw(st.integers(0, at))
+    count = data.draw(st.integers(0, at - first))
+    out = bytearray(count * row_size)
+    columns.gather(first, count, out)
+    assert bytes(out) == rows[first * row_size : (first + count) * row_size]
+
+
 @given(st.data())
 def test_last_rows_of_a_damaged_chain_end_and_name_only_committed_rows(data):
     memory = mmap.mmap(-1, SIZE)

@@ -60,10 +60,10 @@ SET_FLAG = "    atomic_exchange(sleepers, 1);\n"
 LOOK = "    if ((now = atomic_load_explicit(value, memory_order_acquire)) > above) return now;\n"
 PUT = "    for (uint32_t i = 0; i < cell_size / 8; i++) atomic_store_explicit(cell + i"
 BUMP = "    atomic_store_explicit(version, v + 1, memory_order_release);"
-SCATTER = "    for (uint32_t i = 0; i < t->n_columns; i++) tp_scatter("
+SCATTER = "    tp_scatter(t, from, count, t->rows);"
 COMMIT = "atomic_store_explicit(t->committed, t->rows, memory_order_release);"
-PREV = "        t->prev[t->rows + i] = atomic_load_explicit(&t->head[code], memory_order_relaxed);\n"
-HEAD = "        atomic_store_explicit(&t->head[code], (uint32_t)(t->rows + i + 1), memory_order_release);"
+PREV = "        prev[i] = atomic_load_explicit(head, memory_order_relaxed);\n"
+HEAD = "        atomic_store_explicit(head, (uint32_t)(first + i + 1), memory_order_release);"
 RELAXED = ("memory_order_release", "memory_order_relaxed")
 
 CORE_VARIANTS = {
@@ -119,8 +119,7 @@ CORE_VARIANTS = {
         Variant("table", "table", ("model",), ((COMMIT, COMMIT.replace(*RELAXED)),)),
     "head before link":
         Variant("table", "table", ("model", "hunt"), (
-            (PREV + HEAD, "        uint32_t was = atomic_load(&t->head[code]);\n" + HEAD
-             + "\n        t->prev[t->rows + i] = was;"),
+            (PREV + HEAD, "        uint32_t was = atomic_load(head);\n" + HEAD + "\n        prev[i] = was;"),
         )),
     "F: the head may be seen before the link":
         Variant("table", "table", ("model",), ((HEAD, HEAD.replace(*RELAXED)),)),
@@ -359,7 +358,7 @@ PYTHON_VARIANTS = {
         check_torn_tail,
     ),
     "frames after a torn one are handed out with it": (
-        "journal", ("return data[:length] if length < len(data) else data", "return data"),
+        "journal", ("return memoryview(data)[:length] if length < len(data) else data", "return data"),
         check_torn_tail,
     ),
 }  # fmt: skip

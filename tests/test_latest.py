@@ -63,8 +63,8 @@ def test_a_writer_stopped_or_killed_anywhere_leaves_whole_values(plant_name, sta
         for code in (0, 1):
             whole(latest.get(code))
         seen = whole(latest.get(1))
-        numbers, rows = latest.snapshot(HEADS)
-        assert [whole((DATE, n, row)) for n, row in zip(numbers.tolist(), rows, strict=True)]
+        cells = latest.cells(0, HEADS)
+        assert [whole((DATE, n, row)) for n, row in zip(cells["number"].tolist(), cells["row"], strict=True)]
         process.send_signal(signal.SIGCONT)
         if how == signal.SIGKILL:
             process = start("write_copies", plant_name)
@@ -74,16 +74,31 @@ def test_get_and_snapshot_give_the_last_row_of_each_instrument(plant_name):
     _, intake = writer(plant_name)
     latest = SharedLatest(plant_name, "copies")
     assert latest.get(3) is None
-    assert [len(part) for part in latest.snapshot(HEADS)] == [0, 0]
+    assert len(latest.cells(0, HEADS)) == len(latest.snapshot(HEADS)) == 0
     for number, code in enumerate([3, 5, 3, 1]):
         put(intake, code, number)
     date, number, row = latest.get(3)
     assert (date, number, int(row["copy_5"])) == (DATE, 2, 2)
-    numbers, rows = latest.snapshot(HEADS)
-    assert numbers.tolist() == [3, 2, 1]
-    assert rows["instrument"].tolist() == [1, 3, 5]
-    assert len(latest.snapshot(2)[0]) == 1
-    assert [latest.get(code) for code in (-1, HEADS, 1 << 40)] == [None] * 3
+    assert latest.row(3) == row
+    assert latest.cells(0, HEADS)["number"].tolist() == [3, 2, 1]
+    assert latest.snapshot(HEADS)["instrument"].tolist() == [1, 3, 5]
+    assert latest.snapshot(HEADS).tobytes() == latest.cells(0, HEADS)["row"].tobytes()
+    assert len(latest.snapshot(2)) == 1
+    for code in (-1, HEADS, 1 << 40):
+        assert latest.get(code) is None
+        assert latest.row(code) is None
+
+
+def test_rows_that_were_handed_out_stay_what_they_are(plant_name):
+    _, intake = writer(plant_name)
+    latest = SharedLatest(plant_name, "copies")
+    rows = []
+    for number in range(50):
+        put(intake, 3, number)
+        rows.append(latest.row(3))
+    assert [int(row["copy_5"]) for row in rows] == list(range(50))
+    with pytest.raises(ValueError, match="read-only"):
+        rows[0]["copy_5"] = 1
 
 
 def test_rows_that_are_applied_again_never_take_a_value_back(plant_name):
@@ -106,7 +121,7 @@ def test_rows_of_instruments_without_a_slot_are_left_out(plant_name):
     _, intake = writer(plant_name, slots=4)
     put(intake, 4, 1)
     put(intake, (1 << 32) - 1, 2)
-    assert len(SharedLatest(plant_name, "copies").snapshot(1000)[0]) == 0
+    assert len(SharedLatest(plant_name, "copies").snapshot(1000)) == 0
 
 
 def test_slots_are_allocated_as_instruments_come(plant_name):

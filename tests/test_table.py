@@ -1,6 +1,7 @@
 import os
 import random
 import signal
+import threading
 from itertools import pairwise
 
 import numpy as np
@@ -166,6 +167,28 @@ def test_memory_is_taken_ahead_before_it_is_used_up(plant_name):
     append.ensure(8192)
     assert append.columns.room == 8192
     assert path.stat().st_blocks == before
+
+
+def test_memory_is_taken_ahead_of_the_rows_that_are_expected(plant_name):
+    append, intake, _ = opened(plant_name)
+    extend(append, intake, 0, 1)
+    assert not append.wants_more
+    append.expected = 5000
+    assert append.wants_more
+    append.extend_ahead()
+    assert not append.wants_more
+
+
+def test_rows_that_have_memory_do_not_wait_for_what_is_taken_beside(plant_name):
+    append, _, _ = opened(plant_name)
+    append.ensure(1)
+    append.extend_ahead()
+    with append._extending:  # as the grower holds it while it takes more
+        waiter = threading.Thread(target=append.ensure, args=(4097,), daemon=True)
+        waiter.start()
+        waiter.join(20)
+        assert not waiter.is_alive()
+    assert append.columns.room == 8192
 
 
 def test_the_grower_takes_memory_ahead_in_its_own_thread(plant_name):

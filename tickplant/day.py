@@ -35,6 +35,8 @@ State = dict[int, dict[str, Any]]
 """By feed number: `session`, `next_seq`, `codes` (packed u32), `counters` (rows and sum by table number)."""
 
 STAGE_BYTES = wire.MESSAGE_MAX + (1 << 22)
+CHUNKS_AHEAD = 4
+"""Of the journal, in recovery: so many are applied while an extent is made, and the grower never rests."""
 
 
 class Day:
@@ -93,13 +95,8 @@ class Day:
             state = self.state()
         self.intake.roll(trading_date)
         self.trading_date, self.sealed, self._begun = trading_date, False, False
-        there = [
-            table.open(
-                self.config.plant.name, self.registry.identity, trading_date, t.instruments_max,
-                t.extent_rows,
-            )
-            for table in self.tables
-        ]  # fmt: skip
+        which = (self.config.plant.name, self.registry.identity, trading_date, t.instruments_max)
+        there = [table.open(*which, t.extent_rows) for table in self.tables]
         folder = self.config.journal_dir / str(trading_date)
         self.catch_up, self._at = CatchUp(folder, self.tables, self.intake, self.latest), 0
         self.grow_latest()
@@ -116,6 +113,8 @@ class Day:
         for at, chunk in self.journal.recover(position, last_crc):
             self._at = at
             self._recover(chunk)
+        for table in self.tables:
+            table.expected = 0
         if not self._begun:
             self.journal.append_frame(
                 wire.STATE, msgpack.packb(state or self.state()), trading_date=trading_date
@@ -182,13 +181,16 @@ class Day:
         taken = {t.table.number: t.columns.taken for t in self.tables}
         return Checkpoint(self.journal.position, self.journal.last_crc, self.schema.describe(), taken, feeds)
 
-    def _recover(self, chunk: bytes) -> None:
+    def _recover(self, chunk: bytes | memoryview) -> None:
         frames = core.index(chunk)
         special = frames[(frames[:, 2] != wire.ROWS) | (frames[:, 3] == self.definitions.number)]
         views = [memoryview(chunk)[f[0] : f[0] + f[1]] for f in special.tolist()]
         for view in views:
             self._recover_state(view)
+        there = [table.columns.taken for table in self.tables]
         self.intake.restore(chunk)
+        for table, before in zip(self.tables, there, strict=True):
+            table.expected = CHUNKS_AHEAD * (table.columns.taken - before)
         for view in views:
             self._recover_definitions(view)
         self.make_room()

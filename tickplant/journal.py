@@ -39,6 +39,8 @@ SUFFIX = ".tpj"
 FORMAT = 1
 CHUNK = 1 << 22
 _DURABLE = struct.Struct("<QI")
+Frames = bytes | memoryview
+Recovered = Iterator[tuple[int, Frames]]
 
 
 def segments(folder: Path) -> list[Path]:
@@ -82,6 +84,10 @@ class JournalReader:
         self._begins = 0
 
     def read(self, bound: int | None = None, chunk: int = CHUNK) -> bytes:
+        """As `view`, as bytes of their own."""
+        return bytes(self.view(bound, chunk))
+
+    def view(self, bound: int | None = None, chunk: int = CHUNK) -> Frames:
         """The next whole frames, of about `chunk` bytes, up to position `bound`; empty at the end.
 
         Raises JournalDamaged at bytes that are not a frame or break the chain.
@@ -130,7 +136,7 @@ class JournalReader:
         self.close()
         return self._open()
 
-    def _whole(self, data: bytes, bound: int | None) -> bytes:
+    def _whole(self, data: bytes, bound: int | None) -> Frames:
         if not data:
             return b""
         assert self.position is not None
@@ -154,7 +160,7 @@ class JournalReader:
             )
         self.position += length
         self.last_crc = crc if length else self.last_crc
-        return data[:length] if length < len(data) else data
+        return memoryview(data)[:length] if length < len(data) else data
 
 
 class JournalWriter:
@@ -163,22 +169,16 @@ class JournalWriter:
     def __init__(self, folder: Path, about: dict[str, Any], segment_bytes: int) -> None:
         """`about`: what the segment frames say beside format and position (msgpack-able)."""
         self.folder, self.about, self.segment_bytes = folder, about, segment_bytes
-        self.position = 0
-        self.last_crc = 0
-        self.durable = 0
+        self.position = self.last_crc = self.durable = self._begins = 0
         self.torn: str | None = None
         self._failed: str | None = None
         self._fd = -1
-        self._begins = 0
         self._unsynced: dict[int, int] = {}
         """Descriptors of the segments that have to be synced, by begin; the last is the one written to."""
         self._unlinked = False
-        self._lock = threading.Lock()
-        self._syncing = threading.Lock()
+        self._lock, self._syncing = threading.Lock(), threading.Lock()
 
-    def recover(
-        self, position: int | None = None, last_crc: int | None = None
-    ) -> Iterator[tuple[int, bytes]]:
+    def recover(self, position: int | None = None, last_crc: int | None = None) -> Recovered:
         """Read what is there, as (position, whole frames), then be ready to append after it.
 
         Exhaust it before the first append. A torn tail is copied aside and cut off; `torn` tells. Raises
@@ -190,13 +190,13 @@ class JournalWriter:
             raise self._fail("can't be recovered", e) from None
         self.sync()
 
-    def _recover(self, position: int | None, last_crc: int | None) -> Iterator[tuple[int, bytes]]:
+    def _recover(self, position: int | None, last_crc: int | None) -> Recovered:
         self._make_folder()
         self._forget_cached()
         reader = JournalReader(self.folder, position, last_crc)
         damage: JournalDamaged | None = None
         try:
-            while chunk := reader.read():
+            while chunk := reader.view():
                 yield (reader.position or 0) - len(chunk), chunk
         except JournalDamaged as e:
             damage = e

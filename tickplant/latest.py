@@ -137,46 +137,36 @@ class SharedLatest:
         room = (self.segment.size - segment.HEADER_SIZE) // max(self._slot, 1)
         if (self._cell, self._slot) != _sizes(self.table) or self._slots_max > room:
             raise SegmentError(f"{self.segment.name} has sizes that do not fit its schema")
-        self._dtype, self._row = cell_dtype(self.table), self.table.dtype
-        self._map = self.segment.map
-        self._allocated, self._seen = core.Word(self.segment.map, SLOTS), 0
-
-    @property
-    def _slots(self) -> int:
-        return min(int(self._allocated.load()), self._slots_max)
+        self._dtype = cell_dtype(self.table)
+        self._slots = core.Slots(
+            self.segment.map, _FIRST, self._slot, self._cell, self._slots_max,
+            core.Word(self.segment.map, SLOTS), _PREFIX, self.table.dtype,
+        )  # fmt: skip
+        self.row = self._slots.row
+        """row(instrument): the instrument's last row, or None."""
 
     def get(self, instrument: int) -> tuple[int, int, np.void] | None:
         """(trading date, row number, row) of the instrument's last row, or None."""
-        cell = self._get(instrument)
+        cell = self._slots.cell(instrument)
         if cell is None:
             return None
         value = np.frombuffer(cell, self._dtype)[0]
         return int(value["trading_date"]), int(value["number"]), value["row"]
 
-    def row(self, instrument: int) -> np.void | None:
-        """The instrument's last row, or None."""
-        cell = self._get(instrument)
-        return None if cell is None else np.frombuffer(cell, self._row, 1, _PREFIX)[0]
-
-    def _get(self, instrument: int) -> bytes | None:
-        if not 0 <= instrument < self._seen:
-            self._seen = self._slots  # there are never fewer
-            if not 0 <= instrument < self._seen:
-                return None
-        found: bytes | None = core.latch_get(self._map, _FIRST + self._slot * instrument, self._cell)
-        return found
-
     def cells(self, first: int, upto: int) -> npt.NDArray[np.void]:
         """Cells (`cell_dtype`) of the instruments from `first` on, below `upto`, that have a row: a copy."""
-        slots = max(0, min(upto, self._slots) - first)
-        out = np.empty(slots * self._cell, np.uint8)
-        start = segment.HEADER_SIZE + self._slot * first
-        count = (
-            core.latch_snapshot(self.segment.map, start, self._slot, self._cell, slots, out) if slots else 0
-        )
-        return out[: count * self._cell].view(self._dtype)
+        return self._copied(first, upto, self._dtype, 0)
 
-    def snapshot(self, instruments: int) -> tuple[npt.NDArray[np.uint64], Rows]:
-        """(row numbers, rows) of all instruments below a number that have a row: both of one copy."""
-        cells = self.cells(0, instruments)
-        return cells["number"], cells["row"]
+    def snapshot(self, instruments: int) -> Rows:
+        """Rows of all instruments below a number that have one."""
+        return self._copied(0, instruments, self.table.dtype, _PREFIX)
+
+    def _copied(self, first: int, upto: int, dtype: np.dtype[np.void], begin: int) -> npt.NDArray[np.void]:
+        """Of each cell the part that begins there."""
+        slots = max(0, min(upto, len(self._slots)) - first)
+        out = np.empty(slots, dtype)
+        start = _FIRST + self._slot * first
+        count = core.latch_snapshot(
+            self.segment.map, start, self._slot, self._cell, slots, out.view(np.uint8), begin, dtype.itemsize
+        )
+        return out[:count]

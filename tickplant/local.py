@@ -180,6 +180,7 @@ class Latest:
     def __init__(self, plant: Plant, name: str) -> None:
         self.plant = plant
         self._shared = SharedLatest(plant.name, name)
+        self._row = self._shared.row
         self._numbers: dict[str, int] = {}
 
     def __getitem__(self, instrument: str) -> np.void:
@@ -187,14 +188,14 @@ class Latest:
         number = self._numbers.get(instrument)
         if number is None:  # once known it stays what it is
             number = self._numbers[instrument] = self.plant.instruments.number(instrument)
-        row = self._shared.row(number)
+        row = self._row(number)
         if row is None:
             raise KeyError(f"no row of {instrument} yet")
         return row
 
     def snapshot(self) -> dict[str, npt.NDArray[Any]]:
         """Columns of the last rows of all instruments that have one; each row whole, not one cut."""
-        _, rows = self._shared.snapshot(len(self.plant.instruments))
+        rows = self._shared.snapshot(len(self.plant.instruments))
         return {name: rows[name] for name in rows.dtype.names or ()}
 
 

@@ -66,7 +66,7 @@ class RegistryWriter:
             extend(self.instruments, TABLE.rows(core.payloads(chunk, TABLE.number)))
             self._show(chunk)
 
-    def _show(self, frames: bytes) -> None:
+    def _show(self, frames: bytes | memoryview) -> None:
         self._table.columns.taken = len(self.instruments) - 1
         with contextlib.suppress(
             TableFull

@@ -70,6 +70,8 @@ class AppendTable:
         """Why there is no memory for more rows, as long as there is none."""
         self.segment: segment.Segment | None = None
         """None as long as there is no room for the object itself."""
+        self.expected = 0
+        """Rows that will have come before memory for more can be had."""
         self._allocated = self._retry_ns = 0
         self._extending = threading.Lock()
 
@@ -137,7 +139,10 @@ class AppendTable:
         if self.segment is None:
             self._begin()
         try:
-            self.extend(rows)
+            if (
+                rows > self._allocated
+            ):  # else it is there, and the grower, who holds the lock, is not waited for
+                self.extend(rows)
         finally:
             self.columns.room = self._allocated
 
@@ -194,13 +199,13 @@ class AppendTable:
 
     @property
     def wants_more(self) -> bool:
-        """Is less than half an extent allocated ahead of the rows, and may there be more?"""
+        """Is less than half an extent, or than `expected`, allocated ahead, and may there be more?"""
         return self._wants_more() and self.may_ask
 
     def _wants_more(self) -> bool:
         extent = min(max(_FIRST_EXTENT, self._allocated), self.extent_rows)
-        ahead = self._allocated - self.columns.taken
-        return self.segment is not None and ahead < extent // 2 and self._allocated < self.table.max_rows
+        ahead, wanted = self._allocated - self.columns.taken, max(extent // 2, self.expected)
+        return self.segment is not None and ahead < wanted and self._allocated < self.table.max_rows
 
     def tell_behind(self) -> None:
         """Let readers see how many rows the journal has."""

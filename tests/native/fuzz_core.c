@@ -44,6 +44,7 @@ static plant *plant_new(void) {
                     .slot_size = SLOT, .n_slots = HEADS};
     for (uint32_t i = 0, at = 0; i < 9; at += sizes[i++])
         p->columns[i] = (tp_column){calloc(MAX_ROWS, sizes[i]), at, sizes[i]};
+    t->codes = (const uint32_t *)p->columns[3].data;
     t->prev = calloc(MAX_ROWS, 4);
     t->head = calloc(HEADS, 4);
     t->latest = calloc(HEADS, SLOT);
@@ -304,7 +305,7 @@ static void read_all(shared *s) {
             for (int k = 0; k < CELL / 8; k++) must(words[k] == version - 1, "a cell is whole");
         }
         if (n < MAX_ROWS) n = tp_wait_above(t->committed, n, &s->word, &s->sleepers, 1000000, 0);
-        for (uint32_t c = 0; c < t->n_columns; c++) tp_gather(&t->columns[c], rows, n, ROW, 0);
+        tp_gather(t, rows, n, 0);
         uint64_t last = tp_last_rows(t->prev, MAX_ROWS, &t->head[0], n, out, MAX_ROWS);
         must(last == n, "every row is in the chain of its instrument");
     }

@@ -57,9 +57,15 @@ def row_sums(
     first: int = 0,
     numbers: npt.NDArray[np.int64] | None = None,
 ) -> int: ...
-def latch_get(data: _Bytes, slot: int, cell_size: int) -> bytes | None: ...
 def latch_snapshot(
-    data: _Bytes, first_slot: int, slot_size: int, cell_size: int, n_slots: int, out: _Bytes
+    data: _Bytes,
+    first_slot: int,
+    slot_size: int,
+    cell_size: int,
+    n_slots: int,
+    out: _Bytes,
+    begin: int,
+    size: int,
 ) -> int: ...
 def populate(mapping: _Bytes, offset: int, length: int) -> bool: ...
 
@@ -67,6 +73,22 @@ class Word:
     def __init__(self, buffer: _Bytes, offset: int, writable: bool = False) -> None: ...
     def load(self) -> int: ...
     def store(self, value: int) -> None: ...
+
+class Slots:
+    def __init__(
+        self,
+        buffer: _Bytes,
+        first: int,
+        slot_size: int,
+        cell_size: int,
+        slots_max: int,
+        allocated: Word,
+        prefix: int,
+        dtype: np.dtype[np.void],
+    ) -> None: ...
+    def __len__(self) -> int: ...
+    def cell(self, instrument: int) -> bytes | None: ...
+    def row(self, instrument: int) -> np.void | None: ...
 
 class Bell:
     def __init__(self, word: Word, sleepers: Word) -> None: ...

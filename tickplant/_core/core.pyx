@@ -11,7 +11,7 @@ import numpy as np
 
 from tickplant._core.frame cimport (TP_CRC_AT, TP_GOOD, TP_HEADER, TP_MAGIC, TP_ROWS, TP_VERSION, tp_crc32c, tp_crc32c_start, tp_frame,
                                      tp_frame_next, tp_frame_read, tp_frame_scan, tp_frame_seal)
-from tickplant._core.rowsum cimport TP_KEY_SIZE, tp_hash, tp_row_sum, tp_row_sums
+from tickplant._core.rowsum cimport TP_AT_INSTRUMENT, TP_KEY_SIZE, tp_hash, tp_row_sum, tp_row_sums
 
 cdef extern from "Python.h":
     object PyMemoryView_FromMemory(char *at, Py_ssize_t size, int flags)
@@ -34,7 +34,7 @@ cdef extern from "<sys/mman.h>" nogil:
 
 cdef extern from "latch.h" nogil:
     uint64_t TP_LATCH_BUSY
-    uint64_t tp_latch_get(const uint8_t *slot, uint32_t cell_size, uint64_t *words)
+    uint64_t tp_latch_part(const uint8_t *slot, uint32_t cell_size, uint32_t begin, uint32_t size, uint8_t *out)
 
 cdef extern from "table.h" nogil:
     int TP_CELL_MAX
@@ -49,10 +49,11 @@ cdef extern from "table.h" nogil:
         uint32_t *prev
         atomic32 *head
         uint64_t n_heads
+        const uint32_t *codes
         uint8_t *latest
         uint32_t cell_size, slot_size
         uint64_t n_slots
-    void tp_gather(const tp_column *c, uint8_t *rows, uint64_t count, uint32_t row_size, uint64_t at)
+    void tp_gather(const tp_table *t, uint8_t *rows, uint64_t count, uint64_t at)
     void tp_pick(const tp_column *c, uint8_t *rows, const int64_t *numbers, uint64_t count, uint32_t row_size)
     void tp_table_rewind(tp_table *t, uint64_t n_prev)
     uint64_t tp_last_rows(const uint32_t *prev, uint64_t n_prev, const atomic32 *head, uint64_t committed, int64_t *out,
@@ -350,6 +351,8 @@ cdef class Columns:
             _aligned(&b[<Py_ssize_t>at])
         for i in range(len(offsets)):
             self.t.columns[i].data = <uint8_t *>&b[<Py_ssize_t>offsets[i]]
+            if self.t.columns[i].offset == TP_AT_INSTRUMENT and self.t.columns[i].size == 4:
+                self.t.codes = <const uint32_t *>self.t.columns[i].data
         self.held, self.max_rows = b, max_rows
         self.t.prev, self.t.head, self.t.n_heads = <uint32_t *>&b[prev], <atomic32 *>&b[head], n_heads
         self.t.committed = <atomic64 *>&b[committed] if writable else NULL
@@ -359,7 +362,7 @@ cdef class Columns:
         self.held, self.max_rows = None, 0
         for i in range(self.t.n_columns):
             self.t.columns[i].data = NULL
-        self.t.prev, self.t.head, self.t.committed = NULL, NULL, NULL
+        self.t.prev, self.t.head, self.t.codes, self.t.committed = NULL, NULL, NULL, NULL
         self.t.n_heads = self.t.rows = self.t.room = 0
 
     def attach_latest(self, buffer, Py_ssize_t offset, uint32_t slot_size, uint32_t cell_size, uint64_t n_slots):
@@ -374,13 +377,11 @@ cdef class Columns:
 
     def gather(self, uint64_t first, uint64_t count, uint8_t[::1] out):
         """Write rows [first, first + count) as packed rows to out."""
-        cdef uint32_t i
         if self.t.head is NULL or first > self.max_rows or count > self.max_rows - first or out.shape[0] != count * self.t.row_size:
             raise ValueError(f"rows [{first}, {first} + {count}) do not fit")
         if count:
             with nogil:
-                for i in range(self.t.n_columns):
-                    tp_gather(&self.t.columns[i], &out[0], count, self.t.row_size, first)
+                tp_gather(&self.t, &out[0], count, first)
 
     def pick(self, const int64_t[::1] numbers, uint8_t[::1] out):
         """Write the rows of these numbers as packed rows to out."""
@@ -434,42 +435,102 @@ cdef class Columns:
         tp_table_rewind(&self.t, self.max_rows)
 
 
-cdef uint64_t _latched(const uint8_t *slot, uint32_t cell_size, uint64_t *words) noexcept nogil:
+cdef uint64_t _latched(const uint8_t *slot, uint32_t cell_size, uint32_t begin, uint32_t size, uint8_t *out) noexcept nogil:
     """The version read; a slot that is being written to without a pause is waited for."""
-    cdef uint64_t version = tp_latch_get(slot, cell_size, words)
+    cdef uint64_t version = tp_latch_part(slot, cell_size, begin, size, out)
     while version == TP_LATCH_BUSY:
         sched_yield()
-        version = tp_latch_get(slot, cell_size, words)
+        version = tp_latch_part(slot, cell_size, begin, size, out)
     return version
 
 
-def latch_get(const uint8_t[::1] data, Py_ssize_t slot, uint32_t cell_size):
-    """The current cell of a slot as bytes, or None if it was never written."""
-    _within(data.shape[0], slot, 8 + 2 * <uint64_t>cell_size)
-    if cell_size % 8 or cell_size == 0:
-        raise ValueError(f"a cell of {cell_size} bytes is not a multiple of 8")
-    _aligned(&data[slot])
-    out = PyBytes_FromStringAndSize(NULL, cell_size)
-    return out if _latched(&data[slot], cell_size, <uint64_t *>PyBytes_AS_STRING(out)) else None
+cdef _cells_fit(Py_ssize_t n, Py_ssize_t first_slot, uint64_t slots, uint64_t slot_size, uint64_t cell_size):
+    if cell_size % 8 or slot_size % 8 or cell_size == 0 or slot_size < 8 + 2 * cell_size or slots >= 1 << 31:
+        raise ValueError(f"{slots} slots of {slot_size} bytes with cells of {cell_size} are out of range")
+    _within(n, first_slot, slot_size * slots)
 
 
 def latch_snapshot(const uint8_t[::1] data, Py_ssize_t first_slot, uint32_t slot_size, uint32_t cell_size, Py_ssize_t n_slots,
-                   uint8_t[::1] out):
-    """Copy the current cells of all written slots to out, end to end; returns how many."""
-    if not 0 <= n_slots < 1 << 31:
-        raise ValueError(f"{n_slots} slots")
-    _within(data.shape[0], first_slot, <uint64_t>slot_size * <uint64_t>n_slots)
-    if cell_size % 8 or slot_size % 8 or cell_size == 0 or slot_size < 8 + 2 * <uint64_t>cell_size or <uint64_t>out.shape[0] < cell_size * <uint64_t>n_slots:
-        raise ValueError("slots, cells or room out of range")
+                   uint8_t[::1] out, uint32_t begin, uint32_t size):
+    """Copy bytes [begin, begin + size) of the current cells of all written slots to out, end to end; returns how many."""
+    _cells_fit(data.shape[0], first_slot, n_slots, slot_size, cell_size)
+    if begin % 8 or size == 0 or <uint64_t>begin + size > cell_size or <uint64_t>out.shape[0] < size * <uint64_t>n_slots:
+        raise ValueError("part of the cell, or room, out of range")
     cdef Py_ssize_t i, n = 0
     if n_slots:
         _aligned(&data[first_slot])
-        _aligned(&out[0])
         with nogil:
             for i in range(n_slots):
-                if _latched(&data[first_slot + i * slot_size], cell_size, <uint64_t *>&out[n * cell_size]):
+                if _latched(&data[first_slot + i * slot_size], cell_size, begin, size, &out[n * size]):
                     n += 1
     return n
+
+
+cdef int ROWS_MADE = 16
+
+
+cdef class Slots:
+    """The slots of a latest-value table (latch.h), for reading: a slot per instrument."""
+
+    cdef const uint8_t[::1] held
+    cdef Word allocated
+    cdef const uint8_t *first
+    cdef uint32_t slot_size, cell_size, prefix, row_size
+    cdef int64_t slots_max, there
+    cdef object dtype, rows
+    cdef uint8_t[::1] bytes_
+    cdef int made
+
+    def __init__(self, buffer, Py_ssize_t first, uint32_t slot_size, uint32_t cell_size, Py_ssize_t slots_max, Word allocated,
+                 uint32_t prefix, dtype):
+        """`slots_max` from `first` on, of which `allocated` have memory; rows (`dtype`) are `prefix` bytes into a cell."""
+        self.held, self.allocated, self.slots_max, self.there = buffer, allocated, slots_max, 0
+        self.slot_size, self.cell_size, self.prefix, self.row_size = slot_size, cell_size, prefix, dtype.itemsize
+        _cells_fit(self.held.shape[0], first, slots_max, slot_size, cell_size)
+        if prefix % 8 or <uint64_t>prefix + self.row_size > cell_size:
+            raise ValueError(f"rows of {self.row_size} bytes do not fit at {prefix} into cells of {cell_size}")
+        self.first = NULL
+        if slots_max:
+            _aligned(&self.held[first])
+            self.first = &self.held[first]
+        self.dtype, self.made = dtype, ROWS_MADE
+
+    def __len__(self):
+        """How many slots have memory; never fewer than before."""
+        self.there = min(<int64_t>tp_load(self.allocated.p, memory_order_acquire), self.slots_max)
+        return self.there
+
+    cdef const uint8_t *slot(self, int64_t instrument) noexcept:
+        if instrument >= self.there:
+            self.__len__()
+        return self.first + <size_t>instrument * self.slot_size if 0 <= instrument < self.there else NULL
+
+    def cell(self, int64_t instrument):
+        """The instrument's cell as bytes, or None if it was never written."""
+        cdef const uint8_t *slot = self.slot(instrument)
+        if slot is NULL:
+            return None
+        out = PyBytes_FromStringAndSize(NULL, self.cell_size)
+        return out if _latched(slot, self.cell_size, 0, self.cell_size, <uint8_t *>PyBytes_AS_STRING(out)) else None
+
+    def row(self, int64_t instrument):
+        """The instrument's row as a scalar of `dtype` that can't be written to, or None if it was never written."""
+        cdef const uint8_t *slot = self.slot(instrument)
+        if slot is NULL:
+            return None
+        if self.made == ROWS_MADE:  # an array for several: to make one takes as long as all the rest
+            self._make()
+        if not _latched(slot, self.cell_size, self.prefix, self.row_size, &self.bytes_[self.made * self.row_size]):
+            return None
+        self.made += 1
+        return self.rows[self.made - 1]
+
+    cdef _make(self):
+        rows = np.zeros(ROWS_MADE, self.dtype)
+        cdef uint8_t[::1] room = rows.view(np.uint8)
+        rows.flags.writeable = False
+        self.bytes_ = room
+        self.rows, self.made = rows, 0
 
 
 cdef class Intake:

@@ -26,18 +26,31 @@ static inline void tp_latch_put(uint8_t *slot, uint32_t cell_size, const uint64_
     atomic_store_explicit(version, v + 1, memory_order_release); /* SYNC POINT B */
 }
 
-/* Copy the current cell to words; returns its version, 0 if never written, TP_LATCH_BUSY if in 1,000 tries
- * the writer never paused (a caller that must have the value yields and asks again). */
-static inline uint64_t tp_latch_get(const uint8_t *slot, uint32_t cell_size, uint64_t *words) {
+/* Copy bytes [from, from + size) of the current cell, from on a whole word, to out; returns its version, 0 if never written,
+ * TP_LATCH_BUSY if in 1,000 tries the writer never paused (a caller that must have the value yields and asks again). */
+static inline uint64_t tp_latch_part(const uint8_t *slot, uint32_t cell_size, uint32_t from, uint32_t size, uint8_t *out) {
     const _Atomic uint64_t *version = (const _Atomic uint64_t *)slot;
+    const uint32_t words = size / 8, rest = size % 8;
     for (int tries = 0; tries < 1000; tries++) {
         uint64_t v = atomic_load_explicit(version, memory_order_acquire); /* SYNC POINT B */
         if (v == 0) return 0;
-        const _Atomic uint64_t *cell = (const _Atomic uint64_t *)(slot + 8 + (v & 1) * cell_size);
-        for (uint32_t i = 0; i < cell_size / 8; i++) words[i] = atomic_load_explicit(cell + i, memory_order_relaxed);
+        const _Atomic uint64_t *cell = (const _Atomic uint64_t *)(slot + 8 + (v & 1) * cell_size + from);
+        for (uint32_t i = 0; i < words; i++) {
+            const uint64_t word = atomic_load_explicit(cell + i, memory_order_relaxed);
+            memcpy(out + (size_t)8 * i, &word, 8);
+        }
+        if (rest) {
+            const uint64_t word = atomic_load_explicit(cell + words, memory_order_relaxed);
+            memcpy(out + (size_t)8 * words, &word, rest);
+        }
         atomic_thread_fence(memory_order_acquire); /* SYNC POINT D */
         if (atomic_load_explicit(version, memory_order_relaxed) == v) return v;
     }
     return TP_LATCH_BUSY;
+}
+
+/* The same of the whole cell. */
+static inline uint64_t tp_latch_get(const uint8_t *slot, uint32_t cell_size, uint64_t *words) {
+    return tp_latch_part(slot, cell_size, 0, cell_size, (uint8_t *)words);
 }
 #endif

@@ -29,31 +29,51 @@ typedef struct {
     uint32_t *prev;
     _Atomic uint32_t *head;
     uint64_t n_heads;
-    uint8_t *latest; /* slots, or NULL */
+    const uint32_t *codes; /* the column of instruments, or NULL */
+    uint8_t *latest;       /* slots, or NULL */
     uint32_t cell_size, slot_size;
     uint64_t n_slots;
 } tp_table;
 
-static inline void tp_scatter(const tp_column *c, const uint8_t *rows, uint64_t count, uint32_t row_size, uint64_t at) {
-    const uint8_t *from = rows + c->offset;
-#define TP_COPY(type)                                                                  \
-    for (type *to = (type *)c->data + at, *end = to + count; to < end; from += row_size) \
-    memcpy(to++, from, sizeof(type))
-    switch (c->size) {
-    case 1: TP_COPY(uint8_t); break;
-    case 2: TP_COPY(uint16_t); break;
-    case 4: TP_COPY(uint32_t); break;
-    case 8: TP_COPY(uint64_t); break;
-    default:
-        for (uint64_t i = 0; i < count; i++, from += row_size) memcpy(c->data + (at + i) * c->size, from, c->size);
+/* Copy `count` cells of `size` bytes, from and to places so far apart. Inlined with what is constant: the sizes that
+ * columns mostly have get code of their own, without a call. */
+static inline __attribute__((always_inline)) void tp_cells(uint8_t *to, size_t to_step, const uint8_t *from,
+                                                           size_t from_step, uint32_t size, uint64_t count) {
+#define TP_CELLS(n) \
+    for (uint64_t i = 0; i < count; i++) memcpy(to + i * to_step, from + i * from_step, n)
+    switch (size) {
+    case 1: TP_CELLS(1); break;
+    case 2: TP_CELLS(2); break;
+    case 4: TP_CELLS(4); break;
+    case 6: TP_CELLS(6); break;
+    case 8: TP_CELLS(8); break;
+    case 16: TP_CELLS(16); break;
+    default: TP_CELLS(size);
     }
-#undef TP_COPY
+#undef TP_CELLS
 }
 
-/* The inverse: column c of rows [at, at + count) into packed rows. */
-static inline void tp_gather(const tp_column *c, uint8_t *rows, uint64_t count, uint32_t row_size, uint64_t at) {
-    uint8_t *to = rows + c->offset;
-    for (uint64_t i = 0; i < count; i++, to += row_size) memcpy(to, c->data + (at + i) * c->size, c->size);
+/* Packed rows into the columns. Eight rows at a time: they stay in the first-level cache for all columns, and of most
+ * columns they are a line at most, so that columns that begin at the same place of a page don't drive out each other. */
+static inline void tp_scatter(const tp_table *t, const uint8_t *rows, uint64_t count, uint64_t at) {
+    const tp_column *c, *end = t->columns + t->n_columns;
+    const uint32_t row_size = t->row_size;
+    for (; count >= 8; count -= 8, at += 8, rows += (size_t)8 * row_size)
+        for (c = t->columns; c < end; c++)
+            tp_cells(c->data + at * c->size, c->size, rows + c->offset, row_size, c->size, 8);
+    for (c = t->columns; count && c < end; c++)
+        tp_cells(c->data + at * c->size, c->size, rows + c->offset, row_size, c->size, count);
+}
+
+/* The inverse: rows [at, at + count) of the columns into packed rows. */
+static inline void tp_gather(const tp_table *t, uint8_t *rows, uint64_t count, uint64_t at) {
+    const tp_column *c, *end = t->columns + t->n_columns;
+    const uint32_t row_size = t->row_size;
+    for (; count >= 8; count -= 8, at += 8, rows += (size_t)8 * row_size)
+        for (c = t->columns; c < end; c++)
+            tp_cells(rows + c->offset, row_size, c->data + at * c->size, c->size, c->size, 8);
+    for (c = t->columns; count && c < end; c++)
+        tp_cells(rows + c->offset, row_size, c->data + at * c->size, c->size, c->size, count);
 }
 
 /* The same of any rows, by their numbers. */
@@ -63,12 +83,15 @@ static inline void tp_pick(const tp_column *c, uint8_t *rows, const int64_t *num
 }
 
 static inline void tp_link(tp_table *t, const uint8_t *rows, uint64_t count) {
-    uint32_t code;
+    const uint64_t n_heads = t->n_heads, first = t->rows;
+    const uint32_t row_size = t->row_size;
+    uint32_t *prev = t->prev + first, code;
+    _Atomic uint32_t *heads = t->head;
     for (uint64_t i = 0; i < count; i++) {
-        memcpy(&code, rows + i * t->row_size + TP_AT_INSTRUMENT, 4);
-        if (code >= t->n_heads) code = 0;
-        t->prev[t->rows + i] = atomic_load_explicit(&t->head[code], memory_order_relaxed);
-        atomic_store_explicit(&t->head[code], (uint32_t)(t->rows + i + 1), memory_order_release); /* SYNC POINT F */
+        memcpy(&code, rows + i * row_size + TP_AT_INSTRUMENT, 4);
+        _Atomic uint32_t *head = heads + (code < n_heads ? code : 0);
+        prev[i] = atomic_load_explicit(head, memory_order_relaxed);
+        atomic_store_explicit(head, (uint32_t)(first + i + 1), memory_order_release); /* SYNC POINT F */
     }
 }
 
@@ -86,20 +109,24 @@ static inline int tp_latest_is_newer(const uint8_t *slot, uint32_t cell_size, ui
 static inline void tp_put_latest(tp_table *t, const tp_frame *h, const uint8_t *rows, int again) {
     uint64_t cell[TP_CELL_MAX / 8];
     uint32_t code;
+    const uint64_t n_slots = t->n_slots, n_heads = t->n_heads, there = t->rows > h->row ? t->rows - h->row : 0;
+    const uint32_t row_size = t->row_size;
+    const uint32_t *codes = t->codes && there >= h->count ? t->codes + h->row : NULL; /* less to read than in the rows */
     memset(cell + t->cell_size / 8 - 1, 0, 8);
     for (uint64_t i = 0; i < h->count; i++) {
-        const uint8_t *row = rows + i * t->row_size;
-        memcpy(&code, row + TP_AT_INSTRUMENT, 4);
-        if (code >= t->n_slots) continue;
-        uint64_t number = h->row + i;
-        if (number < t->rows && code < t->n_heads &&
+        const uint8_t *row = rows + i * row_size;
+        if (codes) code = codes[i];
+        else memcpy(&code, row + TP_AT_INSTRUMENT, 4);
+        if (code >= n_slots) continue;
+        const uint64_t number = h->row + i;
+        if (i < there && code < n_heads &&
             atomic_load_explicit(&t->head[code], memory_order_relaxed) != (uint32_t)(number + 1))
             continue;
         uint8_t *slot = t->latest + (uint64_t)code * t->slot_size;
         if (again && tp_latest_is_newer(slot, t->cell_size, h->trading_date, number)) continue;
         cell[0] = number;
         cell[1] = h->trading_date;
-        memcpy((uint8_t *)cell + TP_LATEST_PREFIX, row, t->row_size);
+        memcpy((uint8_t *)cell + TP_LATEST_PREFIX, row, row_size);
         tp_latch_put(slot, t->cell_size, cell);
     }
 }
@@ -111,7 +138,7 @@ static inline int tp_table_write(tp_table *t, const tp_frame *h, const uint8_t *
     if (h->row > t->rows || h->row + h->count > t->room) return -1;
     uint64_t skip = t->rows - h->row, count = h->count - skip;
     const uint8_t *from = rows + skip * t->row_size;
-    for (uint32_t i = 0; i < t->n_columns; i++) tp_scatter(&t->columns[i], from, count, t->row_size, t->rows);
+    tp_scatter(t, from, count, t->rows);
     tp_link(t, from, count);
     t->rows += count;
     return 0;
