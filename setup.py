@@ -7,7 +7,7 @@ from setuptools import Extension, setup
 
 FLAGS = ["-std=c11", "-Wall", "-Wextra", "-Werror=implicit-function-declaration"]
 # The decoder is branches and memory, and faster without what -O3 unrolls.
-LEVELS = {"core": "-O3", "session": "-O3", "itch": "-O2", "levels": "-O3", "dbn": "-O2"}
+LEVELS = {"core": "-O3", "runs": "-O3", "session": "-O3", "itch": "-O2", "levels": "-O3", "dbn": "-O2"}
 # Cython's own code, not ours to mend.
 QUIET = ["-Wno-unused-function", "-Wno-sign-compare", "-Wno-missing-field-initializers"]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tickplant import wire
 from tickplant._core import core
-from tickplant.errors import FrameError
+from tickplant.errors import FrameError, JournalDamaged
 from tickplant.journal import JournalReader, JournalWriter
 from tickplant.replay import ReplayIndex
 
@@ -55,6 +55,49 @@ def test_from_any_row_on(tmp_path_factory, plan, table, row, limit):
             found += new
             at = new[-1][1] + new[-1][2]
         assert found == [f for f in firsts if f[0] == table and f[1] + f[2] > row]
+
+
+@settings(deadline=None, max_examples=40)
+@given(plan=frames, data=st.data())
+def test_readers_that_go_on_in_turns_are_all_answered(tmp_path_factory, plan, data):
+    folder = tmp_path_factory.mktemp("journal")
+    journal, _, firsts = written(folder, plan)
+    with closing(journal), closing(ReplayIndex(folder)) as index:
+        while index.follow():
+            pass
+        places_of = {n: (data.draw(st.integers(1, 4)), data.draw(st.integers(0, 50))) for n in range(12)}
+        at, found = {n: first for n, (_, first) in places_of.items()}, {n: [] for n in places_of}
+        going = list(places_of)
+        while going:
+            n = data.draw(st.sampled_from(going))
+            blob = index.fetch(places_of[n][0], at[n], data.draw(st.sampled_from([0, 40_000])), bool(n % 2))
+            if not blob:
+                going.remove(n)
+                continue
+            found[n] += places(blob)
+            at[n] = sum(found[n][-1][1:])
+        for n, (number, first) in places_of.items():
+            assert found[n] == [f for f in firsts if f[0] == number and f[1] + f[2] > first]
+
+
+def test_who_checks_frames_gets_them_as_they_lie_and_who_does_not_is_told_of_damage(tmp_path):
+    journal, _, _ = written(tmp_path, [(1, 2, 9)] * 8)
+    with closing(journal), closing(ReplayIndex(tmp_path)) as index:
+        while index.follow():
+            pass
+        (path,) = tmp_path.glob("*.tpj")
+        data = bytearray(path.read_bytes())
+        at = int(core.index(data)[4, 0])
+        for offset, raw_rows in ((at + wire.HEADER_SIZE + 5, 8), (at, 3)):
+            data[offset] ^= 1
+            path.write_bytes(data)
+            raw = index.fetch(1, 0, 1 << 20, check=False)
+            assert len(places(raw)) == raw_rows
+            assert len(wire.split(raw)) == len(places(index.fetch(1, 0, 1 << 20))) == 3
+            with pytest.raises(JournalDamaged, match="is damaged at byte"):
+                index.fetch(1, 6, 1 << 20)
+        with pytest.raises(JournalDamaged, match="is damaged at byte"):
+            index.fetch(1, 6, 1 << 20, check=False)
 
 
 def test_what_is_being_written_is_followed_up_to_the_bound(tmp_path):

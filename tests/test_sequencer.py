@@ -118,7 +118,7 @@ class Reader:
         want, frames, end, after = answer
         if self.asked.pop(want.table.number, None):
             sequence = self.sequences[want.table.number]
-            self.take(sequence.on_answer(frames, want.trading_date, end, after))
+            self.take(sequence.on_answer(b"".join(frames), want.trading_date, end, after)[0])
 
     def wants(self, again):
         for number, sequence in self.sequences.items():
@@ -275,11 +275,11 @@ def test_frames_of_a_date_between_are_requested():
     ((frame, head),) = heads(frame_of(TABLES[0], 9, 0, 1))
     assert sequence.on_frame(frame, head) == []
     assert sequence.want() == Want(TABLES[0], 5, 0)
-    assert sequence.on_answer([], 5, 0, 7) == []
+    assert sequence.on_answer(b"", 5, 0, 7) == ([], 0)
     assert sequence.advance() == []
     assert sequence.want() == Want(TABLES[0], 7, 0)
-    assert sequence.on_answer([], 5, 4, 0) == []  # late, and of another date
-    sequence.on_answer([frame_of(TABLES[0], 7, 0, 2)], 7, 2, 9)
+    assert sequence.on_answer(b"", 5, 4, 0) == ([], 0)  # late, and of another date
+    sequence.on_answer(frame_of(TABLES[0], 7, 0, 2), 7, 2, 9)
     assert [(d.trading_date, d.first_row) for d in sequence.advance()] == [(9, 0)]
     assert sequence.want() is None
 
@@ -378,7 +378,7 @@ def test_of_a_date_that_is_over_it_is_asked_first_how_many_rows_it_came_to():
     assert sequence.behind == 100
     assert sequence.advance() == []
     assert sequence.want() == Want(TABLES[0], 5, NO_ROW)
-    sequence.on_answer([], 5, 30, 8)
+    sequence.on_answer(b"", 5, 30, 8)
     assert sequence.advance() == [Skipped("a", 5, 7, 29)]
     assert sequence.advance() == [Skipped("a", 8, 0, 99)]
     assert sequence.want() is None

@@ -10,6 +10,7 @@ import zmq
 
 from tests.fix_plant import Site, free_port, killed, trades, until
 from tickplant import link, subscribe, wire
+from tickplant._core import core
 from tickplant.batch import Gap, Skipped
 from tickplant.clock import date_after
 from tickplant.errors import ConfigError, NotRunning, RequestError, RowsGone, SchemaError, TooSlow
@@ -277,22 +278,53 @@ def test_a_name_that_can_not_be_learned_yet_loses_no_row(running, reading, monke
     assert ids(got) == list(range(100))
 
 
+class Corrupting:
+    """Every third live message comes with a bit flipped."""
+
+    def __init__(self, sub):
+        self.sub, self.count = sub, 0
+
+    def begin(self, messages, size):
+        pass
+
+    def pour(self):
+        try:
+            frame = self.sub.recv(zmq.DONTWAIT)
+        except zmq.Again:
+            return None
+        self.count += 1
+        return frame[:-1] + bytes([frame[-1] ^ 1]) if self.count % 3 == 0 else frame
+
+    def close(self):
+        pass
+
+
 def test_corrupted_frames_are_requested_again(running, reading):
     subscription = reading(running.endpoint, ["trade"])
-    real, count = subscription._live, 0
-
-    def live(frame):
-        nonlocal count
-        count += 1
-        real(frame[:-1] + bytes([frame[-1] ^ 1]) if count % 3 == 0 else frame)
-
-    subscription._live = live
+    subscription._arrivals._tap = Corrupting(subscription._link.sub)
     got = []
     for _ in range(30):
         running.publish(100)
         got += take(subscription, 100)
     assert ids(got) == list(range(3000))
     assert subscription.gaps_filled > 0
+
+
+def test_a_journal_that_is_damaged_is_told_after_the_rows_before_the_damage(running, reading):
+    for _ in range(8):
+        running.publish(100)
+        running.settle()
+    until(lambda: running.publisher.day.rows.get(3) == 800)
+    (path,) = running.plant.day.journal.folder.glob("*.tpj")
+    data = bytearray(path.read_bytes())
+    frames = [f for f in core.index(data).tolist() if f[2:4] == [wire.ROWS, 3]]
+    offset, size, *_, row, _ = frames[len(frames) // 2]
+    data[offset + size - 1] ^= 1
+    path.write_bytes(data)
+    subscription, got = reading(running.endpoint, ["trade"]), []
+    with pytest.raises(RequestError, match="is damaged at byte"):
+        until(lambda: got.extend(take(subscription, 1)))
+    assert ids(got) == list(range(row))
 
 
 @pytest.mark.parametrize("tcp", [False, True])
@@ -419,8 +451,9 @@ def test_a_conflating_reader_is_handed_the_newest_row_of_each_instrument(running
 
 def test_what_a_conflating_reader_missed_is_asked_of_the_latest_values(running, reading):
     subscription = reading(running.endpoint, ["trade"], policy="conflate", from_row=None)
-    real, lost = subscription._live, []
-    subscription._live = lambda m: lost.append(m) if wire.header(m).kind == wire.ROWS else real(m)
+    arrivals, lost = subscription._arrivals, []
+    real = arrivals._look_at
+    arrivals._look_at = lambda m: lost.append(m) or [] if wire.header(m).kind == wire.ROWS else real(m)
     running.publish(300)
     running.settle()
     running.roll()

@@ -2,7 +2,8 @@
 
     describe                      -> schema, trading date, rows, where to subscribe, which have latest values
     instruments from=N            -> names of the instruments from number N on
-    replay date= table= row= bytes=  -> frames that hold the rows from `row` on
+    replay date= table= row= bytes= [check=]  -> frames that hold the rows from `row` on; with `check` false
+                                     as they lie in the journal, for who checks them and asks again without
     latest table= date= row= from= bytes=  -> cells (latest.py) of the instruments from number `from` on whose
                                      last row is at (date, row) or later; `next`: where to go on, 0 at the end
 
@@ -12,7 +13,7 @@ its queue; the next is dropped, and so are its requests, unread, for a while.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import zmq
@@ -56,7 +57,7 @@ class Answers:
         self.requests = self.refused = self.dropped = 0
         self._clogged: dict[bytes, int] = {}
         self._spent = 0
-        self._kinds: dict[str, Callable[[dict[str, Any]], list[bytes]]] = {
+        self._kinds: dict[str, Callable[[dict[str, Any]], Sequence[bytes | memoryview]]] = {
             "describe": self._describe,
             "instruments": self._instruments,
             "replay": self._replay,
@@ -106,7 +107,7 @@ class Answers:
             self._clogged.clear()
         self._clogged[peer] = monotonic_ns() + CLOGGED_NS
 
-    def _reply(self, parts: list[bytes]) -> list[bytes]:
+    def _reply(self, parts: list[bytes]) -> Sequence[bytes | memoryview]:
         try:
             return self._answer(parts)
         except (FrameError, RequestError, RowsGone, JournalError, SegmentError, NotRunning) as e:
@@ -117,7 +118,7 @@ class Answers:
                 )
             ]
 
-    def _answer(self, parts: list[bytes]) -> list[bytes]:
+    def _answer(self, parts: list[bytes]) -> Sequence[bytes | memoryview]:
         size, most = sum(len(part) for part in parts), self.settings.request_bytes_max
         if size > most:
             raise RequestError(f"a request of {size:,} bytes; at most publisher.request_bytes_max = {most:,}")
@@ -148,12 +149,12 @@ class Answers:
         asked: int = wire.field(message, "bytes", "int")
         return min(asked, self.settings.reply_bytes_max)
 
-    def _replay(self, message: dict[str, Any]) -> list[bytes]:
+    def _replay(self, message: dict[str, Any]) -> list[bytes | memoryview]:
         date, table = wire.field(message, "date", "int"), wire.field(message, "table", "int")
         row, limit = wire.field(message, "row", "int"), self._limit(message)
         index, read = self.dates.of(date)
         self._spent += read
-        frames = index.fetch(table, row, limit)
+        frames = index.fetch(table, row, limit, message.get("check") is not False)
         head = wire.pack(
             "rows", date=date, table=table, row=row, end=index.rows.get(table, 0),
             next=self.dates.after(date) if index.sealed else 0,

@@ -93,7 +93,7 @@ class JournalReader:
         Raises JournalDamaged at bytes that are not a frame or break the chain.
         """
         while True:
-            if self._fd < 0 and not self._open():
+            if (self._fd < 0 and not self._open()) or self.position == bound:
                 return b""
             assert self.position is not None
             wanted = chunk if bound is None else min(chunk, bound - self.position)

@@ -76,7 +76,7 @@ class Link:
                     continue
                 _send(dealer, request)
                 while dealer.poll(min(left, RETRY_NS) // 1_000_000):
-                    message = self.answer(dealer.recv_multipart())
+                    message = self.answer(dealer.recv_multipart()[0])
                     if message is None:
                         break  # damaged on its way
                     if message.get("op") == expected:
@@ -88,11 +88,11 @@ class Link:
             "endpoint, and does it accept the keys given, if it wants any (tickplant keys list)?"
         )
 
-    def answer(self, parts: list[bytes]) -> dict[str, Any] | None:
-        """What an answer says; None if it, or the request, was damaged on its way. Raises RequestError or
-        RowsGone for a refusal."""
+    def answer(self, said: bytes) -> dict[str, Any] | None:
+        """What the first part of an answer says; None if it, or the request, was damaged on its way. Raises
+        RequestError or RowsGone for a refusal."""
         try:
-            message = wire.unpack(parts[0])
+            message = wire.unpack(said)
         except FrameError:
             return None
         if message.get("op") == "error":

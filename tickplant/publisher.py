@@ -19,7 +19,7 @@ import msgpack
 import zmq
 
 from tickplant import sockets, wire
-from tickplant._core import core
+from tickplant._core import core, runs
 from tickplant.answers import Answers
 from tickplant.clock import MILLISECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
@@ -96,24 +96,11 @@ class Publisher:
 
     def _send(self, chunk: bytes) -> None:
         """Send the rows of a read, by table."""
-        view = memoryview(chunk)
-        bundles: dict[int, list[memoryview]] = {}
-        sizes: dict[int, int] = {}
-        for offset, size, kind, table, *_ in core.index(chunk).tolist():
-            if kind == wire.ROWS and size <= wire.LIVE_MAX:
-                if sizes.get(table, 0) + size > wire.LIVE_MAX:
-                    self._send_bundle(bundles.pop(table))
-                    sizes[table] = 0
-                bundles.setdefault(table, []).append(view[offset : offset + size])
-                sizes[table] = sizes.get(table, 0) + size
-                self.frames_sent += 1
-            elif kind == wire.ROWS:
-                self.frames_left += 1
-        for bundle in bundles.values():
-            self._send_bundle(bundle)
-
-    def _send_bundle(self, frames: list[memoryview]) -> None:
-        self.pub.send(frames[0] if len(frames) == 1 else b"".join(frames))
+        messages, sent, left = runs.bundles(chunk, wire.LIVE_MAX)
+        for message in messages:
+            self.pub.send(message)
+        self.frames_sent += sent
+        self.frames_left += left
 
     def _beat(self) -> None:
         about: dict[Any, Any] = {

@@ -4,12 +4,12 @@ from bisect import bisect_left, bisect_right
 from pathlib import Path
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core import core, runs
 from tickplant.config import Config
 from tickplant.control import Control
 from tickplant.dates import trading_dates, where_gone
 from tickplant.day import read_seal
-from tickplant.errors import RequestError, RowsGone, TickplantError
+from tickplant.errors import JournalDamaged, RequestError, RowsGone, TickplantError
 from tickplant.journal import JournalReader
 
 INDEX_BYTES = 1 << 16
@@ -18,6 +18,21 @@ INDEX_SLICE = 8
 """Chunks of an old journal that are indexed per request."""
 SCAN_FACTOR = 4
 """How much more is read for an answer than it may be long."""
+READERS_KEPT = 8
+"""Readers of a journal that stay where an answer ended, for whoever asks on from there."""
+
+
+class _UncheckedReader(JournalReader):
+    """Reads for those who check the frames themselves. Part of a frame may follow the whole ones."""
+
+    def _whole(self, data: bytes, bound: int | None) -> bytes:
+        length, why = runs.walk(data)
+        if not length:  # a frame that is longer, the end, or damage
+            return super()._whole(data, bound)
+        assert self.position is not None
+        self.position += length
+        self.last_crc = None
+        return data[:length] if core.CHECKS[why] == "not a frame" else data
 
 
 class ReplayIndex:
@@ -29,64 +44,89 @@ class ReplayIndex:
         self.rows: dict[int, int] = {}
         """Rows so far, by table number."""
         self.sealed = False
+        self._places = runs.Places(INDEX_BYTES)
         self._rows: dict[int, list[int]] = {}
         self._positions: dict[int, list[int]] = {}
+        self._kept: dict[tuple[int, int, bool], JournalReader] = {}
+        """Readers by what comes next there: table, row, and whether they check."""
 
     def follow(self, bound: int | None = None) -> bytes:
         """Read on; the frames read."""
         chunk = self.reader.read(bound)
         if chunk:
-            start = (self.reader.position or 0) - len(chunk)
-            for offset, size, kind, table, _, row, count in core.index(chunk).tolist():
-                if kind == wire.ROWS:
-                    self._remember(table, row, start + offset)
-                    self.rows[table] = row + count
-                elif kind == wire.SEAL:
-                    read_seal(wire.payload(memoryview(chunk)[offset : offset + size]))
-                    self.sealed = True
+            noted, ends, seals = self._places.note(chunk, (self.reader.position or 0) - len(chunk))
+            for table, row, position in noted:
+                self._positions.setdefault(table, []).append(position)
+                self._rows.setdefault(table, []).append(row)
+            self.rows.update(ends)
+            for offset, size in seals:
+                read_seal(wire.payload(memoryview(chunk)[offset : offset + size]))
+                self.sealed = True
         return chunk
 
-    def _remember(self, table: int, row: int, position: int) -> None:
-        positions = self._positions.setdefault(table, [])
-        if not positions or position - positions[-1] >= INDEX_BYTES:
-            positions.append(position)
-            self._rows.setdefault(table, []).append(row)
+    def fetch(self, table: int, row: int, limit: int, check: bool = True) -> bytes | memoryview:
+        """Frames of a table that hold rows from `row` on: `limit` bytes at most, but one at least.
 
-    def fetch(self, table: int, row: int, limit: int) -> bytes:
-        """Frames of a table that hold rows from `row` on: `limit` bytes at most, but one at least."""
+        Without `check` they are as they lie in the journal, for who checks them. Raises JournalDamaged.
+        """
         if row >= self.rows.get(table, 0):
             return b""
-        positions = self._positions[table]
-        at = max(bisect_right(self._rows[table], row) - 1, 0)
-        out: list[bytes] = []
-        size = scanned = 0
-        reader = JournalReader(self.folder, positions[at])
+        reader = self._kept.pop((table, row, check), None) or self._reader(table, row, check)
         try:
-            while chunk := reader.read(self.reader.position, INDEX_BYTES * 4):
-                scanned += len(chunk)
-                for offset, length, kind, number, _, first, count in core.index(chunk).tolist():
-                    if kind == wire.ROWS and number == table and first + count > row:
-                        if out and size + length > limit:
-                            return b"".join(out)
-                        out.append(chunk[offset : offset + length])
-                        size += length
-                if out and scanned > SCAN_FACTOR * limit:
-                    break
-                following = bisect_left(positions, reader.position or 0)
-                # Frames that the index leaves out begin near one that it has; the next that it has may be far
-                # away, in a table that has few rows.
-                if (reader.position or 0) - positions[following - 1] >= INDEX_BYTES:
-                    if following == len(positions):
-                        break
-                    reader.close()
-                    reader = JournalReader(self.folder, positions[following])
-        finally:
+            following, out = self._read(reader, table, row, limit)
+        except BaseException:
             reader.close()
-        return b"".join(out)
+            raise
+        self._kept[table, following, check] = reader
+        if len(self._kept) > READERS_KEPT:
+            self._kept.pop(next(iter(self._kept))).close()
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def _reader(self, table: int, row: int, check: bool) -> JournalReader:
+        """One that begins near a row."""
+        at = max(bisect_right(self._rows[table], row) - 1, 0)
+        return (JournalReader if check else _UncheckedReader)(self.folder, self._positions[table][at])
+
+    def _read(
+        self, reader: JournalReader, table: int, row: int, limit: int
+    ) -> tuple[int, list[bytes | memoryview]]:
+        """The row after those found, and their frames. The reader is left where that row, if any, follows."""
+        out: list[bytes | memoryview] = []
+        positions = self._positions[table]
+        size = scanned = 0
+        while True:
+            begin = reader.position or 0
+            try:
+                chunk = reader.read(self.reader.position, max(INDEX_BYTES * 4, limit))
+            except JournalDamaged:
+                if out:  # what comes before the damage can be had
+                    break
+                raise
+            scanned += len(chunk)
+            frames, row, over = runs.pick(chunk, table, row, limit - size, not out)
+            if len(frames):
+                out.append(frames)
+                size += len(frames)
+            if over >= 0:
+                reader.position, reader.last_crc = begin + over, None
+                break
+            if not chunk or (out and (scanned > SCAN_FACTOR * limit or 4 * size >= 3 * limit)):
+                break
+            following = bisect_left(positions, reader.position or 0)
+            # Frames that the index leaves out begin near one that it has; the next that it has may be far
+            # away, in a table that has few rows.
+            if (reader.position or 0) - positions[following - 1] >= INDEX_BYTES:
+                if following == len(positions):
+                    break
+                reader.close()
+                reader.position, reader.last_crc = positions[following], None
+        return row, out
 
     def close(self) -> None:
-        """Give the file back."""
-        self.reader.close()
+        """Give the files back."""
+        for reader in (self.reader, *self._kept.values()):
+            reader.close()
+        self._kept.clear()
 
 
 class Dates:

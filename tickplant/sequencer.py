@@ -12,8 +12,10 @@ rather leave rows out than be late (`skip_behind`) is told in their place which 
 
 from collections import deque
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from tickplant import wire
+from tickplant._core import runs
 from tickplant.batch import Skipped
 from tickplant.schema import Table
 
@@ -31,6 +33,8 @@ class Delivery:
     trading_date: int
     first_row: int
     payload: bytes | memoryview
+    highest: int | None = None
+    """The highest instrument among them, if it is known."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,23 @@ class TableSequence:
         date, rows = self._newest
         there = max(self.end, rows) if date == self.trading_date else self.end
         return max(0, there - self.expected) + (rows if date > self.trading_date else 0)
+
+    @cached_property
+    def run(self) -> runs.Run:
+        """Takes rows of the table that follow on out of frames; see `following` and `on_rows`."""
+        return runs.Run(self.table.number, self.table.row_size, self.table.fingerprint)
+
+    @property
+    def following(self) -> tuple[int, int]:
+        """Date and number of the row that follows on; date 0 while none is wanted."""
+        return (0 if self._skipping else self.trading_date), self.expected
+
+    def on_rows(self, payload: memoryview, highest: int, following: int) -> list[Item]:
+        """Rows that follow on, out of valid frames, and the number of the row after them."""
+        delivery = Delivery(self.table, self.trading_date, self.expected, payload, highest)
+        self.expected = following
+        self.end = max(self.end, following)
+        return [delivery, *self.release()]
 
     def on_newest(self, trading_date: int, rows: int) -> None:
         """What there is by now, however much of it is still on its way here: nothing to ask for yet."""
@@ -129,19 +150,26 @@ class TableSequence:
         elif trading_date > self.trading_date:
             self.over = True
 
-    def on_answer(self, frames: list[memoryview], date: int, end: int, next_date: int) -> list[Item]:
-        """Frames of a date that were requested; `end`: rows of the date there are; `next_date`: the
-        date after it, 0 while it is open."""
+    def on_answer(
+        self, frames: bytes | memoryview, date: int, end: int, next_date: int
+    ) -> tuple[list[Item], int]:
+        """Frames of a date that were requested, end to end; `end`: rows of the date there are; `next_date`:
+        the date after it, 0 while it is open. Also how many bytes of them are valid frames."""
         if date != self.trading_date:
-            return []
+            return [], len(frames)
         out: list[Item] = []
-        for frame in frames:
+        self.run.aim(*self.following)
+        valid = self.run.take(frames)
+        if (taken := self.run.rows()) is not None:
+            out += self.on_rows(*taken, self.run.next)
+        for frame in wire.split(memoryview(frames)[valid:]):
+            valid += len(frame)
             head = wire.header(frame)
             if head.trading_date == self.trading_date and head.row <= self.expected:
                 out += self._deliver(frame, head)
         self.end = max(self.end, end)
         self.closed, self.next_date = next_date > 0, next_date
-        return out + self.release()
+        return out + self.release(), valid
 
     def advance(self) -> list[Item]:
         """Leave out what is too much; go on to the next date if this one is complete and another is known."""

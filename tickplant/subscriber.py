@@ -5,9 +5,9 @@
 
 Joining without a hole: subscribe to the tables first and to heartbeats last, wait for a heartbeat (it
 proves that the subscription is live and says from which row), request the rows below, then go on live.
-What is requested comes in answers of bounded size, each asked for when the one before has been used, so
-a slow reader slows nobody, and has no more in memory than `queue_bytes` of live rows, an answer per
-table and what is held of frames that are ahead (sequencer.py).
+What is requested comes in answers of bounded size, each asked for when the one before has come and is about
+to be used: so a slow reader slows nobody, and has no more in memory than `queue_bytes` of live rows, two
+answers per table and what is held of frames that are ahead (sequencer.py).
 """
 
 import contextlib
@@ -21,6 +21,7 @@ import zmq
 
 from tickplant import wire
 from tickplant._core import core
+from tickplant.arrivals import Arrivals
 from tickplant.batch import Batch, Gap, Notices, Skipped, gaps_in
 from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.conflation import Conflated, TableConflation
@@ -32,8 +33,6 @@ from tickplant.schema import Rows, Schema, Table
 from tickplant.sequencer import NO_ROW, Delivery, TableSequence, Want
 
 REPLY_BYTES = 1 << 20
-DRAIN = 256
-DRAIN_ALL = 100_000
 ASKED_MAX = 4
 """Requests at once; a publisher keeps only so many answers for one reader."""
 GAPS_MAX = 1000
@@ -78,8 +77,11 @@ class Subscription:
         """What feeds published on the dates read and the plant could not get any more; the newest."""
         self._asked: dict[int, Want] = {}
         self._asking_ns: dict[int, int] = {}
+        self._doubted: set[int] = set()
+        """Tables of which the last answer was not all valid frames."""
         self._ready: deque[Delivery | Skipped | Conflated] = deque()
         self._notices = Notices()
+        self._arrivals: Arrivals | None = None
         self._link = Link(endpoint, keys, server_key, queue_bytes)
         try:
             self._join(tables, from_row, trading_date)
@@ -133,6 +135,7 @@ class Subscription:
             begin = open_date if self._conflations else self.trading_date
             self._follow(self._events, begin, 0, open_date, int(rows.get(number, 0)))
         self._order = deque([*self._sequences, *self._conflations])
+        self._arrivals = Arrivals(self._link.sub, self._sequences, self._conflations, number)
         if self._own and self.trading_date < open_date:
             self._check_date()
 
@@ -230,30 +233,11 @@ class Subscription:
         ready = dict(poller.poll(timeout_ms))
         if self._link.dealer in ready:
             with contextlib.suppress(FrameError):
-                self._answered(self._link.dealer.recv_multipart())
+                self._answered(self._link.dealer.recv_multipart(copy=False))
         if self._link.sub in ready:
             self._link.heard()
-            for _ in range(DRAIN_ALL if self._conflations else DRAIN):
-                try:
-                    self._live(self._link.sub.recv(zmq.DONTWAIT))
-                except zmq.Again:
-                    break
-
-    def _live(self, message: bytes) -> None:
-        for frame in wire.split(message):  # what follows a frame that is none is missed, and requested
-            head = wire.header(frame)
-            if head.kind == wire.HEARTBEAT:
-                rows = wire.small_map(wire.payload(frame))
-                for number, flow in (self._sequences | self._conflations).items():
-                    flow.on_heartbeat(head.trading_date, int(rows.get(number, 0)))
-            elif head.kind == wire.ROWS and head.table in self._sequences:
-                sequence = self._sequences[head.table]
-                if head.schema == sequence.table.fingerprint:
-                    self._ready += sequence.on_frame(frame, head)
-            elif head.kind == wire.ROWS and head.table in self._conflations:
-                conflation = self._conflations[head.table]
-                if head.schema == conflation.table.fingerprint:
-                    conflation.on_frame(frame, head)
+            assert self._arrivals is not None
+            self._ready += self._arrivals.take()
 
     def _request(self) -> None:
         """Ask for what is missing: per table one request at a time, again after a silence."""
@@ -272,10 +256,10 @@ class Subscription:
                 continue
             if want is not None and len(self._asked.keys() | {number}) <= ASKED_MAX:
                 self._asked[number], self._asking_ns[number] = want, now
-                self._link.tell(_question(want))
+                self._link.tell(_question(want, number in self._doubted))
 
-    def _answered(self, parts: list[bytes]) -> None:
-        message = self._link.answer(parts)
+    def _answered(self, parts: list[zmq.Frame]) -> None:
+        message = self._link.answer(parts[0].bytes)
         if message is None:
             return  # damaged on its way: asked for again
         op = message["op"]
@@ -292,16 +276,23 @@ class Subscription:
         after = wire.field(message, "next", "int")
         if op == "latest":
             del self._asked[number]
-            cells = np.frombuffer(parts[1], cell_dtype(want.table))
+            cells = np.frombuffer(parts[1].buffer, cell_dtype(want.table))
             self._conflations[number].on_latest(
                 want, cells["row"], cells["trading_date"].astype(np.int64), cells["number"].astype(np.int64),
                 after,
             )  # fmt: skip
             return
-        frames, sequence = wire.split(parts[1]), self._sequences[number]
-        self._ready += sequence.on_answer(frames, date, wire.field(message, "end", "int"), after)
-        if frames or after or sequence.over:
+        frames, sequence = parts[1].buffer, self._sequences[number]
+        end = wire.field(message, "end", "int")
+        items, valid = sequence.on_answer(frames, date, end, after)
+        self._ready += items
+        if valid < len(frames) or (not valid and row < end):
+            self._doubted.add(number)
+        else:
+            self._doubted.discard(number)
+        if valid or after or sequence.over:
             del self._asked[number]  # else there is nothing yet: not again at once
+            self._request()  # so that the next answer is on its way while this one is used
 
     def _batch(self, item: Delivery | Conflated) -> Batch:
         """What to hand on, its instruments known by name."""
@@ -314,7 +305,9 @@ class Subscription:
         batch = Batch.of(rows, item.table.name, item.trading_date, first)
         batch.numbers = numbers
         batch.passed_over = item.passed_over if isinstance(item, Conflated) else 0
-        highest = int(rows["instrument"].max()) if len(rows) else 0
+        highest = item.highest if isinstance(item, Delivery) else None
+        if highest is None:
+            highest = int(rows["instrument"].max()) if len(rows) else 0
         if highest >= len(self.instruments):
             self._learn(highest)
         if self.symbols is None:
@@ -352,6 +345,8 @@ class Subscription:
 
     def close(self) -> None:
         """Leave the plant's publisher."""
+        if self._arrivals is not None:
+            self._arrivals.close()
         self._link.close()
 
 
@@ -392,9 +387,10 @@ def subscribe(
     )  # fmt: skip
 
 
-def _question(want: Want) -> bytes:
-    """The request for what is wanted."""
+def _question(want: Want, doubted: bool) -> bytes:
+    """The request for what is wanted. The publisher is to check the frames only if the last were not valid:
+    to say so if they are damaged where they lie."""
     place = {"date": want.trading_date, "table": want.table.number, "row": want.row, "bytes": REPLY_BYTES}
     if want.first is None:
-        return wire.pack("replay", **place)
+        return wire.pack("replay", **place, check=doubted)
     return wire.pack("latest", **place, **{"from": want.first})
