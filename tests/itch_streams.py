@@ -89,10 +89,10 @@ def busy(r: random.Random, count: int, refs: int) -> list[bytes]:
 
 
 def decoded(
-    data: bytes, cuts: Iterable[int] = (), *, final: bool = True
+    data: bytes, cuts: Iterable[int] = (), *, final: bool = True, books: bool = True
 ) -> tuple[dict[str, Rows], ItchDecoder]:
     """All rows by table, decoded in the pieces that the offsets in `cuts` make."""
-    decoder = ItchDecoder(MIDNIGHT)
+    decoder = ItchDecoder(MIDNIGHT, books=books)
     ends = [*sorted({c for c in cuts if 0 < c < len(data)}), len(data)]
     start, taken = 0, {table: [] for table in DTYPES}
     for end in ends:

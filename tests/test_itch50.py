@@ -222,6 +222,13 @@ def test_messages_of_no_stock_are_orphans_and_stay_out_of_the_book():
     assert len(rows["instrument"]) == len(rows["quote"]) == 0
 
 
+@given(streams)
+def test_without_books_there_are_no_quotes_and_all_other_rows_are_the_same(data):
+    with_books, bookless = decoded(data)[0], decoded(data, books=False)[0]
+    assert len(bookless.pop("quote")) == 0
+    assert {t: r.tobytes() for t, r in bookless.items()} == {t: with_books[t].tobytes() for t in bookless}
+
+
 @given(streams, st.lists(st.integers(0, 2500), max_size=8))
 def test_random_streams_decode_as_the_oracle_says_however_they_are_cut(data, cuts):
     assert_same_as_oracle(data, cuts)

@@ -10,7 +10,7 @@ from tickplant.control import Control
 from tickplant.dates import trading_dates, where_gone
 from tickplant.day import read_seal
 from tickplant.errors import JournalDamaged, RequestError, RowsGone, TickplantError
-from tickplant.journal import JournalReader
+from tickplant.journal import Frames, JournalReader
 
 INDEX_BYTES = 1 << 16
 INDEXES_MAX = 16
@@ -25,7 +25,7 @@ READERS_KEPT = 8
 class _UncheckedReader(JournalReader):
     """Reads for those who check the frames themselves. Part of a frame may follow the whole ones."""
 
-    def _whole(self, data: bytes, bound: int | None) -> bytes:
+    def _whole(self, data: bytes, bound: int | None) -> Frames:
         length, why = runs.walk(data)
         if not length:  # a frame that is longer, the end, or damage
             return super()._whole(data, bound)

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static long allocations_left = -1; /* -1: no limit */
 
@@ -24,10 +25,14 @@ static void *test_realloc(void *p, size_t n) { return refused() ? NULL : realloc
 #define malloc test_malloc
 #define calloc test_calloc
 #define realloc test_realloc
+#define mmap(...) (refused() ? MAP_FAILED : mmap(__VA_ARGS__))
+#define mremap(...) (refused() ? MAP_FAILED : mremap(__VA_ARGS__))
 #include "itch.h"
 #undef malloc
 #undef calloc
 #undef realloc
+#undef mmap
+#undef mremap
 
 #define MUST(holds)                                                               \
     do {                                                                          \
@@ -64,7 +69,7 @@ static void check_books(struct itch *d) {
         resting += o->shares;
         MUST(o->shares > 0);
         MUST(o->side == 'B' || o->side == 'S');
-        MUST(orders_find(&d->orders, page->number * PAGE_ORDERS + i % PAGE_ORDERS) == o);
+        MUST(orders_find(&d->orders, page->number * PAGE_ORDERS + i % PAGE_ORDERS, 0) == o);
         const struct side *s = &d->books[o->locate].sides[o->side == 'B' ? BID : ASK];
         uint32_t at = side_seek(s, level_key(o->side, o->price));
         MUST(at > 0 && side_keys(s)[at - 1] == level_key(o->side, o->price));
@@ -90,10 +95,10 @@ static void check_counts(const struct itch *d) {
 
 /* Decode in pieces of 1 to `most` bytes, each copied to where nothing may be read beside it. Returns whether memory
  * sufficed. */
-static int decode(struct itch *d, const uint8_t *data, size_t n, size_t most) {
+static int decode(struct itch *d, const uint8_t *data, size_t n, size_t most, int books) {
     size_t at = 0, end = 0;
     uint32_t random = 12345;
-    if (itch_open(d, 1000, 0x9e3779b97f4a7c15, 0xbf58476d1ce4e5b9)) return 0;
+    if (itch_open(d, 1000, books, 0x9e3779b97f4a7c15, 0xbf58476d1ce4e5b9)) return 0;
     do {
         random = random * 1664525 + 1013904223;
         end = n - end <= most ? n : end + 1 + (random >> 8) % most;
@@ -113,6 +118,7 @@ static int decode(struct itch *d, const uint8_t *data, size_t n, size_t most) {
 static void same_rows(struct itch *a, struct itch *b) {
     for (int t = 0; t < T_COUNT; t++) {
         size_t na, nb;
+        if (t == T_QUOTE && !(a->books && b->books)) continue;
         uint8_t *ra = rows_steal(&a->rows.tables[t], &na), *rb = rows_steal(&b->rows.tables[t], &nb);
         MUST(na == nb && na % ROW_SIZES[t] == 0);
         MUST(na == 0 || memcmp(ra, rb, na) == 0);
@@ -122,50 +128,62 @@ static void same_rows(struct itch *a, struct itch *b) {
 }
 
 static void fuzz(const uint8_t *data, size_t n) {
-    struct itch whole, pieces;
+    struct itch whole, pieces, bookless;
     static const size_t MOST[] = {1, 60, 5000};
     for (size_t i = 0; i < sizeof MOST / sizeof *MOST; i++) {
-        MUST(decode(&whole, data, n, n + 1));
-        MUST(decode(&pieces, data, n, MOST[i]));
+        MUST(decode(&whole, data, n, n + 1, 1));
+        MUST(decode(&pieces, data, n, MOST[i], 1));
         check_books(&whole);
         check_counts(&whole);
         same_rows(&whole, &pieces);
         itch_close(&whole);
         itch_close(&pieces);
     }
+    MUST(decode(&whole, data, n, n + 1, 1));
+    MUST(decode(&bookless, data, n, n + 1, 0));
+    check_counts(&bookless);
+    MUST(bookless.orders.count == whole.orders.count && bookless.rows.tables[T_QUOTE].bytes == NULL);
+    same_rows(&whole, &bookless);
+    itch_close(&whole);
+    itch_close(&bookless);
 }
 
 static void fuzz_memory(const uint8_t *data, size_t n) {
     struct itch d;
     for (long limit = 0, enough = 0; !enough; limit++) {
         allocations_left = limit;
-        enough = decode(&d, data, n, n + 1);
+        enough = decode(&d, data, n, n + 1, 1);
         allocations_left = -1;
-        if (d.books && d.prints) check_counts(&d);
+        if (d.prints) check_counts(&d);
         itch_close(&d);
     }
 }
 
-/* Orders against an array of them: references dense, far apart, and on both sides of where high bits begin. */
+/* Orders against an array of them: references dense, far apart, and on both sides of where high bits begin; more pages
+ * than there is room for at first; hints from any time before. */
 static void fuzz_orders(void) {
-    enum { MANY = 3000 };
+    enum { MANY = 6 * FIRST_PAGES };
     static const uint64_t STEPS[] = {1, 7, PAGE_ORDERS, (uint64_t)CELLS * PAGE_ORDERS, 0x9e3779b97f4a7c15};
     static uint8_t there[MANY];
+    static uint32_t hints[MANY];
     uint32_t random = 1;
     for (size_t s = 0; s < sizeof STEPS / sizeof *STEPS; s++) {
         struct orders o;
         MUST(!orders_open(&o, 0x9e3779b97f4a7c15, 0xbf58476d1ce4e5b9));
         memset(there, 0, sizeof there);
+        memset(hints, 0, sizeof hints);
         for (int turn = 0; turn < 20 * MANY; turn++) {
             random = random * 1664525 + 1013904223;
             uint32_t i = (random >> 8) % MANY;
-            struct order *order = orders_find(&o, i * STEPS[s]);
+            uint64_t ref = i * STEPS[s];
+            if (random >> 31) hints[i] = orders_ahead(&o, ref, orders_prefetch(&o, ref));
+            struct order *order = orders_find(&o, ref, hints[i]);
             MUST(!order == !there[i]);
             MUST(!order || order->price == i);
             if (order) {
-                orders_remove(&o, i * STEPS[s], order);
+                orders_remove(&o, ref, order);
             } else {
-                order = orders_enter(&o, i * STEPS[s]);
+                order = orders_enter(&o, ref, hints[i]);
                 MUST(order && !order->side);
                 *order = (struct order){.price = i, .shares = 1, .side = 'B'};
             }

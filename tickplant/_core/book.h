@@ -34,8 +34,7 @@ struct book {
     uint64_t shares[2]; /* what was published last; 0: the side was empty */
     uint32_t prices[2];
     uint8_t touched[2]; /* the best level was changed since */
-    uint8_t defined;    /* the instrument has been defined */
-    uint8_t unused[5];
+    uint8_t unused[6];
 };
 _Static_assert(sizeof(struct book) == 64, "a book is a cache line");
 
@@ -92,6 +91,16 @@ __attribute__((noinline)) static int side_grow(struct side *s) {
     free(s->shares);
     *s = wider;
     return 0;
+}
+
+/* Fetch the levels that `side_seek` will mostly find a key among into the cache. */
+__attribute__((always_inline)) static inline void side_prefetch(const struct side *s) {
+    if (!s->room) return;
+    const char *keys = (const char *)(side_keys(s) + s->count), *shares = (const char *)(s->shares + s->count);
+    __builtin_prefetch(keys - 1, 1);
+    __builtin_prefetch(keys - NEAR * sizeof(int32_t), 1);
+    __builtin_prefetch(shares - 1, 1);
+    __builtin_prefetch(shares - 64, 1);
 }
 
 /* Add shares at a price; whether it is the best one. There is room for one more level. */

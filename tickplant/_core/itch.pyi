@@ -18,11 +18,12 @@ def blocks_end(data: Buffer, start: int, count: int) -> int:
 class ItchDecoder:
     """Decodes one day of one venue, piece by piece. Not for use by two threads at once.
 
-    `midnight_ns`: the local midnight that the venue's times are counted from, ns UTC.
+    `midnight_ns`: the local midnight that the venue's times are counted from, ns UTC. `books`: keep the
+    levels of each stock; without them there are no rows of quote, and all other rows are the same.
     Raises ValueError if that is not below 2^62, MemoryError.
     """
 
-    def __init__(self, midnight_ns: int) -> None: ...
+    def __init__(self, midnight_ns: int, *, books: bool = True) -> None: ...
     def decode(self, data: Buffer, ts_recv: int = 0, final: bool = False) -> int:
         """Decode the whole messages in `data`, bytes of a BinaryFILE that follow those used before;
         returns how many bytes were used. Less than one message (at most 65,536 bytes) is left over,

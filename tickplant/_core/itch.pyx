@@ -28,7 +28,7 @@ cdef extern from "itch.h" nogil:
         row_set rows
     const itch_spec SPECS[256]
     const size_t ROW_SIZES[7]
-    int itch_open(itch *d, int64_t midnight, uint64_t salt, uint64_t factor)
+    int itch_open(itch *d, int64_t midnight, int books, uint64_t salt, uint64_t factor)
     void itch_close(itch *d)
     size_t itch_decode(itch *d, const uint8_t *data, size_t n, int64_t ts_recv, int final)
     uint8_t *rows_steal(rows *r, size_t *size)
@@ -94,10 +94,10 @@ cdef class ItchDecoder:
     cdef bint busy
     cdef bint finished
 
-    def __cinit__(self, midnight_ns):
+    def __cinit__(self, midnight_ns, *, books=True):
         if not -(1 << 62) < midnight_ns < 1 << 62:
             raise ValueError(f"midnight_ns is {midnight_ns}; must be ns since 1970, below 2^62")
-        if itch_open(&self.state, midnight_ns, secrets.randbits(64), secrets.randbits(64)):
+        if itch_open(&self.state, midnight_ns, bool(books), secrets.randbits(64), secrets.randbits(64)):
             raise MemoryError
 
     def __dealloc__(self):

@@ -11,7 +11,7 @@
 #include "rows.h"
 #include "orders.h"
 
-enum { LOCATES = 65536, PRINTS = 65536, LOOKAHEAD = 10 };
+enum { LOCATES = 65536, PRINTS = 65536, BLOCK = 32 };
 
 /* Of a message type: its length, where its Stock field is (0: it has none), how many order references it has. */
 struct itch_spec {
@@ -33,21 +33,32 @@ struct print {
 };
 
 struct itch {
-    int64_t midnight, ts_recv, ts_event; /* ts_event: of the last message that had one */
-    uint64_t offset;                     /* in the file, of the message being decoded */
-    int64_t seq;                         /* messages so far, this one included */
-    uint64_t malformed, counts[256];
+    int64_t ts_event; /* of the last message that had one */
+    uint64_t offset;  /* in the file, of the message being decoded */
+    int64_t seq;      /* messages so far, this one included */
+    uint64_t malformed;
+    int64_t ts_recv, midnight;
+    uint64_t counts[256];
     int ended, damaged;
     struct orders orders;
-    struct book *books;   /* by stock locate */
+    struct book *books;   /* by stock locate; NULL: none are kept, and there are no quotes */
+    uint8_t *defined;     /* by stock locate: whether the instrument has been defined */
     struct print *prints; /* by the low bits of the match number: match numbers go up, so the last ones are there */
     struct row_set rows;
+};
+
+/* A whole message that comes next. */
+struct ahead {
+    const uint8_t *bytes;
+    uint32_t length, refs; /* refs: its order references, 0 if it has not the length of its type */
+    uint32_t hints[2];     /* of where they are: orders_find */
 };
 
 /* The message being decoded, and what its rows are to say of the instrument. */
 struct message {
     const uint8_t *bytes;
     uint32_t length;
+    uint32_t hints[2]; /* for its order references: orders_find */
     uint32_t instrument;
     uint16_t locate, flags;
 };

@@ -13,8 +13,8 @@
 
 #include "itch_base.h"
 
-/* A quote row, if this message moved the best bid or offer. */
-static inline void quote(struct itch *d, uint16_t locate) {
+/* A quote row, if the best bid or offer moved. */
+__attribute__((noinline)) static void requote(struct itch *d, uint16_t locate) {
     struct book *book = &d->books[locate];
     if (!book_moved(book)) return;
     struct message about = {.instrument = locate};
@@ -25,6 +25,11 @@ static inline void quote(struct itch *d, uint16_t locate) {
     row->bid_size = (double)book->shares[BID];
     row->ask_price = book->shares[ASK] ? price4(book->prices[ASK]) : NAN;
     row->ask_size = (double)book->shares[ASK];
+}
+
+/* The same after a message about an order. */
+static inline void quote(struct itch *d, uint16_t locate) {
+    if (d->books && (d->books[locate].touched[BID] | d->books[locate].touched[ASK])) requote(d, locate);
 }
 
 static inline struct order_row *order_event(struct itch *d, const struct message *m, uint16_t flags, char action,
@@ -58,7 +63,7 @@ static inline void trade(struct itch *d, const struct message *m, uint16_t flags
 
 /* The order a message refers to, which tells the instrument; NULL and an event if there is none. */
 static inline struct order *refer(struct itch *d, struct message *m, uint64_t ref) {
-    struct order *o = orders_find(&d->orders, ref);
+    struct order *o = orders_find(&d->orders, ref, m->hints[0]);
     if (__builtin_expect(!o, 0)) {
         orphan(d, m, ref);
         return NULL;
@@ -70,31 +75,32 @@ static inline struct order *refer(struct itch *d, struct message *m, uint64_t re
 }
 
 /* Take shares from an order, and the order away when none is left. */
-static inline void reduce(struct itch *d, const struct message *m, uint64_t ref, struct order *o, uint32_t shares) {
+ALWAYS_INLINE void reduce(struct itch *d, const struct message *m, uint64_t ref, struct order *o, uint32_t shares) {
     if (__builtin_expect(shares > o->shares, 0)) {
         MALFORMED(d, m, "%c of %u shares, but the order has %u", m->bytes[0], shares, o->shares);
         shares = o->shares;
     }
-    book_take(&d->books[o->locate], o->side, o->price, shares);
+    if (d->books) book_take(&d->books[o->locate], o->side, o->price, shares);
     o->shares -= shares;
     if (!o->shares) orders_remove(&d->orders, ref, o);
 }
 
 /* Put an order into the book; one that is there under the same reference gives way to it. */
-static inline void enter(struct itch *d, const struct message *m, uint64_t ref, uint16_t locate, uint8_t side,
-                         uint32_t price, uint32_t shares) {
+ALWAYS_INLINE void enter(struct itch *d, const struct message *m, uint64_t ref, uint32_t hint, uint16_t locate,
+                         uint8_t side, uint32_t price, uint32_t shares) {
     if (__builtin_expect(!shares, 0)) {
         MALFORMED(d, m, "%c of 0 shares", m->bytes[0]);
         return;
     }
-    struct order *slot = book_reserve(&d->books[locate], side) ? NULL : orders_enter(&d->orders, ref);
+    int room = !d->books || !book_reserve(&d->books[locate], side);
+    struct order *slot = room ? orders_enter(&d->orders, ref, hint) : NULL;
     if (slot && __builtin_expect(slot->side, 0)) {
         uint16_t other = slot->locate;
         event(d, m, "duplicate", (int64_t)ref, (int64_t)ref, "%c of an order that exists, at byte %llu", m->bytes[0],
               (unsigned long long)d->offset);
         reduce(d, m, ref, slot, slot->shares);
         if (other != locate) quote(d, other);
-        slot = orders_enter(&d->orders, ref);
+        slot = orders_enter(&d->orders, ref, 0);
     }
     if (__builtin_expect(!slot, 0)) {
         d->rows.failed = 1;
@@ -104,7 +110,7 @@ static inline void enter(struct itch *d, const struct message *m, uint64_t ref, 
     slot->shares = shares;
     slot->locate = locate;
     slot->side = side;
-    book_add(&d->books[locate], side, price, shares);
+    if (d->books) book_add(&d->books[locate], side, price, shares);
 }
 
 /* Add Order: No MPID Attribution (A), With MPID Attribution (F). */
@@ -120,7 +126,7 @@ static inline void add_order(struct itch *d, const struct message *m) {
     struct order_row *row = order_event(d, m, 0, 'A', ref, 0, (char)side, price, shares);
     if (p[0] == 'F') text(row->attribution, p + 36, 4);
     if (!m->instrument) return; /* no stock, no book */
-    enter(d, m, ref, m->locate, side, price, shares);
+    enter(d, m, ref, m->hints[0], m->locate, side, price, shares);
     quote(d, m->locate);
 }
 
@@ -165,7 +171,7 @@ static inline void replace(struct itch *d, struct message *m) {
     uint16_t locate = o->locate;
     uint8_t side = o->side;
     reduce(d, m, ref, o, o->shares);
-    enter(d, m, renewed, locate, side, price, shares);
+    enter(d, m, renewed, m->hints[1], locate, side, price, shares);
     quote(d, locate);
 }
 

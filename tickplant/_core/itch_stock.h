@@ -14,12 +14,12 @@ static void define(struct itch *d, const struct message *m, const uint8_t *stock
     set_key(&row->key, d, m, flags);
     text(row->symbol, stock, 8);
     memcpy(row->attributes, attributes, strlen(attributes));
-    d->books[m->locate].defined = 1;
+    d->defined[m->locate] = 1;
 }
 
 /* Find the instrument of a message; define it if this is the first that is heard of it, and its symbol is told. */
 static inline void identify(struct itch *d, struct message *m, struct itch_spec spec) {
-    if (__builtin_expect(m->locate && d->books[m->locate].defined, 1)) {
+    if (__builtin_expect(m->locate && d->defined[m->locate], 1)) {
         m->instrument = m->locate;
         return;
     }

@@ -17,7 +17,9 @@
  *  - References are chosen by whoever made the capture. The high bits of a page number are mixed with two secret numbers
  *    of this process (`orders_seed`), so that a capture can't be made whose pages all share a cell. One whose references
  *    are far apart costs a page for each order that rests.
- *  - `orders_enter` may move all orders: a pointer to one is good until then. */
+ *  - `orders_enter` may move all orders: a pointer to one is good until then.
+ *  - A hint of where a page is may be older than the page: it counts only where the page has the number that is sought.
+ *    So a page that goes loses its number, or it would be found after another was begun under the same. */
 #ifndef TP_ORDERS_H
 #define TP_ORDERS_H
 #include <stddef.h>
@@ -32,7 +34,9 @@
 #ifndef CELL_BITS
 #define CELL_BITS 24
 #endif
-enum { PAGE_ORDERS = 64, CELLS = 1 << CELL_BITS, HUGE_PAGE = 1 << 21 };
+enum { PAGE_ORDERS = 64, CELLS = 1 << CELL_BITS, FIRST_PAGES = 1 << 11, HUGE_PAGE = 1 << 21 };
+
+#define NO_PAGE UINT64_MAX /* the number of a page without orders; any other is below it */
 
 struct order {
     uint32_t price;
@@ -58,16 +62,40 @@ struct orders {
     uint64_t salt, factor;
 };
 
+/* Bytes of so many pages: whole huge ones. */
+static inline size_t pages_size(uint32_t count) {
+    return ((size_t)count * sizeof(struct page) + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+}
+
+/* Have pages, then twice as many. The kernel moves them, so that nothing is copied, and what was never written is zeros.
+ * In huge pages where there are any, for lookups are all over it. 0, or -1 without memory. */
+__attribute__((noinline)) static int orders_grow(struct orders *o) {
+    uint32_t room = o->room ? 2 * o->room : FIRST_PAGES;
+    void *pages = MAP_FAILED;
+    if (!o->room)
+        pages = mmap(NULL, pages_size(room), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    else if (room)
+        pages = mremap(o->pages, pages_size(o->room), pages_size(room), MREMAP_MAYMOVE);
+    if (pages == MAP_FAILED) return -1;
+    if (o->room) madvise(pages, pages_size(room), MADV_HUGEPAGE);
+    o->pages = pages;
+    o->room = room;
+    return 0;
+}
+
 /* 0, or -1 without memory. */
 static inline int orders_open(struct orders *o, uint64_t salt, uint64_t factor) {
     *o = (struct orders){.salt = salt, .factor = factor | 1};
     o->directory = calloc(CELLS, sizeof *o->directory);
-    return o->directory ? 0 : -1;
+    if (!o->directory || orders_grow(o)) return -1;
+    o->pages[0].number = NO_PAGE;
+    o->made = 1;
+    return 0;
 }
 
 static inline void orders_close(struct orders *o) {
     free(o->directory);
-    free(o->pages);
+    if (o->room) munmap(o->pages, pages_size(o->room));
 }
 
 static inline uint32_t *orders_cell(const struct orders *o, uint64_t number) {
@@ -82,38 +110,36 @@ static inline uint32_t orders_page(const struct orders *o, uint64_t number) {
     return index;
 }
 
-/* Fetch what `orders_find` will look at into the cache. */
-ALWAYS_INLINE void orders_prefetch(const struct orders *o, uint64_t ref) {
-    if (!o->pages) return;
-    const struct page *page = &o->pages[*orders_cell(o, ref / PAGE_ORDERS)];
-    const char *order = (const char *)&page->orders[ref % PAGE_ORDERS];
+/* The same, where `hint` is what `orders_ahead` told of it: the page itself tells whether that still holds. */
+static inline uint32_t orders_hinted(const struct orders *o, uint64_t number, uint32_t hint) {
+    return __builtin_expect(o->pages[hint].number == number, 1) ? hint : orders_page(o, number);
+}
+
+/* First step of fetching into the cache what `orders_find` will look at: where its page is. */
+ALWAYS_INLINE uint32_t *orders_prefetch(const struct orders *o, uint64_t ref) {
+    uint32_t *cell = orders_cell(o, ref / PAGE_ORDERS);
+    __builtin_prefetch(cell);
+    return cell;
+}
+
+/* Second step, some time after the first, whose result `cell` is: the page and the order. Returns the hint for
+ * `orders_find`. */
+ALWAYS_INLINE uint32_t orders_ahead(const struct orders *o, uint64_t ref, const uint32_t *cell) {
+    uint32_t index = *cell;
+    const char *page = (const char *)o->pages + index * sizeof(struct page);
+    const char *order = page + offsetof(struct page, orders) + ref % PAGE_ORDERS * sizeof(struct order);
     __builtin_prefetch(page);
     __builtin_prefetch(order, 1);
     __builtin_prefetch(order + sizeof(struct order) - 1, 1);
+    return index;
 }
 
 /* The order, or NULL. */
-static inline struct order *orders_find(const struct orders *o, uint64_t ref) {
-    uint32_t index = orders_page(o, ref / PAGE_ORDERS);
+static inline struct order *orders_find(const struct orders *o, uint64_t ref, uint32_t hint) {
+    uint32_t index = orders_hinted(o, ref / PAGE_ORDERS, hint);
     if (!index) return NULL;
     struct order *order = &o->pages[index].orders[ref % PAGE_ORDERS];
     return order->side ? order : NULL;
-}
-
-/* Have a page more. In huge pages of memory where there are any: lookups are all over it. 0, or -1 without memory. */
-__attribute__((noinline)) static int orders_grow(struct orders *o) {
-    uint32_t room = o->room ? 2 * o->room : 64;
-    size_t size = room * sizeof(struct page);
-    struct page *pages = room ? realloc(o->pages, size) : NULL;
-    if (!pages) return -1;
-#ifdef MADV_HUGEPAGE
-    uintptr_t from = ((uintptr_t)pages + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-    if (size > 2 * HUGE_PAGE) madvise((void *)from, size - (from - (uintptr_t)pages), MADV_HUGEPAGE);
-#endif
-    o->pages = pages;
-    o->room = room;
-    if (!o->made) o->made = 1;
-    return 0;
 }
 
 /* Begin the page of this number; its index, or 0 without memory. */
@@ -122,7 +148,7 @@ static inline uint32_t orders_begin(struct orders *o, uint64_t number) {
     if (index)
         o->free = o->pages[index].next; /* its orders have gone: it is empty */
     else if (o->made < o->room || !orders_grow(o))
-        memset(&o->pages[index = o->made++], 0, sizeof(struct page));
+        index = o->made++;
     else
         return 0;
     uint32_t *cell = orders_cell(o, number);
@@ -133,8 +159,8 @@ static inline uint32_t orders_begin(struct orders *o, uint64_t number) {
 
 /* Where the order of this reference is, for the caller to write; if it was not there, its side is 0, and counts as
  * entered. NULL without memory. */
-static inline struct order *orders_enter(struct orders *o, uint64_t ref) {
-    uint32_t index = orders_page(o, ref / PAGE_ORDERS);
+ALWAYS_INLINE struct order *orders_enter(struct orders *o, uint64_t ref, uint32_t hint) {
+    uint32_t index = orders_hinted(o, ref / PAGE_ORDERS, hint);
     if (__builtin_expect(!index, 0) && !(index = orders_begin(o, ref / PAGE_ORDERS))) return NULL;
     struct page *page = &o->pages[index];
     struct order *order = &page->orders[ref % PAGE_ORDERS];
@@ -148,6 +174,7 @@ __attribute__((noinline)) static void orders_end(struct orders *o, uint32_t inde
     uint32_t *link = orders_cell(o, o->pages[index].number);
     while (*link != index) link = &o->pages[*link].next;
     *link = o->pages[index].next;
+    o->pages[index].number = NO_PAGE;
     o->pages[index].next = o->free;
     o->free = index;
 }

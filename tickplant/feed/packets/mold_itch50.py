@@ -43,9 +43,12 @@ class MoldItch:
     """Packets in, rows out (pure)."""
 
     def __init__(
-        self, venue: str, timezone: str, date: datetime.date | None, stream: MoldStream | None = None
-    ) -> None:
-        """Raises CaptureError for a time zone that there is not, or a venue that is no 1 to 16
+        self, venue: str, timezone: str, date: datetime.date | None, stream: MoldStream | None = None,
+        *, books: bool = True,
+    ) -> None:  # fmt: skip
+        """Without `books` none are kept, and there are no quotes.
+
+        Raises CaptureError for a time zone that there is not, or a venue that is no 1 to 16
         characters."""
         check_venue(venue)
         try:
@@ -56,7 +59,8 @@ class MoldItch:
         self._venue, self._date = venue, date
         self._sink = Sink(venue)
         self._ts_ns = 0
-        self._decoder = ItchDecoder(0)
+        self._books = books
+        self._decoder = ItchDecoder(0, books=books)
         self._counts: Counter[str] = Counter()
         """Of the decoders of earlier sessions."""
         self._malformed = 0
@@ -131,7 +135,7 @@ class MoldItch:
         midnight = datetime.datetime.combine(date, datetime.time(), self._zone)
         self._stale = False
         self._quoted[:] = False
-        self._decoder = ItchDecoder(int(midnight.timestamp()) * SECOND_NS)
+        self._decoder = ItchDecoder(int(midnight.timestamp()) * SECOND_NS, books=self._books)
 
     def _say(self, kind: str, text: str, first: int = 0, last: int = 0) -> None:
         self._collect()
@@ -169,7 +173,8 @@ class MoldItch50(PacketCapture):
 
     `venue` is the MIC in the instrument rows (XNAS, XBOS for BX, XPSX for PSX); `date` the trading date,
     by default that of the packets, in `timezone`; `to` the addresses (IP:PORT) of the lines to read, by
-    default all. All lines that are read are taken for copies of one channel.
+    default all. All lines that are read are taken for copies of one channel. Without `books` none are kept,
+    and there are no quotes.
     """
 
     format = "itch50-mold"
@@ -181,10 +186,10 @@ class MoldItch50(PacketCapture):
 
     def __init__(
         self, path: Path, *, venue: str = "XNAS", date: datetime.date | None = None,
-        timezone: str = "America/New_York", to: list[str] | None = None,
+        timezone: str = "America/New_York", to: list[str] | None = None, books: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(path, to)
-        self._decoder = MoldItch(venue, timezone, date)
+        self._decoder = MoldItch(venue, timezone, date, books=books)
 
     def packet(self, ts_ns: int, payload: bytes, destination: Endpoint) -> None:
         """A datagram of the lines that are read."""

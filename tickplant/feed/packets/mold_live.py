@@ -103,7 +103,7 @@ def moldudp64(
     feed: Feed, *, lines: list[str], interface: str = "", requests: list[str] | None = None,
     venue: str = "XNAS", timezone: str = "America/New_York", start: int | None = None,
     wait_ms: float = 500.0, request_after_ms: float = 5.0, request_every_ms: float = 100.0,
-    held_max: int = HELD_MAX, receive_bytes: int = 1 << 25, record: str = "",
+    held_max: int = HELD_MAX, receive_bytes: int = 1 << 25, record: str = "", books: bool = True,
 ) -> None:  # fmt: skip
     """Publish Nasdaq TotalView-ITCH 5.0 (BX, PSX: by `venue`) from multicast, until told to stop.
 
@@ -119,9 +119,10 @@ def moldudp64(
     receive_bytes     kept by the system for each line; it gives no more than net.core.rmem_max
     record            a new pcap of all that is received, answers included; if there is one
                       of that name, a number goes behind it
+    books             whether books are kept; without them there are no quotes
     """
     stream = MoldStream(start, wait_ns=int(wait_ms * MILLISECOND_NS), held_max=held_max)
-    decoder = MoldItch(venue, timezone, None, stream)
+    decoder = MoldItch(venue, timezone, None, stream, books=books)
     servers = [endpoint(text) for text in requests or ()]
     receiver = Receiver([endpoint(text) for text in lines], interface, receive_bytes)
     after, every = (int(ms * MILLISECOND_NS) for ms in (request_after_ms, request_every_ms))
