@@ -367,6 +367,6 @@ class SharedTable:
     def last_rows(self, instrument: int, last: int) -> tuple[npt.NDArray[np.int64], Rows]:
         """The last rows of an instrument and their numbers, oldest first, without a scan."""
         numbers: npt.NDArray[np.int64] = self.columns.last_rows(instrument, len(self), last)
-        out = self.table.empty(len(numbers))
+        out = np.empty(len(numbers), self.table.dtype)
         self.columns.pick(numbers, out.view(np.uint8))
         return numbers, out
