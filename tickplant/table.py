@@ -139,9 +139,7 @@ class AppendTable:
         if self.segment is None:
             self._begin()
         try:
-            if (
-                rows > self._allocated
-            ):  # else it is there, and the grower, who holds the lock, is not waited for
+            if rows > self._allocated:  # else nobody who extends it beside is waited for
                 self.extend(rows)
         finally:
             self.columns.room = self._allocated
