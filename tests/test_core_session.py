@@ -142,6 +142,62 @@ def test_a_row_that_is_pushed_while_another_is_made_does_not_mix_with_it():
     assert np.frombuffer(packer, "i8,i8,u4").tolist() == [(0, 0, 1), (70, 5, 7), (80, 81, 8)]
 
 
+COLUMNS = [("at", "i8", 0), ("seen", "i8", 8), ("a", "i1", 16), ("b", "u2", 17), ("c", "i8", 19),
+           ("d", "f8", 27), ("e", "f4", 35), ("f", "S3", 39), ("g", "S20", 42), ("h", "u4", 62)]  # fmt: skip
+EDGES = [0, 1, -1, 127, 128, 65_535, 1 << 53, -(1 << 53), (1 << 53) + 1, (1 << 63) - 1, 1 << 63, -(1 << 63)]
+VALUES = st.one_of(
+    *(st.sampled_from(EDGES), st.integers(), st.booleans(), st.integers(-100, 100).map(np.int16)),
+    *(st.floats(), st.floats().map(np.float64), st.binary(max_size=25), st.text(max_size=25)),
+    *(st.binary(max_size=4).map(np.bytes_), st.none()),
+)
+GIVEN = st.dictionaries(st.sampled_from([*(name for name, *_ in COLUMNS), "other"]), VALUES, max_size=4)
+
+
+@given(st.lists(GIVEN, max_size=12))
+def test_what_is_pushed_is_what_would_be_added_or_it_is_left_to_later(made):
+    later = []
+    pushed, added = (Packer(COLUMNS, 30, lambda: 5, lambda **values: later.append(values)) for _ in range(2))
+    left = []
+    for packer in (pushed, added):
+        packer.add(1, {"c": 7})
+    for values in made:
+        pushed.push(**values)
+        try:
+            added.add(5, values)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            left.append(values)
+    assert bytes(pushed) == bytes(added)
+    assert [list(values.items()) for values in later] == [list(values.items()) for values in left]
+
+
+def test_places_that_call_with_other_names_or_in_another_order_do_not_mix():
+    packer = Packer(KEY, 12, lambda: 5, lambda **values: pytest.fail("there is room"))
+    packer.add(0, {"n": 1})
+    for at in (10, 20):
+        packer.push(at=at, n=2, seen=3)
+        packer.push(n=4, at=at)
+        packer.push(seen=6)
+        packer.push()
+    rows = [(10, 3, 2), (10, 5, 4), (5, 6, 0), (5, 5, 0), (20, 3, 2), (20, 5, 4), (5, 6, 0), (5, 5, 0)]
+    assert np.frombuffer(packer, "i8,i8,u4").tolist()[1:] == rows
+
+
+def test_a_row_is_pushed_by_the_names_of_its_columns_only():
+    packer = Packer(KEY, 9, lambda: 5, lambda **values: pytest.fail("there is room"))
+    packer.add(0, {"n": 1})
+    with pytest.raises(TypeError, match="names"):
+        packer.push(1)
+    assert numbers(packer) == [1]
+
+
+def test_a_buffer_that_is_emptied_while_the_clock_is_read_leaves_the_row_to_later():
+    later = []
+    packer = Packer(KEY, 9, lambda: packer.clear() or 5, lambda **values: later.append(values))
+    packer.add(0, {"n": 1})
+    packer.push(n=2)
+    assert (later, len(packer)) == ([{"n": 2}], 0)
+
+
 @pytest.mark.parametrize("count", range(5))
 def test_dropping_the_first_rows_leaves_those_that_came_after_them(count):
     packer = Packer(KEY, 3)

@@ -105,6 +105,7 @@ class Table:
     def __init__(self, plant: Plant, name: str, trading_date: int) -> None:
         self.plant, self.name, self.trading_date = plant, name, trading_date
         self._shared = table.SharedTable(plant.name, trading_date, name)
+        self._numbers: dict[str, int] = {}
 
     def __len__(self) -> int:
         """Rows that are there now."""
@@ -147,11 +148,17 @@ class Table:
 
     def rows(self, instrument: str | int, last: int = 1) -> Batch:
         """The last rows of one instrument ("XNAS:AAPL" or its number), oldest first, without a scan."""
-        number = self.plant.instruments.number(instrument) if isinstance(instrument, str) else instrument
+        number = self._number(instrument) if isinstance(instrument, str) else instrument
         numbers, out = self._shared.last_rows(number, last)
         batch = Batch.of(out, self.name, self.trading_date, int(numbers[0]) if len(numbers) else 0)
         batch.numbers = numbers
         return batch
+
+    def _number(self, instrument: str) -> int:
+        number = self._numbers.get(instrument)
+        if number is None:  # once known it stays what it is
+            number = self._numbers[instrument] = self.plant.instruments.number(instrument)
+        return number
 
     def wait(self, after_row: int, timeout: float | None = None) -> int:
         """Sleep until there are more than `after_row` rows; how many there are then.

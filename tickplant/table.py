@@ -139,9 +139,7 @@ class AppendTable:
         if self.segment is None:
             self._begin()
         try:
-            if (
-                rows > self._allocated
-            ):  # else it is there, and the grower, who holds the lock, is not waited for
+            if rows > self._allocated:  # else nobody who extends it beside is waited for
                 self.extend(rows)
         finally:
             self.columns.room = self._allocated
@@ -367,6 +365,6 @@ class SharedTable:
     def last_rows(self, instrument: int, last: int) -> tuple[npt.NDArray[np.int64], Rows]:
         """The last rows of an instrument and their numbers, oldest first, without a scan."""
         numbers: npt.NDArray[np.int64] = self.columns.last_rows(instrument, len(self), last)
-        out = self.table.empty(len(numbers))
+        out = np.empty(len(numbers), self.table.dtype)
         self.columns.pick(numbers, out.view(np.uint8))
         return numbers, out

@@ -75,7 +75,7 @@ static void plant_sound(plant *p) {
     must(p->table.rows <= MAX_ROWS, "rows have room");
     for (uint32_t code = 0; code < HEADS; code++) {
         int64_t out[MAX_ROWS];
-        uint64_t n = tp_last_rows(p->table.prev, MAX_ROWS, &p->table.head[code], p->committed, out, MAX_ROWS);
+        uint64_t n = tp_last_rows(&p->table, MAX_ROWS, code, p->committed, out, MAX_ROWS);
         for (uint64_t i = 0; i < n; i++) must(out[i] < (int64_t)p->committed && (!i || out[i] > out[i - 1]), "order");
     }
 }
@@ -306,7 +306,7 @@ static void read_all(shared *s) {
         }
         if (n < MAX_ROWS) n = tp_wait_above(t->committed, n, &s->word, &s->sleepers, 1000000, 0);
         tp_gather(t, rows, n, 0);
-        uint64_t last = tp_last_rows(t->prev, MAX_ROWS, &t->head[0], n, out, MAX_ROWS);
+        uint64_t last = tp_last_rows(t, MAX_ROWS, 0, n, out, MAX_ROWS);
         must(last == n, "every row is in the chain of its instrument");
     }
     free(rows);

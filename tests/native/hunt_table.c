@@ -89,7 +89,7 @@ static void look_rows(hunt *h, tp_table *t, uint64_t date, uint64_t from, uint64
 static void look_chain(hunt *h, tp_table *t, uint64_t date, uint64_t committed) {
     int64_t out[LAST];
     uint32_t code = below(HEADS);
-    uint64_t n = tp_last_rows(t->prev, ROWS, &t->head[code], committed, out, LAST), row = committed;
+    uint64_t n = tp_last_rows(t, ROWS, code, committed, out, LAST), row = committed;
     for (uint64_t wanted = LAST; wanted && row;) {
         if (instrument(date, --row) != code) continue;
         wanted--;

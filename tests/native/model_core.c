@@ -78,7 +78,7 @@ static void look_twice(void *none) {
         uint64_t n = atomic_load_explicit(&rows->committed, memory_order_acquire);
         for (uint64_t k = 0; k < n; k++)
             model_must(rows->times[k] == k + 1 && rows->codes[k] == 1 && rows->values[k] == k + 1, "not written");
-        uint64_t last = tp_last_rows(rows->prev, ROWS, &rows->head[1], n, out, ROWS);
+        uint64_t last = tp_last_rows(&table, ROWS, 1, n, out, ROWS);
         model_must(last == n, "chain: not every committed row is in it");
         for (uint64_t k = 0; k < n; k++) model_must(out[k] == (int64_t)k, "chain: rows out of order");
     }

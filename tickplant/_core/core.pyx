@@ -34,6 +34,7 @@ cdef extern from "<sys/mman.h>" nogil:
 
 cdef extern from "latch.h" nogil:
     uint64_t TP_LATCH_BUSY
+    void tp_latch_fetch(const uint8_t *slot, uint32_t slot_size)
     uint64_t tp_latch_part(const uint8_t *slot, uint32_t cell_size, uint32_t begin, uint32_t size, uint8_t *out)
 
 cdef extern from "table.h" nogil:
@@ -56,7 +57,7 @@ cdef extern from "table.h" nogil:
     void tp_gather(const tp_table *t, uint8_t *rows, uint64_t count, uint64_t at)
     void tp_pick(const tp_column *c, uint8_t *rows, const int64_t *numbers, uint64_t count, uint32_t row_size)
     void tp_table_rewind(tp_table *t, uint64_t n_prev)
-    uint64_t tp_last_rows(const uint32_t *prev, uint64_t n_prev, const atomic32 *head, uint64_t committed, int64_t *out,
+    uint64_t tp_last_rows(const tp_table *t, uint64_t n_prev, uint64_t instrument, uint64_t committed, int64_t *out,
                           uint64_t wanted)
 
 cdef extern from "drain.h" nogil:
@@ -408,7 +409,7 @@ cdef class Columns:
         cdef uint64_t n = 0
         if wanted and instrument < self.t.n_heads:
             with nogil:
-                n = tp_last_rows(self.t.prev, self.max_rows, &self.t.head[instrument], committed, &o[0], wanted)
+                n = tp_last_rows(&self.t, self.max_rows, instrument, committed, &o[0], wanted)
         return out[:n]
 
     @property
@@ -461,12 +462,15 @@ def latch_snapshot(const uint8_t[::1] data, Py_ssize_t first_slot, uint32_t slot
         _aligned(&data[first_slot])
         with nogil:
             for i in range(n_slots):
+                if i + SLOTS_AHEAD < n_slots:
+                    tp_latch_fetch(&data[first_slot + (i + SLOTS_AHEAD) * slot_size], slot_size)
                 if _latched(&data[first_slot + i * slot_size], cell_size, begin, size, &out[n * size]):
                     n += 1
     return n
 
 
 cdef int ROWS_MADE = 16
+cdef int SLOTS_AHEAD = 8
 
 
 cdef class Slots:

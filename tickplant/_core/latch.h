@@ -53,4 +53,9 @@ static inline uint64_t tp_latch_part(const uint8_t *slot, uint32_t cell_size, ui
 static inline uint64_t tp_latch_get(const uint8_t *slot, uint32_t cell_size, uint64_t *words) {
     return tp_latch_part(slot, cell_size, 0, cell_size, (uint8_t *)words);
 }
+
+/* Begin to fetch a slot that is to be read soon. */
+static inline void tp_latch_fetch(const uint8_t *slot, uint32_t slot_size) {
+    for (uint32_t at = 0; at < slot_size; at += 64) __builtin_prefetch(slot + at);
+}
 #endif

@@ -10,10 +10,38 @@ from libc.math cimport NAN, isinf
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 
+cdef extern from "Python.h":
+    ctypedef struct PyObject
+    ctypedef void *PyCFunction
+    ctypedef struct PyMethodDef:
+        const char *ml_name
+        PyCFunction ml_meth
+        int ml_flags
+        const char *ml_doc
+    int METH_FASTCALL, METH_KEYWORDS
+    object PyCFunction_New(PyMethodDef *method, object self)
+    bint PyFloat_CheckExact(PyObject *value)
+    double PyFloat_AS_DOUBLE(PyObject *value)
+    bint PyLong_CheckExact(PyObject *value)
+    int64_t PyLong_AsLongLongAndOverflow(PyObject *value, int *overflow) except? -1
+    bint PyBytes_CheckExact(PyObject *value)
+    Py_ssize_t PyBytes_GET_SIZE(PyObject *value)
+    char *AsString "PyBytes_AS_STRING"(PyObject *value)
+    bint PyUnicode_CheckExact(PyObject *value)
+    bint PyUnicode_IS_COMPACT_ASCII(PyObject *value)
+    Py_ssize_t PyUnicode_GET_LENGTH(PyObject *value)
+    void *PyUnicode_DATA(PyObject *value)
+    Py_ssize_t PyTuple_GET_SIZE(PyObject *names)
+    PyObject *PyTuple_GET_ITEM(PyObject *names, Py_ssize_t at)
+
 from tickplant._core.frame cimport TP_HEADER, TP_MAGIC, TP_ROWS, TP_VERSION, tp_crc32c_start, tp_frame, tp_frame_seal
 from tickplant._core.rowsum cimport TP_KEY_SIZE, tp_hash, tp_row_sum
 
 tp_crc32c_start(0)
+
+
+cdef int64_t EXACT = 1 << 53
+"""Whole numbers up to here are float64s too."""
 
 
 cdef struct Cell:
@@ -27,10 +55,14 @@ cdef class Packer:
 
     A row is made beside the buffer and put into it at the end, in one step that no other thread of Python can come
     between: so `push` needs no lock, whatever a value does while it is converted.
+
+    `push` gets its arguments where the caller has them, and no dict of them. The names of one place that calls are the
+    same tuple each time: where their columns are is looked up when another place calls.
     """
 
     cdef Cell *cells
-    cdef object clock, later
+    cdef Cell **order
+    cdef object clock, later, named
     cdef dict index
     cdef uint8_t *rows_
     cdef uint8_t *blank
@@ -43,7 +75,8 @@ cdef class Packer:
         self.clock, self.later = clock, later
         cdef Py_ssize_t n = len(columns)
         self.cells = <Cell *>PyMem_Calloc(n, sizeof(Cell))
-        if self.cells == NULL:
+        self.order = <Cell **>PyMem_Calloc(n, sizeof(Cell *))
+        if self.cells == NULL or self.order == NULL:
             raise MemoryError
         self.index, self.row_size = {}, 0
         for i, (name, kind, offset) in enumerate(columns):
@@ -65,6 +98,7 @@ cdef class Packer:
 
     def __dealloc__(self):
         PyMem_Free(self.cells)
+        PyMem_Free(self.order)
         PyMem_Free(self.blank)
         PyMem_Free(self.rows_)
 
@@ -110,16 +144,95 @@ cdef class Packer:
                 self._integer(cell, row, value)
         return 0
 
-    def push(self, **values):
-        """Add a row at the time of `clock` if the buffer has some already, and room for more; else, and if it can't
-        be added, call `later` with the values."""
-        if 0 < self.rows < self.room - 1:
+    @property
+    def push(self):
+        """push(column=value, ...): add a row at the time of `clock` if the buffer has some already, and room for more;
+        else, and if it can't be added, call `later` with the values."""
+        return PyCFunction_New(&PUSH, self)
+
+    cdef _push(self, PyObject **values, PyObject *names):
+        if names != NULL and self._has_room():
+            now = self.clock()
+            # No other thread comes between from here on: nothing of Python runs.
+            if self._has_room() and self._order(names) and self._plain(now, values, PyTuple_GET_SIZE(names)):
+                self.rows += 1
+                return
+        given = {}
+        if names != NULL:
+            for i in range(PyTuple_GET_SIZE(names)):
+                given[<object>PyTuple_GET_ITEM(names, i)] = <object>values[i]
+        if self._has_room():
             try:
-                self.add(self.clock(), values)
+                self.add(self.clock(), given)
                 return
             except (KeyError, TypeError, ValueError, OverflowError):
                 pass  # `later` says what is wrong with it
-        self.later(**values)
+        self.later(**given)
+
+    cdef bint _has_room(self) noexcept:
+        return 0 < self.rows < self.room - 1
+
+    cdef bint _order(self, PyObject *names) except -1:
+        """Have the columns of these names in `order`; False if there is one that is none."""
+        cdef Py_ssize_t i, n = PyTuple_GET_SIZE(names)
+        if <PyObject *>self.named == names:
+            return True
+        if n > len(self.index):
+            return False
+        self.named = None
+        for i in range(n):
+            at = PyDict_GetItem(self.index, <object>PyTuple_GET_ITEM(names, i))
+            if at == NULL:
+                return False
+            self.order[i] = &self.cells[<Py_ssize_t><object>at]
+        self.named = <object>names
+        return True
+
+    cdef bint _plain(self, int64_t now_ns, PyObject **values, Py_ssize_t n) except -1:
+        """Make the row after the last of values of Python's own types; False if one is not, or does not fit."""
+        cdef uint8_t *row = self.rows_ + <size_t>self.rows * self.row_size
+        cdef Py_ssize_t i, size
+        cdef const void *text
+        cdef int64_t number
+        cdef double real
+        cdef int over = 0
+        cdef Cell *cell
+        memcpy(row, self.blank, self.row_size)
+        memcpy(row, &now_ns, 8)
+        memcpy(row + 8, &now_ns, 8)
+        for i in range(n):
+            cell = self.order[i]
+            if cell.kind == b"f":
+                if cell.size != 8:
+                    return False
+                if PyFloat_CheckExact(values[i]):
+                    real = PyFloat_AS_DOUBLE(values[i])
+                elif PyLong_CheckExact(values[i]):
+                    number = PyLong_AsLongLongAndOverflow(values[i], &over)
+                    if over or not -EXACT <= number <= EXACT:
+                        return False
+                    real = <double>number
+                else:
+                    return False
+                memcpy(row + cell.offset, &real, 8)
+            elif cell.kind == b"S":
+                if PyBytes_CheckExact(values[i]):
+                    text, size = AsString(values[i]), PyBytes_GET_SIZE(values[i])
+                elif PyUnicode_CheckExact(values[i]) and PyUnicode_IS_COMPACT_ASCII(values[i]):
+                    text, size = PyUnicode_DATA(values[i]), PyUnicode_GET_LENGTH(values[i])
+                else:
+                    return False
+                if size > cell.size:
+                    return False
+                memcpy(row + cell.offset, text, size)
+            elif not PyLong_CheckExact(values[i]):
+                return False
+            else:
+                number = PyLong_AsLongLongAndOverflow(values[i], &over)
+                if over or not cell.least <= number <= cell.most:
+                    return False
+                memcpy(row + cell.offset, &number, cell.size)
+        return True
 
     cdef int _float(self, Cell *cell, uint8_t *row, double value) except -1:
         cdef float narrow
@@ -159,6 +272,18 @@ cdef class Packer:
         count = min(count, self.rows)
         self.rows -= count
         memmove(self.rows_, self.rows_ + <size_t>count * self.row_size, <size_t>self.rows * self.row_size)
+
+
+cdef object _pushed(object packer, PyObject **values, Py_ssize_t n_positional, PyObject *names):
+    """`Packer.push`, as Python calls it: the values in a row, with the names of the last of them."""
+    if n_positional:
+        raise TypeError("push() takes values by the names of their columns only")
+    return (<Packer>packer)._push(values, names)
+
+
+cdef PyMethodDef PUSH
+PUSH.ml_name, PUSH.ml_meth, PUSH.ml_flags = b"push", <PyCFunction>_pushed, METH_FASTCALL | METH_KEYWORDS
+PUSH.ml_doc = b"push(column=value, ...): see Packer"
 
 
 cdef struct Claim:

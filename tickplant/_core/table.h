@@ -79,7 +79,16 @@ static inline void tp_gather(const tp_table *t, uint8_t *rows, uint64_t count, u
 /* The same of any rows, by their numbers. */
 static inline void tp_pick(const tp_column *c, uint8_t *rows, const int64_t *numbers, uint64_t count, uint32_t row_size) {
     uint8_t *to = rows + c->offset;
-    for (uint64_t i = 0; i < count; i++, to += row_size) memcpy(to, c->data + (uint64_t)numbers[i] * c->size, c->size);
+#define TP_PICK(n) \
+    for (uint64_t i = 0; i < count; i++, to += row_size) memcpy(to, c->data + (uint64_t)numbers[i] * (n), n)
+    switch (c->size) {
+    case 1: TP_PICK(1); break;
+    case 2: TP_PICK(2); break;
+    case 4: TP_PICK(4); break;
+    case 8: TP_PICK(8); break;
+    default: TP_PICK(c->size);
+    }
+#undef TP_PICK
 }
 
 static inline void tp_link(tp_table *t, const uint8_t *rows, uint64_t count) {
@@ -162,15 +171,22 @@ static inline void tp_table_rewind(tp_table *t, uint64_t n_prev) {
     }
 }
 
-/* The last `wanted` rows of an instrument below `committed`, oldest first, into out; returns how many. */
-static inline uint64_t tp_last_rows(const uint32_t *prev, uint64_t n_prev, const _Atomic uint32_t *head,
-                                    uint64_t committed, int64_t *out, uint64_t wanted) {
+/* The last `wanted` rows of an instrument below `committed`, oldest first, into out; returns how many. Where the row
+ * before is, is known only once this one's link has come from memory; its cells come along meanwhile. */
+static inline uint64_t tp_last_rows(const tp_table *t, uint64_t n_prev, uint64_t instrument, uint64_t committed,
+                                    int64_t *out, uint64_t wanted) {
     uint64_t n = 0;
-    uint32_t row = atomic_load_explicit(head, memory_order_acquire); /* SYNC POINT F */
+    uint32_t row = atomic_load_explicit(&t->head[instrument], memory_order_acquire); /* SYNC POINT F */
     if (row > n_prev) return 0;
     while (row && n < wanted) {
-        if (row <= committed) out[n++] = row - 1;
-        uint32_t before = prev[row - 1];
+        const uint64_t at = row - 1;
+        __builtin_prefetch(t->prev + at);
+        if (row <= committed) {
+            for (const tp_column *c = t->columns, *end = c + t->n_columns; c < end; c++)
+                __builtin_prefetch(c->data + at * c->size);
+            out[n++] = (int64_t)at;
+        }
+        uint32_t before = t->prev[at];
         if (before >= row) break; /* a damaged chain must not become an endless one */
         row = before;
     }
