@@ -98,6 +98,25 @@ def test_rows_carry_what_the_message_has():
     assert out.take() == []
 
 
+@given(st.lists(st.sampled_from(['"', "\\", "a", "\n", "é", ",", "}", "x" * 7]), max_size=12).map("".join))
+def test_a_text_beside_the_numbers_ends_where_it_ends(text):
+    """Quotes and backslashes at any place of the eight bytes that are looked at together."""
+    level = {"p": 1, "t": text, "q": "2", text + "k": text}
+    raw = json.dumps([level, level], ensure_ascii=False).encode()
+    made = Changes().objects(raw, ASK, b"p", b"q")
+    assert len(made) == 2
+    for cut in range(len(raw)):
+        with pytest.raises(ValueError, match="."):
+            Changes().objects(raw[:cut], ASK, b"p", b"q")
+
+
+@given(st.integers(-(2**51) + 1, 2**51 - 1), st.integers(0, 22))
+def test_a_number_is_written_with_the_decimals_it_came_with(digits, decimals):
+    sign = b"-" if digits < 0 else b""
+    text = sign + _text(abs(digits), decimals)
+    assert one_level(text, "1").texts(BID, 1) == [(text, b"1")]
+
+
 @given(
     whole=st.integers(0, 10**15 - 1),
     decimals=st.integers(0, 15),

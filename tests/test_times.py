@@ -6,7 +6,8 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from tickplant.feed.times import decimal_ns, iso_ns, ms_date, yymmdd
+from tickplant._core.levels import plain_iso_ns
+from tickplant.feed.times import _iso_ns, decimal_ns, iso_ns, ms_date, yymmdd
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NS = st.integers(0, (1 << 62) - 1)
@@ -20,6 +21,39 @@ def test_iso_times_are_read_back_to_the_digit_they_are_written_with(ns, decimals
     if decimals:
         text += "." + f"{rest:09d}"[:decimals]
     assert iso_ns(text + zone) == seconds * 10**9 + rest
+
+
+@hypothesis.given(
+    st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31)), st.integers(0, 9), st.integers(0, 40),
+    st.sampled_from(["", *"0123456789-: TZ.é\0"]),
+)  # fmt: skip
+def test_a_time_is_read_at_once_as_it_is_step_by_step_or_not_at_all(moment, decimals, at, change):
+    text = (
+        f"{moment:%Y-%m-%dT%H:%M:%S}".rjust(19, "0")
+        + (f".{'123456789'[:decimals]}" if decimals else "")
+        + "Z"
+    )
+    text = text[:at] + change + text[at + 1 :]
+    at_once = plain_iso_ns(text)
+    try:
+        expected = _iso_ns(text)
+    except ValueError:
+        assert at_once == -1
+    else:
+        assert at_once in (expected, -1)
+        if change == "" and at > len(text) and 1970 <= moment.year <= 2261:
+            assert at_once == expected
+
+
+@pytest.mark.parametrize("year", [1970, 1972, 1999, 2000, 2023, 2024, 2100, 2200, 2261])
+def test_every_day_of_a_year_is_read_at_once_and_none_that_there_is_not(year):
+    for month in range(14):
+        for day in range(33):
+            try:
+                expected = int(datetime(year, month, day, tzinfo=UTC).timestamp()) * 10**9
+            except ValueError:
+                expected = -1
+            assert plain_iso_ns(f"{year}-{month:02}-{day:02}T00:00:00Z") == expected
 
 
 def test_iso_times_of_another_zone_are_utc():

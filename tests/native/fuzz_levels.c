@@ -53,9 +53,11 @@ static void check(const struct levels *b) {
             MUST(h->levels[i].half == which);
             MUST(!i || level_is_better(which, h->levels[i].price, h->levels[i - 1].price));
             MUST(half_place(h, which, h->levels[i].price) == i);
-            int64_t price, size;
             const struct level *l = &h->levels[i];
-            if (level_digits(l, l->price_decimals, l->size_decimals, &price, &size)) MUST(size >= 0);
+            char *text = malloc(2 * NUMBER_ROOM);
+            MUST(level_digits(text, l, l->price_decimals, l->size_decimals) <= 33);
+            MUST(number_write(text, l->price, l->price_decimals) <= 18);
+            free(text);
         }
     }
 }

@@ -1,4 +1,4 @@
-/* Decimal text to float64, correctly rounded, and the number of decimals it was written with.
+/* Decimal text to float64, correctly rounded, and the number of decimals it was written with; and back to that text.
  *
  * Algorithm. Up to 19 digits are read as an integer. When that is below 2^53 and the power of ten at most 10^22, both are
  * exact float64s, so one division or multiplication rounds once, and correctly (W. D. Clinger, "How to read floating
@@ -6,10 +6,13 @@
  * for a number (RFC 8259, section 6), and leading zeros, which some venues send. */
 #ifndef TP_DECIMAL_H
 #define TP_DECIMAL_H
+#include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 enum decimal_is { DECIMAL_FAST, DECIMAL_SLOW, DECIMAL_NONE };
 enum { DECIMALS_UNKNOWN = 255 }; /* written with an exponent */
+enum { NUMBER_ROOM = 34 };       /* a sign, sixteen digits, a point, sixteen more that do not count */
 
 struct decimal {
     double value;
@@ -60,5 +63,69 @@ static inline struct decimal decimal_read(const char *p, const char *end) {
     d.value = exponent < 0 ? (double)digits / TEN_TO[-exponent] : (double)digits * TEN_TO[exponent];
     if (negative) d.value = -d.value;
     return d;
+}
+
+/* A number that is not below 0 as an integer: as if written with so many decimals, but without the point. -1 if
+ * it has more digits than a float64 is sure to keep: below 2^51 the two roundings, of the text and of the
+ * product, add up to less than 1/2. */
+static inline int64_t number_digits(double value, unsigned decimals) {
+    if (decimals > 22) return -1;
+    double scaled = value * TEN_TO[decimals];
+    if (!(scaled < 0x1p51)) return -1;
+    int64_t whole = (int64_t)scaled;
+    return whole + (scaled - (double)whole >= 0.5);
+}
+
+/* The digits of a number below 10^8 as eight characters, the first in the lowest byte: four digits of it in each
+ * half of the word, then two in each quarter, then one in each byte, by multiplying with 1/100 and 1/10. */
+static inline uint64_t eight_digits(uint32_t v) {
+    uint64_t x = v / 10000 | (uint64_t)(v % 10000) << 32;
+    uint64_t above = (x * 10486 >> 20) & UINT64_C(0x0000007f0000007f);
+    x = above | (x - above * 100) << 16;
+    above = (x * 103 >> 10) & UINT64_C(0x000f000f000f000f);
+    return (above | (x - above * 10) << 8) + UINT64_C(0x3030303030303030);
+}
+
+/* The last `n` digits (1 to 16) of the sixteen in `digits`, the first of them in the lowest byte. */
+static inline unsigned __int128 last_digits(unsigned __int128 digits, int n) { return digits >> 8 * (16 - n); }
+
+/* A number below 10^16 as sixteen digits, and how many of them it has without leading zeros; 1 for 0. */
+static inline unsigned __int128 sixteen_digits(uint64_t v, int *count) {
+    static const uint64_t TENS[] = {
+        0, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000, 10000000000, 100000000000,
+        1000000000000, 10000000000000, 100000000000000, 1000000000000000};
+    int about = (64 - __builtin_clzll(v | 1)) * 1233 >> 12; /* its logarithm, for 2's is 1233 / 4096 */
+    *count = about + (v >= TENS[about]);
+    uint64_t front = eight_digits((uint32_t)(v / 100000000));
+    uint64_t back = eight_digits((uint32_t)(v % 100000000));
+    return (unsigned __int128)back << 64 | front;
+}
+
+/* Write an integer that `number_digits` gave into room for 16; how many characters it has. */
+static inline int digits_write(char *text, int64_t v) {
+    int n;
+    unsigned __int128 digits = sixteen_digits((uint64_t)v, &n);
+    digits = last_digits(digits, n);
+    memcpy(text, &digits, 16);
+    return n;
+}
+
+/* Write a number as it was written, with so many decimals, into room for NUMBER_ROOM; how many characters it has.
+ * 0 if it has more digits than a float64 is sure to keep, or more than 15 decimals. (Printing a float64 exactly,
+ * as snprintf does, takes far longer.) */
+static inline int number_write(char *text, double value, unsigned decimals) {
+    int64_t v = decimals > 15 ? -1 : number_digits(fabs(value), decimals);
+    if (v < 0) return 0;
+    int places = (int)decimals, whole, at = 0;
+    unsigned __int128 digits = sixteen_digits((uint64_t)v, &whole);
+    whole = whole > places ? whole - places : 1;
+    if (signbit(value)) text[at++] = '-';
+    unsigned __int128 first = last_digits(digits, whole + places);
+    memcpy(text + at, &first, 16);
+    if (!places) return at + whole;
+    unsigned __int128 behind = last_digits(digits, places);
+    text[at + whole] = '.';
+    memcpy(text + at + whole + 1, &behind, 16);
+    return at + whole + 1 + places;
 }
 #endif

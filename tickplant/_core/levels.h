@@ -203,32 +203,17 @@ without_memory:
     return -1;
 }
 
-/* Price and size of a level as integers: as if written with so many decimals, but without the point. Returns 0 if one has more digits than
- * a float64 is sure to keep: below 2^51 the two roundings, of the text and of the product, add up to less than 1/2. */
-static inline int level_digits(const struct level *l, unsigned price_decimals, unsigned size_decimals, int64_t *price,
-                               int64_t *size) {
-    if (price_decimals > 22 || size_decimals > 22) return 0;
-    double p = l->price * TEN_TO[price_decimals], s = l->size * TEN_TO[size_decimals], most = 0x1p51;
-    if (!(fabs(p) < most && s < most)) return 0;
-    *price = llround(p);
-    *size = llround(s);
-    return 1;
-}
-
-/* Write a number as it was written, with so many decimals; how many characters that is, 0 if it has more digits than a
- * float64 is sure to keep. (Printing a float64 exactly, as snprintf does, takes ten times as long.) */
-static inline int number_write(char *text, double value, unsigned decimals) {
-    char reversed[32];
-    int n = 0, at = 0;
-    if (decimals > 22 || !(fabs(value * TEN_TO[decimals]) < 0x1p51)) return 0;
-    uint64_t digits = (uint64_t)llround(fabs(value) * TEN_TO[decimals]);
-    for (unsigned i = 0; digits || i <= decimals; i++, digits /= 10) {
-        if (i == decimals && i) reversed[n++] = '.';
-        reversed[n++] = (char)('0' + digits % 10);
-    }
-    if (signbit(value)) text[at++] = '-';
-    while (n) text[at++] = reversed[--n];
-    return at;
+/* Write price and size of a level, the one behind the other: as if written with so many decimals, without points
+ * and leading zeros, into room for 2 NUMBER_ROOM; how many characters they have. 0 if one has more digits than a
+ * float64 is sure to keep. */
+static inline int level_digits(char *text, const struct level *l, unsigned price_decimals,
+                               unsigned size_decimals) {
+    int64_t price = number_digits(fabs(l->price), price_decimals), size = number_digits(l->size, size_decimals);
+    if (price < 0 || size < 0) return 0;
+    int at = 0;
+    if (l->price < 0 && price) text[at++] = '-';
+    at += digits_write(text + at, price);
+    return at + digits_write(text + at, size);
 }
 
 static inline const struct level *half_best(const struct half *h) { return h->count ? &h->levels[h->count - 1] : NULL; }

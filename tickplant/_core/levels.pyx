@@ -5,7 +5,7 @@ cimport cython
 import numpy as np
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.math cimport NAN
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdio cimport snprintf
@@ -14,6 +14,10 @@ from libc.string cimport memcmp, memcpy, memset
 
 cdef extern from "Python.h":
     double PyOS_string_to_double(const char *s, char **end, object overflow) except? -1.0
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+
+cdef extern from "isotime.h" nogil:
+    int64_t iso_read(const char *p, size_t n)
 
 cdef extern from "levels.h" nogil:
     enum: BID_HALF, ASK_HALF
@@ -44,9 +48,12 @@ cdef extern from "levels.h" nogil:
     int64_t levels_load(levels *b, rows *depth, const level_stamp *s, level *all, size_t n)
     int levels_crossed(const levels *b)
     int levels_trim(levels *b, rows *depth, const level_stamp *s)
-    int level_digits(const level *l, unsigned price_decimals, unsigned size_decimals, int64_t *price, int64_t *size)
+    int level_digits(char *text, const level *l, unsigned price_decimals, unsigned size_decimals)
     int number_write(char *text, double value, unsigned decimals)
     int levels_quote(levels *b, rows *quotes, const level_stamp *s)
+
+cdef extern from "scan.h" nogil:
+    const char *text_end(const char *p, const char *end)
 
 cdef extern from "decimal.h" nogil:
     enum: DECIMAL_FAST, DECIMAL_SLOW, DECIMAL_NONE, DECIMALS_UNKNOWN
@@ -69,27 +76,36 @@ DTYPES = {
 }
 
 
-cdef decimal _number(const char *p, const char *end) except *:
+cdef int _number(const char *p, const char *end, decimal *d) except -1:
     """A number at p; ValueError if there is none."""
-    cdef decimal d = decimal_read(p, end)
+    d[0] = decimal_read(p, end)
+    if d.is_ == DECIMAL_FAST:
+        return 0
     if d.is_ == DECIMAL_SLOW:
         text = PyBytes_FromStringAndSize(p, d.end - p)
         if len(text) > 400:
             raise ValueError(f"a number of {len(text)} characters")
         d.value = PyOS_string_to_double(PyBytes_AS_STRING(text), NULL, OverflowError)
-    elif d.is_ == DECIMAL_NONE:
-        shown = PyBytes_FromStringAndSize(p, min(<Py_ssize_t>20, end - p))
-        raise ValueError(f"{shown!r} is not a number")
-    return d
+        return 0
+    shown = PyBytes_FromStringAndSize(p, min(<Py_ssize_t>20, end - p))
+    raise ValueError(f"{shown!r} is not a number")
 
 
 def to_float(bytes text):
     """The float64 nearest to a decimal number, and its decimals (255: written with an exponent)."""
     cdef const char *p = PyBytes_AS_STRING(text)
-    cdef decimal d = _number(p, p + len(text))
+    cdef decimal d
+    _number(p, p + len(text), &d)
     if d.end != p + len(text):
         raise ValueError(f"{text[:40]!r} is not a number")
     return d.value, d.decimals
+
+
+def plain_iso_ns(str text not None):
+    """Nanoseconds of a time like 2021-12-12T23:05:29.9692063Z, 1970 to 2261; -1 if it is written otherwise, or is none."""
+    cdef Py_ssize_t n = 0
+    cdef const char *p = PyUnicode_AsUTF8AndSize(text, &n)
+    return iso_read(p, n)
 
 
 @cython.final
@@ -110,9 +126,11 @@ cdef class _Scanner:
         PyBuffer_Release(&self.held)
 
     cdef char peek(self) noexcept:
-        while self.p < self.end and self.p[0] in b" \t\r\n":
-            self.p += 1
-        return self.p[0] if self.p < self.end else 0
+        cdef const char *p = self.p
+        while p < self.end and p[0] in b" \t\r\n":
+            p += 1
+        self.p = p
+        return p[0] if p < self.end else 0
 
     cdef int expect(self, char c) except -1:
         if self.peek() != c:
@@ -134,34 +152,34 @@ cdef class _Scanner:
             raise ValueError("not a list of levels: something follows it")
         return 0
 
-    cdef decimal number(self) except *:
+    cdef int number(self, decimal *d) except -1:
         """A number, quoted or not."""
         cdef bint quoted = self.peek() == b'"'
-        cdef decimal d
         self.p += quoted
-        d = _number(self.p, self.end)
+        _number(self.p, self.end, d)
         self.p = d.end
         if quoted:
             if self.p >= self.end or self.p[0] != b'"':
                 raise ValueError("not a number in quotes")
             self.p += 1
-        return d
+        return 0
 
     cdef int skip(self) except -1:
         """A value that is not asked for; not a list or an object."""
         cdef char c = self.peek()
+        cdef const char *p = self.p  # and not self.p, which each step would have to write
+        cdef const char *end = self.end
         if c == b'"':
-            self.p += 1
-            while self.p < self.end and self.p[0] != b'"':
-                self.p += 2 if self.p[0] == b"\\" else 1
-            if self.p >= self.end:
+            p = text_end(p + 1, end)
+            if p == NULL:
                 raise ValueError("a text without an end")
-            self.p += 1
+            self.p = p + 1
             return 0
         if c in b"[{" or c == 0:
             raise ValueError("not a list of levels: something nested in a level")
-        while self.p < self.end and self.p[0] not in b",]} \t\r\n":
-            self.p += 1
+        while p < end and p[0] not in b",]} \t\r\n":
+            p += 1
+        self.p = p
         return 0
 
 
@@ -255,13 +273,13 @@ cdef class Changes:
             l.half, at, had = half != 0, 0, 0
             while True:
                 if at == price_at:
-                    d = s.number()
+                    s.number(&d)
                     l.price, l.price_decimals, had = d.value, d.decimals, had | 1
                 elif at == size_at:
-                    d = s.number()
+                    s.number(&d)
                     l.size, l.size_decimals, had = d.value, d.decimals, had | 2
                 elif at == orders_at:
-                    d = s.number()
+                    s.number(&d)
                     l.orders = <int32_t>d.value if 0 <= d.value < 1 << 31 else 0
                 else:
                     s.skip()
@@ -275,7 +293,7 @@ cdef class Changes:
                 s.finish()
                 return 0
 
-    def objects(self, raw, int half, bytes price, bytes size):
+    def objects(self, raw, int half, bytes price not None, bytes size not None):
         """The levels in JSON text of the form [{"price": ..., "size": ...}, ...], with these keys.
 
         ValueError if it is not of this form, or has a level that can't be.
@@ -283,7 +301,10 @@ cdef class Changes:
         self._objects(raw, half, b"", b"", b"", price, size)
         return self
 
-    def sided(self, raw, bytes side, bytes bid, bytes ask, bytes price, bytes size):
+    def sided(
+        self, raw, bytes side not None, bytes bid not None, bytes ask not None, bytes price not None,
+        bytes size not None
+    ):
         """As `objects`, where each level tells its half: the text at the key `side` is `bid` or `ask`."""
         self._objects(raw, -1, side, bid, ask, price, size)
         return self
@@ -313,10 +334,10 @@ cdef class Changes:
                 n = s.p - 1 - key
                 s.expect(b":")
                 if _is(key, n, price):
-                    d = s.number()
+                    s.number(&d)
                     l.price, l.price_decimals, had = d.value, d.decimals, had | 1
                 elif _is(key, n, size):
-                    d = s.number()
+                    s.number(&d)
                     l.size, l.size_decimals, had = d.value, d.decimals, had | 2
                 elif half < 0 and _is(key, n, side):
                     s.peek()
@@ -337,8 +358,8 @@ cdef class Changes:
                 return 0
 
 
-cdef bint _is(const char *p, Py_ssize_t n, bytes text) noexcept:
-    return n == len(text) and memcmp(p, PyBytes_AS_STRING(text), n) == 0
+cdef inline bint _is(const char *p, Py_ssize_t n, bytes text) noexcept:
+    return n == PyBytes_GET_SIZE(text) and memcmp(p, PyBytes_AS_STRING(text), n) == 0
 
 
 @cython.final
@@ -374,11 +395,13 @@ cdef bytes _text(double value, uint8_t decimals):
     return text[:_write(text, value, decimals)]
 
 
-cdef int _write(char *text, double value, uint8_t decimals) except -1:
+cdef inline int _write(char *text, double value, uint8_t decimals) except -1:
     """The number as it was written, into room for 309 digits and 254 decimals; how many characters it has."""
     cdef int n = number_write(text, value, decimals)
-    if n:
-        return n
+    return n if n else _write_slowly(text, value, decimals)
+
+
+cdef int _write_slowly(char *text, double value, uint8_t decimals) except -1:
     if decimals == DECIMALS_UNKNOWN:
         shown = repr(value).encode()
         memcpy(text, PyBytes_AS_STRING(shown), len(shown))
@@ -506,22 +529,21 @@ cdef class Levels:
         float64 is sure to keep.
         """
         cdef size_t i, count = self.book.halves[half != 0].count
-        cdef int64_t price = 0, size = 0
         cdef const level *l
         cdef unsigned p, s
         cdef char text[4096]
-        cdef int n = 0
+        cdef int wrote, n = 0
         out = []
         for i in range(min(<size_t>most, count)):
             l = &self.book.halves[half != 0].levels[count - 1 - i]
             p = l.price_decimals if price_decimals < 0 else <unsigned>price_decimals
             s = l.size_decimals if size_decimals < 0 else <unsigned>size_decimals
-            if not level_digits(l, p, s, &price, &size):
-                return None
             if n > 4000:
                 out.append(text[:n])
                 n = 0
-            n += number_write(text + n, <double>price, 0)
-            n += number_write(text + n, <double>size, 0)
+            wrote = level_digits(text + n, l, p, s)
+            if not wrote:
+                return None
+            n += wrote
         out.append(text[:n])
         return b"".join(out)

@@ -2,7 +2,8 @@
 
 import re
 from datetime import UTC, datetime
-from functools import lru_cache
+
+from tickplant._core.levels import plain_iso_ns
 
 MS_NS = 1_000_000
 SECOND_NS = 1_000_000_000
@@ -10,7 +11,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?(Z|[+-]\d\d(?::?\d\d)?)?", re.ASCII
 )
-_NS_OF_DECIMALS: tuple[int, ...] = tuple(int(10 ** (9 - n)) for n in range(10))
 _SECONDS = re.compile(r"(\d{1,12})(?:\.(\d+))?", re.ASCII)
 
 
@@ -19,18 +19,8 @@ def iso_ns(text: str) -> int:
 
     Raises ValueError if it is not that.
     """
-    digits = text[20:-1]
-    if len(digits) <= 9 and text[19:20] == "." and text[-1] == "Z" and digits.isdigit() and digits.isascii():
-        return _second_ns(text[:19]) + int(digits) * _NS_OF_DECIMALS[len(digits)]
-    return _iso_ns(text)
-
-
-@lru_cache(1024)
-def _second_ns(text: str) -> int:
-    """A whole second: many messages tell of the same one."""
-    if len(text) != 19:
-        raise ValueError(f"{text!r} is not a time to the second")
-    return _iso_ns(text)
+    ns = plain_iso_ns(text)
+    return ns if ns >= 0 else _iso_ns(text)
 
 
 def _iso_ns(text: str) -> int:

@@ -80,17 +80,28 @@ class Products(msgspec.Struct):
     products: list[Product]
 
 
-class Frame(msgspec.Struct):
+class Head(msgspec.Struct):
     channel: str = ""
     type: str = ""
     message: str = ""
     timestamp: str = ""
     sequence_num: int = -1
+
+
+class Frame(Head):
     events: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class BookFrame(Head):
+    events: list[Levels] = []
 
 
 _PAST = msgspec.json.Decoder(list[Old])
 _FRAME = msgspec.json.Decoder(Frame)
+_BOOK_FRAME = msgspec.json.Decoder(BookFrame)
+BOOK_HEAD = b'{"channel":"l2_data"'
+"""Frames that begin so are read at one go."""
+_TIME = b'"event_time":"'
 _EVENTS: dict[str, msgspec.json.Decoder[list[Any]]] = {
     "market_trades": msgspec.json.Decoder(list[Trades]),
     "ticker": msgspec.json.Decoder(list[Tickers]),
@@ -176,12 +187,15 @@ class Coinbase(Venue):
         )  # fmt: skip
 
     def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
-        frame = _FRAME.decode(data)
+        frame = _read(data)
         if frame.type == "error":
             self.sink.event("refused", ts_recv, f"{conn}: {frame.message}")
             return "error"
         self._follow(conn, frame.sequence_num, ts_recv)
         if frame.channel in self.IGNORED:
+            return frame.channel
+        if isinstance(frame, BookFrame):
+            self._levels(frame.events, frame, conn, ts_recv)
             return frame.channel
         events = _EVENTS[frame.channel].decode(frame.events)
         if frame.channel == "market_trades":
@@ -246,17 +260,34 @@ class Coinbase(Venue):
                                     **sides(*map(given, given_now))}))  # fmt: skip
         self.sink.add_all("quote", ts_recv, rows)
 
-    def _levels(self, events: list[Levels], frame: Frame, conn: str, ts_recv: int) -> None:
+    def _levels(self, events: list[Levels], frame: Head, conn: str, ts_recv: int) -> None:
         made = []
         for event in events:
             changes = Changes().sided(
                 event.updates, b"side", b"bid", b"offer", b"price_level", b"new_quantity"
             )
-            _, said, last = bytes(event.updates).rpartition(b'"event_time":"')
-            at = iso_ns(last.partition(b'"')[0].decode()) if said else iso_ns(frame.timestamp)
+            at = iso_ns(_last_time(bytes(event.updates)) or frame.timestamp)
             made.append((event, changes, at, self.book(event.product_id, ts_recv, conn)))
         for event, changes, at, book in made:
             if event.type == "snapshot":
                 book.snapshot(changes, at, ts_recv, frame.sequence_num)
             else:
                 book.change(changes, at, ts_recv, last=frame.sequence_num)
+
+
+def _read(data: bytes) -> Frame | BookFrame:
+    if data.startswith(BOOK_HEAD):
+        try:
+            frame = _BOOK_FRAME.decode(data)
+        except msgspec.MsgspecError:
+            pass  # what is wrong is found when its number has been taken into account
+        else:
+            if frame.channel == "l2_data":
+                return frame
+    return _FRAME.decode(data)
+
+
+def _last_time(updates: bytes) -> str:
+    """The last event_time in the levels of an event; empty if there is none."""
+    at = updates.rfind(_TIME)
+    return updates[at + len(_TIME) :].partition(b'"')[0].decode() if at >= 0 else ""

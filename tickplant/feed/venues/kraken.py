@@ -180,6 +180,7 @@ class Kraken(Venue):
 def check(book: Book, told: int, ts_recv: int, price_decimals: int = -1, size_decimals: int = -1) -> None:
     """Compare a book with its checksum; decimals: of the pair, by default those the numbers came with."""
     if book.live:
-        asks, bids = (book.levels.digits(h, CHECKED, price_decimals, size_decimals) for h in (ASK, BID))
+        asks = book.levels.digits(ASK, CHECKED, price_decimals, size_decimals)
+        bids = book.levels.digits(BID, CHECKED, price_decimals, size_decimals)
         holds = None if asks is None or bids is None else zlib.crc32(asks + bids) == told
         book.verified(holds, told, ts_recv)

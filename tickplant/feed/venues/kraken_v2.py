@@ -86,17 +86,27 @@ class Result(msgspec.Struct):
     depth: int = 0
 
 
-class Frame(msgspec.Struct):
+class Head(msgspec.Struct):
     channel: str = ""
     type: str = ""
-    data: msgspec.Raw = msgspec.Raw(b"[]")
     method: str = ""
     success: bool = True
     error: str = ""
     result: Result | None = None
 
 
+class Frame(Head):
+    data: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class BookFrame(Head):
+    data: list[Levels] = []
+
+
+BOOK_HEAD = b'{"channel":"book"'
+"""Frames that begin so are read at one go."""
 _FRAME = msgspec.json.Decoder(Frame)
+_BOOK_FRAME = msgspec.json.Decoder(BookFrame)
 _TRADES = msgspec.json.Decoder(list[Trade])
 _PAST = msgspec.json.Decoder(Old)
 _TICKERS = msgspec.json.Decoder(list[Ticker])
@@ -157,7 +167,8 @@ class KrakenV2(Kraken):
         ]  # fmt: skip
 
     def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
-        m = _FRAME.decode(data)
+        m: Frame | BookFrame
+        m = _BOOK_FRAME.decode(data) if data.startswith(BOOK_HEAD) else _FRAME.decode(data)
         kind = m.channel or m.method
         if m.method:
             if not m.success:
@@ -166,8 +177,12 @@ class KrakenV2(Kraken):
                 self.depths[m.result.symbol] = m.result.depth
         if kind in self.IGNORED:
             return kind
-        if kind == "book":
-            self._books(m, ts_recv)
+        if isinstance(m, BookFrame):
+            if kind != "book":
+                raise ValueError(f"there is no channel {kind[:20]!r}")
+            self._books(m.type, m.data, ts_recv)
+        elif kind == "book":
+            self._books(m.type, _BOOKS.decode(m.data), ts_recv)
         elif kind == "trade":
             self._trade(m, ts_recv, conn)
         else:
@@ -195,14 +210,14 @@ class KrakenV2(Kraken):
                 **sides(t.bid, t.bid_qty, t.ask, t.ask_qty)}))  # fmt: skip
         self.sink.add_all("quote", ts_recv, rows)
 
-    def _books(self, m: Frame, ts_recv: int) -> None:
+    def _books(self, kind: str, books: Sequence[Levels], ts_recv: int) -> None:
         made = []
-        for b in _BOOKS.decode(m.data):
+        for b in books:
             changes = Changes().objects(b.bids, BID, b"price", b"qty").objects(b.asks, ASK, b"price", b"qty")
             book = self.book(b.symbol, ts_recv, levels_max=self.depths.get(b.symbol, 0))
             made.append((b, changes, book, iso_ns(b.timestamp) if b.timestamp else 0))
         for b, changes, book, ts_event in made:
-            (book.snapshot if m.type == "snapshot" else book.change)(changes, ts_event, ts_recv)
+            (book.snapshot if kind == "snapshot" else book.change)(changes, ts_event, ts_recv)
             if b.checksum >= 0:
                 check(book, b.checksum, ts_recv, *self.decimals.get(b.symbol, (-1, -1)))
 

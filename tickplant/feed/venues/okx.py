@@ -87,16 +87,26 @@ class Arg(msgspec.Struct):
     instId: str = ""
 
 
-class Frame(msgspec.Struct):
+class Head(msgspec.Struct):
     event: str = ""
     msg: str = ""
     arg: Arg | None = None
     action: str = ""
+
+
+class Frame(Head):
     data: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class BookFrame(Head):
+    data: list[Depth] = []
 
 
 _PAST = msgspec.json.Decoder(Answer)
 _FRAME = msgspec.json.Decoder(Frame)
+_BOOK_FRAME = msgspec.json.Decoder(BookFrame)
+BOOK_HEAD = b'{"arg":{"channel":"books'
+"""Frames that begin so are read at one go."""
 BOOKS = ("books", "books-l2-tbt", "books50-l2-tbt", "books5")
 KINDS: dict[str, Any] = {
     "trades": list[Trade], "tickers": list[Ticker], "bbo-tbt": list[Best], "mark-price": list[Public],
@@ -182,7 +192,8 @@ class Okx(Venue):
     def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
         if data == b"pong":
             return "pong"
-        frame = _FRAME.decode(data)
+        frame: Frame | BookFrame
+        frame = _BOOK_FRAME.decode(data) if data.startswith(BOOK_HEAD) else _FRAME.decode(data)
         if frame.event:
             if frame.event == "error":
                 self.sink.event("refused", ts_recv, f"{conn}: {frame.msg}")
@@ -190,7 +201,12 @@ class Okx(Venue):
         if frame.arg is None:
             raise ValueError("a message of no channel")
         channel, native = frame.arg.channel, frame.arg.instId
-        items = _DATA[channel].decode(frame.data)
+        if isinstance(frame, BookFrame):
+            if channel not in BOOKS:
+                raise ValueError(f"there is no channel {channel[:20]!r}")
+            items: list[Any] = frame.data
+        else:
+            items = _DATA[channel].decode(frame.data)
         if channel in BOOKS:
             self._books(items, frame, self.book(native, ts_recv, conn), ts_recv)
         elif channel == "trades":
@@ -218,7 +234,7 @@ class Okx(Venue):
             row |= {"level_1": number(m.markPx)}
         return [(int(m.ts) * MS_NS, row)]
 
-    def _books(self, items: list[Depth], frame: Frame, book: Book, ts_recv: int) -> None:
+    def _books(self, items: list[Depth], frame: Head, book: Book, ts_recv: int) -> None:
         whole = frame.action == "snapshot" or (frame.arg is not None and frame.arg.channel == "books5")
         if not whole and frame.action != "update":
             raise ValueError(f"a book's action is {frame.action!r}")
