@@ -1,3 +1,4 @@
+import random
 import struct
 
 import pytest
@@ -56,6 +57,20 @@ def test_crc_agrees_with_the_oracle_at_every_alignment_and_in_pieces(by_table, d
     view = memoryview(data)[skip:]
     assert core.crc32c(view, crc) == oracle.crc32c(view, crc)
     assert core.crc32c(view[cut:], core.crc32c(view[:cut], crc)) == core.crc32c(view, crc)
+    core.crc_by_table(False)
+
+
+@pytest.mark.parametrize("by_table", [False, True])
+def test_crc_of_any_length_is_that_of_its_pieces(by_table):
+    data = random.Random(1).randbytes(4000)
+    core.crc_by_table(by_table)
+    for length in [*range(700, 860), *range(1500, 1600), 2303, 2304, 2305, 3999, 4000]:
+        crc = length * 2654435761 % (1 << 32)
+        wanted = crc
+        for at in range(0, length, 100):  # pieces that are too short to be done three at a time
+            wanted = core.crc32c(data[at : min(at + 100, length)], wanted)
+        assert core.crc32c(data[:length], crc) == wanted, length
+    assert core.crc32c(data) == oracle.crc32c(data)
     core.crc_by_table(False)
 
 
