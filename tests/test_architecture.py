@@ -18,7 +18,7 @@ LAYERS = (
     ("analytics", "batch", "dates", "doorbell", "journal", "lock", "segment", "sockets"),
     ("control", "latest", "link", "sequencer", "syncer", "table", "zap"),
     ("catchup", "checkpoint", "conflation", "curve", "follower", "outboxes", "registry"),
-    ("arrivals", "day", "refusals"),
+    ("arrivals", "day", "questions", "refusals"),
     ("claimants", "definitions"),
     ("engine", "feed", "finished", "hdb", "ingress", "local", "replay", "subscriber"),
     ("answers", "books", "tickerplant"),

@@ -70,6 +70,20 @@ def test_crc_agrees_with_the_oracle_at_every_alignment_and_in_pieces(by_table, d
     core.crc_by_table(False)
 
 
+@pytest.mark.parametrize("by_table", [False, True])
+def test_crc_of_any_length_is_that_of_its_pieces(by_table):
+    data = random.Random(1).randbytes(4000)
+    core.crc_by_table(by_table)
+    for length in [*range(700, 860), *range(1500, 1600), 2303, 2304, 2305, 3999, 4000]:
+        crc = length * 2654435761 % (1 << 32)
+        wanted = crc
+        for at in range(0, length, 100):  # pieces that are too short to be done three at a time
+            wanted = core.crc32c(data[at : min(at + 100, length)], wanted)
+        assert core.crc32c(data[:length], crc) == wanted, length
+    assert core.crc32c(data) == oracle.crc32c(data)
+    core.crc_by_table(False)
+
+
 @given(FRAMES, PAYLOADS, U32)
 def test_a_sealed_frame_is_the_oracles_to_the_byte(fields, payload, prev_crc):
     frame = core.seal(payload, prev_crc=prev_crc, **fields)

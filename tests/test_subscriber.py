@@ -282,7 +282,7 @@ class Corrupting:
     """Every third live message comes with a bit flipped."""
 
     def __init__(self, sub):
-        self.sub, self.count = sub, 0
+        self.sub, self.count, self.left = sub, 0, 0
 
     def begin(self, messages, size):
         pass
@@ -537,7 +537,7 @@ def test_a_date_that_can_not_be_had_is_refused_with_where_its_rows_are(running):
 
 def test_a_date_whose_journal_goes_while_it_is_read_is_an_error_and_no_hole(running, reading, monkeypatch):
     first = running.plant.day.trading_date
-    monkeypatch.setattr("tickplant.subscriber.REPLY_BYTES", 1000)
+    monkeypatch.setattr("tickplant.questions.REPLY_BYTES", 1000)
     running.publish(3000)
     running.settle()
     running.roll()

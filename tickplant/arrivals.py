@@ -28,6 +28,8 @@ class Arrivals:
         conflations: Mapping[int, TableConflation], events: int,
     ) -> None:  # fmt: skip
         """`events`: the number of table `event`, whose rows are told before others that came with them."""
+        self.came = False
+        """Had anything come when it was taken the last time?"""
         self.sequences, self.conflations = sequences, conflations
         self._flows: dict[int, TableSequence | TableConflation] = {**sequences, **conflations}
         self._most = (DRAIN_ALL, sys.maxsize) if conflations else (DRAIN, DRAIN_BYTES)
@@ -46,6 +48,7 @@ class Arrivals:
                 if (taken := run.rows()) is not None:
                     out += sequence.on_rows(*taken, run.next)
             if message is None:
+                self.came = self._tap.left < self._most[0]
                 return out
             out += self._look_at(message)
 

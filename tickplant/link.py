@@ -130,9 +130,14 @@ class Link:
                 self._heard_ns = self._pulse_ns = now
         if now >= self._mend_ns:
             self._mend_ns = now + MEND_NS
-            self._tend(now)
+            self._mend(now)
 
-    def _tend(self, now: int) -> None:
+    def tend(self) -> None:
+        """See to it that the connections live, now and then."""
+        if monotonic_ns() >= self._mend_ns:
+            self.look()
+
+    def _mend(self, now: int) -> None:
         """Mend what libzmq gave up. A connection on which not even heartbeats come is made anew: it may be
         dead, its subscription may have been damaged, or the publisher came back elsewhere."""
         for connection in (self._requests, *self._pushed):

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _NUMBERS = itertools.count()
 
+_POLLIN = int(zmq.POLLIN)  # an operation on its kind of enum takes as long as the question
 PORT_PATIENCE_MS = 1000
 MESSAGE_MAX = wire.MESSAGE_MAX + wire.HEADER_SIZE
 KEEP_ALIVE = (
@@ -260,7 +261,7 @@ def library() -> str:
 
 def readable(socket: zmq.Socket[bytes]) -> bool:
     """Is there a message to receive right now?"""
-    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & _POLLIN)
 
 
 def check_exposure(endpoint: str, plaintext: bool) -> None:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import zmq
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core import core, runs
 from tickplant.arrivals import Arrivals
 from tickplant.batch import Batch, Gap, Notices, Skipped, gaps_in
 from tickplant.clock import SECOND_NS, monotonic_ns
@@ -29,12 +29,11 @@ from tickplant.errors import ConfigError, FrameError, NotRunning, RequestError, 
 from tickplant.instruments import Instruments, full_name, split_name
 from tickplant.latest import cell_dtype
 from tickplant.link import PATIENCE_NS, RETRY_NS, KeySource, Link
+from tickplant.questions import Questions
 from tickplant.schema import Rows, Schema, Table
 from tickplant.sequencer import NO_ROW, Delivery, TableSequence, Want
+from tickplant.sockets import readable
 
-REPLY_BYTES = 1 << 20
-ASKED_MAX = 4
-"""Requests at once; a publisher keeps only so many answers for one reader."""
 GAPS_MAX = 1000
 BEHIND_MAX = 1_000_000
 QUEUE_BYTES = 1 << 26
@@ -75,14 +74,14 @@ class Subscription:
         self.gaps_filled = 0
         self.gaps: deque[Gap] = deque(maxlen=GAPS_MAX)
         """What feeds published on the dates read and the plant could not get any more; the newest."""
-        self._asked: dict[int, Want] = {}
-        self._asking_ns: dict[int, int] = {}
-        self._doubted: set[int] = set()
-        """Tables of which the last answer was not all valid frames."""
         self._ready: deque[Delivery | Skipped | Conflated] = deque()
         self._notices = Notices()
         self._arrivals: Arrivals | None = None
         self._link = Link(endpoint, keys, server_key, queue_bytes)
+        self._questions = Questions(self._link)
+        self._poller = zmq.Poller()
+        for socket in (self._link.sub, self._link.dealer):
+            self._poller.register(socket, zmq.POLLIN)
         try:
             self._join(tables, from_row, trading_date)
         except BaseException:
@@ -180,13 +179,13 @@ class Subscription:
             if batch is not None:
                 return batch
             self._look()
-            self._hear(0)
+            self._hear()
             self._request()
             left = end - monotonic_ns()
             if not self._ready:
                 if left <= 0:
                     return None
-                self._hear(min(left, RETRY_NS) // 1_000_000 + 1)
+                self._wait(min(left, RETRY_NS) // 1_000_000 + 1)
 
     def _handed(self) -> Batch | None:
         """The first batch of what is ready; notices and rows of table `event` are kept for it."""
@@ -211,9 +210,12 @@ class Subscription:
 
     def _look(self) -> None:
         """How far behind is this reader, and may it be?"""
+        if self.policy not in ("skip", "die"):
+            self._link.tend()
+            return
         self._link.look()
         date, rows = self._link.newest
-        if not date or self.policy not in ("skip", "die"):
+        if not date:
             return
         for number in self._own:
             sequence = self._sequences[number]
@@ -226,22 +228,29 @@ class Subscription:
                     f"behind_max = {self.behind_max:,}; to go on, subscribe again from there"
                 )
 
-    def _hear(self, timeout_ms: int) -> None:
-        poller = zmq.Poller()
-        poller.register(self._link.sub, zmq.POLLIN)
-        poller.register(self._link.dealer, zmq.POLLIN)
-        ready = dict(poller.poll(timeout_ms))
-        if self._link.dealer in ready:
-            with contextlib.suppress(FrameError):
-                self._answered(self._link.dealer.recv_multipart(copy=False))
-        if self._link.sub in ready:
+    def _hear(self) -> None:
+        """Take what has come."""
+        assert self._arrivals is not None
+        self._ready += self._arrivals.take()
+        if self._arrivals.came:
             self._link.heard()
-            assert self._arrivals is not None
-            self._ready += self._arrivals.take()
+        if self._questions and readable(self._link.dealer):
+            self._take_answer()
+
+    def _wait(self, timeout_ms: int) -> None:
+        """Take what comes, or has come."""
+        ready = dict(self._poller.poll(timeout_ms))
+        if self._link.dealer in ready:
+            self._take_answer()
+        if self._link.sub in ready:
+            self._hear()
+
+    def _take_answer(self) -> None:
+        with contextlib.suppress(FrameError):
+            self._answered(self._link.dealer.recv_multipart(copy=False))
 
     def _request(self) -> None:
         """Ask for what is missing: per table one request at a time, again after a silence."""
-        now = monotonic_ns()
         self._order.rotate(-1)  # so that each has its turn when there is more to ask for than may be
         for number in self._order:
             flow = self._sequences.get(number) or self._conflations[number]
@@ -249,14 +258,7 @@ class Subscription:
                 self._ready += flow.advance()
             elif flow.due:
                 self._ready += flow.take()
-            want = flow.want()
-            if want != self._asked.get(number):
-                self._asked.pop(number, None)
-            elif now - self._asking_ns.get(number, 0) < RETRY_NS:
-                continue
-            if want is not None and len(self._asked.keys() | {number}) <= ASKED_MAX:
-                self._asked[number], self._asking_ns[number] = want, now
-                self._link.tell(_question(want, number in self._doubted))
+            self._questions.follow(number, flow.want())
 
     def _answered(self, parts: list[zmq.Frame]) -> None:
         message = self._link.answer(parts[0].bytes)
@@ -268,14 +270,14 @@ class Subscription:
         if op not in ("rows", "latest") or len(parts) != 2:
             return  # the late answer to a question that was given up
         date, number, row = (wire.field(message, name, "int") for name in ("date", "table", "row"))
-        want = self._asked.get(number)
+        want = self._questions.open(number)
         first = wire.field(message, "from", "int") if op == "latest" else None
         if want is None or (want.trading_date, want.row, want.first) != (date, row, first):
             return
         self.gaps_filled += 1
         after = wire.field(message, "next", "int")
         if op == "latest":
-            del self._asked[number]
+            self._questions.answered(want)
             cells = np.frombuffer(parts[1].buffer, cell_dtype(want.table))
             self._conflations[number].on_latest(
                 want, cells["row"], cells["trading_date"].astype(np.int64), cells["number"].astype(np.int64),
@@ -284,15 +286,14 @@ class Subscription:
             return
         frames, sequence = parts[1].buffer, self._sequences[number]
         end = wire.field(message, "end", "int")
+        _, following, _ = runs.pick(frames, number, row, len(frames), True)
+        if row < following < end:  # the next answer is on its way while this one is looked at and used
+            self._questions.ask(Want(want.table, date, following))
         items, valid = sequence.on_answer(frames, date, end, after)
         self._ready += items
-        if valid < len(frames) or (not valid and row < end):
-            self._doubted.add(number)
-        else:
-            self._doubted.discard(number)
+        self._questions.doubt(number, valid < len(frames) or (not valid and row < end))
         if valid or after or sequence.over:
-            del self._asked[number]  # else there is nothing yet: not again at once
-            self._request()  # so that the next answer is on its way while this one is used
+            self._questions.answered(want)  # else there is nothing yet: not again at once
 
     def _batch(self, item: Delivery | Conflated) -> Batch:
         """What to hand on, its instruments known by name."""
@@ -385,12 +386,3 @@ def subscribe(
         endpoint, tables, symbols, from_row, trading_date=trading_date, policy=policy, behind_max=behind_max,
         queue_bytes=queue_bytes, server_key=server_key, keys=keys,
     )  # fmt: skip
-
-
-def _question(want: Want, doubted: bool) -> bytes:
-    """The request for what is wanted. The publisher is to check the frames only if the last were not valid:
-    to say so if they are damaged where they lie."""
-    place = {"date": want.trading_date, "table": want.table.number, "row": want.row, "bytes": REPLY_BYTES}
-    if want.first is None:
-        return wire.pack("replay", **place, check=doubted)
-    return wire.pack("latest", **place, **{"from": want.first})

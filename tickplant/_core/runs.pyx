@@ -134,6 +134,11 @@ cdef class Tap:
         """What follows takes so many messages and bytes at most."""
         self.d.messages_left, self.d.bytes_left = messages, size
 
+    @property
+    def left(self):
+        """How many messages may still be taken."""
+        return self.d.messages_left
+
     def pour(self):
         """Take what is there and follows on. Returns a message that needs a decision, without the frames of it that were
         taken; None if there is none, or the budget is spent. Raises OSError."""
