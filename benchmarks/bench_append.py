@@ -69,7 +69,7 @@ def timed(run: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    arguments = harness.options(__doc__, {"rounds": 3}, rounds=11, rows_each=100)
+    arguments = harness.options(__doc__, {"rounds": 1}, rounds=11, rows_each=100)
     rates: dict[str, list[float]] = {n: [] for n in ("warm", "latest", "first", "copy", "copy_first")}
     with harness.Site() as site:
         frames = harness.Frames(site.config.schema).trades(ROWS // arguments.rows_each, arguments.rows_each)

@@ -55,7 +55,7 @@ def timed(history: History, admin: psycopg.Connection, fill: Callable[[], None])
 
 
 def main() -> None:
-    arguments = harness.options(__doc__, {"rounds": 1, "rows": 300_000}, rounds=7, rows=2_000_000)
+    arguments = harness.options(__doc__, {"rounds": 1, "rows": 100_000}, rounds=7, rows=2_000_000)
     schema, rows = trades(arguments.rows)
     folder = Path(tempfile.mkdtemp(prefix="tickplant-bench-"))
     file = folder / "trade.bin"

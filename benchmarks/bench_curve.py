@@ -38,15 +38,16 @@ def send(connection: Connection, *paths: str) -> None:
                 post(frame)
 
 
-def case(rows_each: int, rounds: int) -> None:
-    rows = MESSAGES[rows_each] * rows_each
+def case(rows_each: int, rounds: int, share: int) -> None:
+    messages = MESSAGES[rows_each] // share
+    rows = messages * rows_each
     rates: tuple[list[float], list[float]] = [], []
     with harness.Site() as plain, harness.Site(security={"curve": True}) as keyed:
         Keys(keyed.config.keys_dir).new(harness.FEED, FEEDS)
         tables = [site.run_ticker_plant().table("trade") for site in (plain, keyed)]
         sender = plain.spawn(send, str(plain.path), str(keyed.path))
         for _ in range(WARM_UP + rounds):
-            sender.send((MESSAGES[rows_each], rows_each))
+            sender.send((messages, rows_each))
             harness.hear(sender)
             for number, trades in enumerate(tables):
                 upto = len(trades) + rows
@@ -59,11 +60,10 @@ def case(rows_each: int, rounds: int) -> None:
 
 
 def main() -> None:
-    arguments = harness.options(
-        __doc__, {"rounds": 1, "rows_each": [100]}, rounds=5, rows_each=list(MESSAGES)
-    )
+    quick = {"rounds": 1, "rows_each": [100], "share": 6}
+    arguments = harness.options(__doc__, quick, rounds=5, rows_each=list(MESSAGES), share=1)
     for rows_each in arguments.rows_each:
-        case(rows_each, arguments.rounds)
+        case(rows_each, arguments.rounds, arguments.share)
 
 
 if __name__ == "__main__":

@@ -74,8 +74,9 @@ def committed(trades: Table, rows: int) -> int:
     return monotonic_ns()
 
 
-def case(rows_each: int, rounds: int, durability: str) -> None:
-    messages, rows = MESSAGES[rows_each], MESSAGES[rows_each] * rows_each
+def case(rows_each: int, rounds: int, share: int, durability: str) -> None:
+    messages = MESSAGES[rows_each] // share
+    rows = messages * rows_each
     bare = harness.free_endpoint()
     ours: list[float] = []
     limit: list[float] = []
@@ -103,10 +104,12 @@ def case(rows_each: int, rounds: int, durability: str) -> None:
 
 
 def main() -> None:
-    quick = {"rounds": 1, "rows_each": [1, 100]}
-    arguments = harness.options(__doc__, quick, rounds=5, rows_each=list(MESSAGES), durability="group")
+    quick = {"rounds": 1, "rows_each": [1, 100], "share": 3}
+    arguments = harness.options(
+        __doc__, quick, rounds=5, rows_each=list(MESSAGES), share=1, durability="group"
+    )
     for rows_each in arguments.rows_each:
-        case(rows_each, arguments.rounds, arguments.durability)
+        case(rows_each, arguments.rounds, arguments.share, arguments.durability)
 
 
 if __name__ == "__main__":

@@ -222,7 +222,7 @@ def parse(made: list[bytes]) -> float:
 
 
 def main() -> None:
-    arguments = harness.options(__doc__, {"rounds": 2, "frames": 2_000}, rounds=15, frames=20_000)
+    arguments = harness.options(__doc__, {"rounds": 1, "frames": 1_000}, rounds=15, frames=20_000)
     for name, writes in VENUES.items():
         made = frames(arguments.frames, writes)
         ours, limit = [], []

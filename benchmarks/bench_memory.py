@@ -52,11 +52,13 @@ def shared(site: harness.Site, rows: int) -> float:
 
 
 def main() -> None:
-    arguments = harness.options(__doc__, {"rows": 500_000}, rows=10_000_000)
+    arguments = harness.options(__doc__, {"rows": 500_000, "readers": 1}, rows=10_000_000, readers=3)
     with harness.Site() as site:
         each = shared(site, arguments.rows)
         row = site.config.schema["trade"].row_size
-        readers = [harness.hear(site.spawn(private, site.name, fresh=True)) / 1e6 for _ in range(3)]
+        readers = [
+            harness.hear(site.spawn(private, site.name, fresh=True)) / 1e6 for _ in range(arguments.readers)
+        ]
     what = "resident shared memory per row of `trade` (an extent is taken ahead); bytes of the row"
     harness.tell("memory_row", what, [each], [row], "bytes", GOAL, at_most=True, digits=1)
     what, goal = "private memory of each further reader (Python and numpy included)", GOAL_READER_MB

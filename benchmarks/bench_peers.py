@@ -135,7 +135,7 @@ def meet(site: harness.Site, name: str, ours: Way, rounds: int, latency_rows: in
 
 
 def main() -> None:
-    quick = {"rounds": 1, "latency_rows": 200, "readers": 2, "peers": ["redis"]}
+    quick = {"rounds": 1, "latency_rows": 100, "readers": 2, "peers": ["redis"]}
     arguments = harness.options(__doc__, quick, rounds=5, latency_rows=400, readers=4, peers=PEERS)
     single = {plant.SINGLE: {"id": 2, "handler": "none"}}
     with harness.Site(feeds=single) as site:

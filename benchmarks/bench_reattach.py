@@ -60,7 +60,7 @@ def measured(rows: int, rounds: int) -> tuple[list[float], list[float]]:
 
 
 def main() -> None:
-    arguments = harness.options(__doc__, {"rounds": 2, "rows": 2_000_000}, rounds=5, rows=50_000_000)
+    arguments = harness.options(__doc__, {"rounds": 1, "rows": 2_000_000}, rounds=5, rows=50_000_000)
     ours, cpu = measured(arguments.rows, arguments.rounds)
     limit, cpu_limit = measured(0, arguments.rounds)
     what = f"restart after kill -9 to the first row, a day of {arguments.rows / 1e6:g} M rows; of none"

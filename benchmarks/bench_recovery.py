@@ -81,7 +81,7 @@ def read(site: harness.Site) -> float:
 
 
 def main() -> None:
-    arguments = harness.options(__doc__, {"rounds": 2, "rows": 1_000_000}, rounds=5, rows=5_000_000)
+    arguments = harness.options(__doc__, {"rounds": 1, "rows": 1_000_000}, rounds=5, rows=5_000_000)
     rows = arguments.rows // (ROWS_EACH * BATCH) * ROWS_EACH * BATCH
     ours, limit, used = [], [], []
     with harness.Site() as site:

@@ -141,7 +141,7 @@ def scale(kind: str, sizes: list[int], rounds: int, messages: int) -> None:
 
 
 def main() -> None:
-    quick = {"rounds": 2, "messages": 1000, "kinds": ["rows"], "rows": [1_000_000, 500_000_000]}
+    quick = {"rounds": 1, "messages": 1000, "kinds": ["rows"], "rows": [1_000_000, 500_000_000]}
     arguments = harness.options(__doc__, quick, rounds=7, kinds=list(SIZES), messages=4000, beats=50, **SIZES)
     for kind in arguments.kinds:
         messages = arguments.beats if kind == "readers" else arguments.messages

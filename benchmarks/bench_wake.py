@@ -133,7 +133,7 @@ def report(name: str, reader: str, bare: str, other: str, took: dict[str, Rounds
 
 
 def main() -> None:
-    quick = {"spin_rounds": 31, "sleep_rounds": 4}
+    quick = {"spin_rounds": 15, "sleep_rounds": 2}
     arguments = harness.options(__doc__, quick, spin_rounds=201, sleep_rounds=41)
     with harness.Site() as site:
         spinning, sleeping = plant_ways(site)

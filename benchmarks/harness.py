@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ class Site:
         self.path.write_bytes(msgspec.toml.encode(content))
         self.config: Config = config.load(self.path)
         self._children: list[multiprocessing.process.BaseProcess] = []
+        forkserver.ensure_running()  # it imports while the plant starts
         self._janitor = subprocess.Popen(
             [sys.executable, "-m", "tickplant.demo.janitor", str(self.folder), self.name],
             stdin=subprocess.PIPE, start_new_session=True,
