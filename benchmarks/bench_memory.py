@@ -56,13 +56,13 @@ def main() -> None:
     with harness.Site() as site:
         each = shared(site, arguments.rows)
         row = site.config.schema["trade"].row_size
-        readers = [
+        private_mb = [
             harness.hear(site.spawn(private, site.name, fresh=True)) / 1e6 for _ in range(arguments.readers)
         ]
     what = "resident shared memory per row of `trade` (an extent is taken ahead); bytes of the row"
     harness.tell("memory_row", what, [each], [row], "bytes", GOAL, at_most=True, digits=1)
     what, goal = "private memory of each further reader (Python and numpy included)", GOAL_READER_MB
-    harness.tell("memory_reader", what, readers, [], "MB", goal, at_most=True, absolute=True, digits=1)
+    harness.tell("memory_reader", what, private_mb, [], "MB", goal, at_most=True, absolute=True, digits=1)
 
 
 if __name__ == "__main__":
