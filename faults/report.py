@@ -13,11 +13,12 @@ _HEAD = """\
 Made by the fault bench (`{command}`) on {date}: {cores} cores, Linux {kernel},
 Python {python}. Do not edit.
 
-Each case is a plant of its own: two feeds, local and remote readers of two tables, PostgreSQL. Faults are
-chosen by the seed and injected one after the other while rows flow; then the day is rolled and proven, and
-journal, PostgreSQL and each reader are compared row by row with what the feeds generated. *Outage* is the
-longest time in which the journal did not grow; *recovered* the median time from a fault until it grew again
-(a fault of a reader or of PostgreSQL does not stop it).
+Each case is a plant of its own: two feeds (the plant reads the outbox of one, and hears the other over the
+network), local and remote readers of two tables, PostgreSQL. Faults are chosen by the seed and injected one
+after the other while rows flow; then the day is rolled and proven, and journal, PostgreSQL and each reader
+are compared row by row with what the feeds generated. *Outage* is the longest time in which the journal did
+not grow; *recovered* the median time from a fault until it grew again (a fault of a reader or of
+PostgreSQL does not stop it).
 
 """
 _COLUMNS = {
