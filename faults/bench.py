@@ -13,6 +13,7 @@ import logging
 import random
 import statistics
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,8 @@ class Outcome:
     declared_gaps: int
     outage_ms: int
     recovered_ms: int
+    figures: Sequence[str] = ()
+    """What its faults have measured besides."""
 
     @property
     def verdict(self) -> str:
@@ -71,7 +74,7 @@ class Outcome:
             "duplicated": f.duplicated, "out_of_order": f.out_of_order, "declared_gaps": self.declared_gaps,
             "declared_rows": f.declared,
             "outage_ms": self.outage_ms, "recovered_ms": self.recovered_ms, "verdict": self.verdict,
-            "wrong": f.wrong,
+            "wrong": f.wrong, "figures": list(self.figures),
         }  # fmt: skip
 
 
@@ -79,7 +82,6 @@ def run(case: str, seed: int, seconds: float) -> Outcome:
     """One case, from start to verdict. Raises TickplantError if the plant does not come back."""
     choice = random.Random(f"{seed} {case}")
     with own_shm(), Site(seed, RATE, CASES[case].settings) as site:
-        site.seconds = seconds
         try:
             site.open()
             site.until(lambda: site.plant.control.written.load() > 1 << 18, "rows to flow")
@@ -98,7 +100,7 @@ def run(case: str, seed: int, seconds: float) -> Outcome:
             _last_words(site)
         gaps = sum(len(_gaps(site, date)) for date in dates)
         recovery = round(statistics.median(recovered)) if recovered else 0
-        return Outcome(case, injected, found, gaps, outage_ns // MILLISECOND_NS, recovery)
+        return Outcome(case, injected, found, gaps, outage_ns // MILLISECOND_NS, recovery, site.figures)
 
 
 def _inject(site: Site, case: str, choice: random.Random, seconds: float) -> tuple[int, list[float]]:
@@ -174,8 +176,8 @@ def main() -> None:
         except (TickplantError, OSError) as e:
             outcome = Outcome(case, 0, Findings(wrong=[str(e)]), 0, 0, 0)
         print(outcome.line(), flush=True)
-        for wrong in outcome.found.wrong:
-            print(f"    {wrong}", flush=True)
+        for text in (*outcome.found.wrong, *outcome.figures):
+            print(f"    {text}", flush=True)
         outcomes.append(outcome)
     mixed = f" --mixed-seconds {arguments.mixed_seconds:g}" if arguments.mixed_seconds else ""
     only = "".join(f" --case {c}" for c in arguments.case or () if len(arguments.case) < 4)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from faults.site import Site
 from faults.source import BATCH_MAX, INSTRUMENTS, RUN_SHIFT, TABLES, calls, rows, symbol
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.hdb.loader import connect
 from tickplant.hdb.store import History
 from tickplant.journal import JournalReader
@@ -38,7 +38,7 @@ class Findings:
 def journaled(folder: Path, table: Table) -> Rows:
     """All rows of a table in a date's journal."""
     reader = JournalReader(folder)
-    data = b"".join(core.payloads(chunk, table.number) for chunk in iter(reader.read, b""))
+    data = b"".join(framing.payloads(chunk, table.number) for chunk in iter(reader.read, b""))
     reader.close()
     return table.rows(data)
 

@@ -17,7 +17,7 @@ from faults.case import Case, Fault
 from faults.processes import FEEDS, killed
 from faults.site import ROOT, Site
 from tickplant import Feed, sockets, wire
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.config import ENVIRONMENT
 from tickplant.errors import AlreadyRunning, TickplantError
 from tickplant.schema import Rows, Table
@@ -55,6 +55,8 @@ def burst(site: Site, choice: random.Random) -> bool:
     for name in names:
         if before[name] and most[name] - before[name] > MEMORY_MAX:
             raise TickplantError(f"{name} grew from {before[name]:,} to {most[name]:,} bytes in a burst")
+    grown = ", ".join(f"{name} {(most[name] - before[name]) / (1 << 20):.1f} MiB" for name in names)
+    site.figures.append(f"in 10 s of burst, resident memory grew by: {grown}")
     return True
 
 
@@ -184,7 +186,7 @@ def malformed(site: Site, choice: random.Random) -> bool:
 
 def _odd(table: Table, choice: random.Random) -> bytes:
     rows = table.empty(choice.randint(0, 5))
-    good = core.seal(
+    good = framing.seal(
         rows.view("u1"), choice.randint(0, 7), table=choice.choice((0, 2, 3, 200, 65535)),
         feed=choice.choice((0, 3, 77, 4095, 65535)), session=choice.getrandbits(64),
         seq=choice.getrandbits(64),

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ QUEUE_BYTES = 1 << 22
 SLACK_BYTES = 1 << 24
 """What a process may grow by otherwise: indexes, buffers that libc keeps."""
 FULL_RATE = 60_000.0
+STILL_S = 60.0
 ANSWER_NS = 2 * SECOND_NS
 FLOOD = 20_000
 TOPIC_COST = 50
@@ -65,6 +65,9 @@ class Watch:
         self.most = dict.fromkeys(self.NAMES, 0)
         self.pids = {name: self._pid(name) for name in self.NAMES}
 
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {grown / (1 << 20):.1f} MiB" for name, grown in self.most.items())
+
     def _pid(self, name: str) -> int:
         process = self.site.processes[name].running
         return process.pid if process else 0
@@ -80,7 +83,7 @@ class Watch:
 
 
 def stood_still(site: Site, choice: random.Random) -> bool:
-    """Both remote readers stop for as long as the case lasts, and then go on."""
+    """Both remote readers stop for a minute, and then go on."""
     stopped = [site.processes[name].running for name in READERS if name.startswith("remote")]
     site.pause(2.0)  # the first rows have made buffers that stay
     watch, began = Watch(site), site.plant.control.written.load()
@@ -88,7 +91,7 @@ def stood_still(site: Site, choice: random.Random) -> bool:
         if process:
             process.send_signal(signal.SIGSTOP)
     try:
-        end = monotonic_ns() + int(max(3.0, site.seconds - 3.0) * SECOND_NS)
+        end = monotonic_ns() + int(STILL_S * SECOND_NS)
         while monotonic_ns() < end:
             site.pause(0.5)
             watch.check(len(stopped) * QUEUE_BYTES + SLACK_BYTES)
@@ -97,9 +100,10 @@ def stood_still(site: Site, choice: random.Random) -> bool:
             if process:
                 process.send_signal(signal.SIGCONT)
     written = site.plant.control.written.load() - began
-    grown = ", ".join(f"{n} {b:,}" for n, b in watch.most.items())
-    print(f"    while {written:,} bytes were written, these grew by bytes: {grown}", file=sys.stderr)
-    if written < len(stopped) * QUEUE_BYTES + SLACK_BYTES and site.seconds >= 20:
+    site.figures.append(
+        f"for {STILL_S:g} s nothing read {written:,} bytes of journal; memory of their own grew by: {watch}"
+    )
+    if written < len(stopped) * QUEUE_BYTES + SLACK_BYTES:
         raise TickplantError(f"only {written:,} bytes were written meanwhile: too few to tell")
     return all(stopped)
 
@@ -132,6 +136,7 @@ def asked_without_end(site: Site, choice: random.Random) -> bool:
         finally:
             link.close()
         watch.check(_bounds(publisher) + SLACK_BYTES)
+        site.figures.append(f"after {FLOOD:,} questions and topics, memory of their own grew by: {watch}")
     finally:
         context.destroy(linger=0)
     return True

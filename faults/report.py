@@ -38,4 +38,7 @@ def write(path: Path, command: str, cases: Sequence[dict[str, Any]]) -> None:
     for case in cases:
         cells = [f"{v:,}" if isinstance(v := case[name], int) else str(v) for name in _COLUMNS]
         text += "| " + " | ".join(cells) + " |\n"
+    measured = [f"- `{case['case']}`: {f}.\n" for case in cases for f in case.get("figures", ())]
+    if measured:
+        text += "\nMeasured besides:\n\n" + "".join(dict.fromkeys(measured))
     path.write_text(text + "\n" + (Path(__file__).parent / "beside.md").read_text())

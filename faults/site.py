@@ -59,11 +59,13 @@ class Site:
 
     def __init__(self, seed: int, rate: float, settings: Settings = lambda content, site: None) -> None:
         """`settings` may change the configuration before it is written."""
-        self.seed, self.rate, self.seconds = seed, rate, 0.0
+        self.seed, self.rate = seed, rate
         self.environment: dict[str, str] = {}
         """For every process of the site; `settings` may add to it."""
         self.witness: list[Callable[[], list[str]]] = []
         """What has been seen in the meantime: each says in the end what of it is not so."""
+        self.figures: list[str] = []
+        """What faults have measured besides, for the report."""
         self.folder = Path(tempfile.mkdtemp(prefix="tpf"))  # socket paths must be short
         self.folder.chmod(0o711)
         content = msgspec.toml.decode(config.shipped().read_bytes())
