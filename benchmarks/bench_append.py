@@ -16,7 +16,8 @@ from collections.abc import Callable
 import harness
 import numpy as np
 
-from tickplant._core import core
+from tickplant._core import framing
+from tickplant._core.intake import Intake
 from tickplant.latest import LatestTable
 from tickplant.table import AppendTable
 
@@ -34,7 +35,7 @@ class Target:
         self.site, self.date = site, 20260101
         schema = site.config.schema
         self.table = AppendTable(schema["trade"])
-        self.intake = core.Intake([self.table.columns], schema["instrument"].number, 2, 1)
+        self.intake = Intake([self.table.columns], schema["instrument"].number, 2, 1)
         if latest:
             self.latest = LatestTable(site.name, IDENTITY, schema["trade"], INSTRUMENTS_MAX)
             self.latest.ensure(harness.INSTRUMENTS + 1, self.table.columns)
@@ -56,8 +57,10 @@ def numbered(frames: list[bytes], schema: int, rows_each: int) -> list[bytes]:
     """The frames as the ticker plant journals them: with row numbers."""
     out = []
     for i, frame in enumerate(frames):
-        payload = frame[core.HEADER :]
-        out.append(core.seal(payload, 1, table=3, feed=1, row=i * rows_each, count=rows_each, schema=schema))
+        payload = frame[framing.HEADER :]
+        out.append(
+            framing.seal(payload, 1, table=3, feed=1, row=i * rows_each, count=rows_each, schema=schema)
+        )
     return out
 
 

@@ -23,7 +23,8 @@ from typing import Any
 import harness
 import msgspec
 
-from tickplant._core.levels import ASK, BID, Changes, LevelRows, Levels
+from tickplant._core.changes import ASK, BID, Changes
+from tickplant._core.levels import LevelRows, Levels
 from tickplant.feed.symbols import spot
 from tickplant.feed.venue import Venue
 from tickplant.feed.venues import venues

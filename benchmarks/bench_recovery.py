@@ -13,7 +13,7 @@ import time
 import harness
 
 from tickplant import control
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.clock import now_ns
 from tickplant.day import Day
 from tickplant.journal import JournalReader
@@ -42,7 +42,7 @@ def write(site: harness.Site, rows: int) -> None:
     day.open(DATE)
     day.intake.begin(FEED, frames.session, 0)
     instrument = site.config.schema["instrument"]
-    day.define(FEED, instrument.rows(frames.definitions[core.HEADER :]), now_ns())
+    day.define(FEED, instrument.rows(frames.definitions[framing.HEADER :]), now_ns())
     messages = [frames.definitions]
     for _ in range(rows // (ROWS_EACH * BATCH)):
         taken = day.intake.take(messages, 0, now_ns(), True)

@@ -4,7 +4,7 @@ import os
 
 import harness
 
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.clock import as_int, now_ns
 from tickplant.control import Control
 from tickplant.day import Day
@@ -25,7 +25,7 @@ def fill(site: harness.Site, rows: int, instruments: int = harness.INSTRUMENTS) 
     day = Day(site.config, registry)
     day.open(as_int(site.config.calendar.date_at(now_ns())))
     day.intake.begin(FEED, frames.session, 0)
-    day.define(FEED, site.config.schema["instrument"].rows(frames.definitions[core.HEADER :]), now_ns())
+    day.define(FEED, site.config.schema["instrument"].rows(frames.definitions[framing.HEADER :]), now_ns())
     put(day, [frames.definitions])
     while frames.row < rows:
         put(day, frames.trades(BATCH, ROWS_EACH))

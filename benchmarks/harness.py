@@ -27,7 +27,7 @@ import numpy as np
 import zmq
 
 from tickplant import config, local, sockets, wire
-from tickplant._core import core
+from tickplant._core import framing, rowsums
 from tickplant.clock import SECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
 from tickplant.keys import ClientKeys
@@ -152,12 +152,12 @@ class Frames:
         rows["venue"] = b"XBEN"
         rows["symbol"] = [f"S{n}".encode() for n in range(1, self.instruments + 1)]
         for n in range(1, self.instruments + 1):
-            self.names[n] = core.name_hash(f"XBEN:S{n}".encode())
+            self.names[n] = rowsums.name_hash(f"XBEN:S{n}".encode())
         self.seq = self.instruments
-        return self._seal(table, rows, 0, 0, core.row_sum(rows.view("u1"), table.row_size, self.names))
+        return self._seal(table, rows, 0, 0, rowsums.row_sum(rows.view("u1"), table.row_size, self.names))
 
     def _seal(self, table: Table, rows: Rows, seq: int, row: int, total: int) -> bytes:
-        made: bytes = core.seal(
+        made: bytes = framing.seal(
             rows.view("u1"), wire.ROWS, table=table.number, feed=1, session=self.session, seq=seq,
             feed_row=row, feed_sum=total, time_ns=now_ns(), count=len(rows), schema=table.fingerprint,
         )  # fmt: skip
@@ -175,7 +175,7 @@ class Frames:
         out = []
         for at in range(0, len(rows), rows_each):
             part = rows[at : at + rows_each]
-            self.sum += core.row_sum(part.view("u1"), self.trade.row_size, self.names)
+            self.sum += rowsums.row_sum(part.view("u1"), self.trade.row_size, self.names)
             self.sum %= 1 << 64
             out.append(self._seal(self.trade, part, self.seq, self.row, self.sum))
             self.seq += rows_each
@@ -225,7 +225,7 @@ def introduce(settings: Config, frames: Any, keys: ClientKeys | None = None, fee
             asked = wire.unpack(dealer.recv())
             place = (asked["session"], asked["seq"])
             if asked["op"] == "fetch":
-                crc = core.crc32c(frames.definitions)
+                crc = framing.crc32c(frames.definitions)
                 answer = wire.pack("frames", session=place[0], seq=place[1], more=False, crc=crc)
                 dealer.send_multipart([answer, frames.definitions])
             elif place == (frames.session, frames.seq):

@@ -9,7 +9,8 @@ import os
 
 import harness
 
-from tickplant._core import core
+from tickplant._core import framing
+from tickplant._core.memory import Word
 from tickplant.clock import as_int, now_ns
 from tickplant.day import Day
 from tickplant.registry import RegistryWriter
@@ -56,7 +57,7 @@ def write(site: harness.Site, rows: int) -> bool:
 
 def _fill(day: Day, frames: harness.Frames, rows: int) -> None:
     day.intake.begin(FEED, frames.session, 0)
-    day.define(FEED, day.definitions.rows(frames.definitions[core.HEADER :]), now_ns())
+    day.define(FEED, day.definitions.rows(frames.definitions[framing.HEADER :]), now_ns())
     messages = [frames.definitions]
     for _ in range(rows // (ROWS_EACH * BATCH) + 1):
         taken = day.intake.take(messages, 0, now_ns(), True)
@@ -70,7 +71,7 @@ def _fill(day: Day, frames: harness.Frames, rows: int) -> None:
 def _pretend(table: AppendTable, rows: int) -> None:
     """Have the table say that it has so many rows."""
     assert table.segment
-    core.Word(table.segment.map, ALLOCATED, True).store(rows)
+    Word(table.segment.map, ALLOCATED, True).store(rows)
     table.committed.store(rows)
     table.columns.rewind(rows)
     table.columns.taken = rows

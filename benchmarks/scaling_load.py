@@ -10,7 +10,7 @@ import numpy as np
 import zmq
 
 from tickplant import config, wire
-from tickplant._core import core
+from tickplant._core import framing, rowsums
 from tickplant.clock import MILLISECOND_NS, now_ns
 from tickplant.config import Config
 from tickplant.registry import TABLE as REGISTRY
@@ -49,13 +49,13 @@ class Load:
             rows["code"] = rows["instrument"] = codes
             rows["venue"] = b"XBEN"
             rows["symbol"] = symbols = [f"S{n}".encode() for n in codes.tolist()]
-            self._names[codes] = [core.name_hash(b"XBEN:" + symbol) for symbol in symbols]
+            self._names[codes] = [rowsums.name_hash(b"XBEN:" + symbol) for symbol in symbols]
             yield self._seal(table, rows)
 
     def _seal(self, table: Table, rows: Rows) -> bytes:
         before, total = self._sent[table.number]
-        total = (total + core.row_sum(rows.view("u1"), table.row_size, self._names)) % (1 << 64)
-        made: bytes = core.seal(
+        total = (total + rowsums.row_sum(rows.view("u1"), table.row_size, self._names)) % (1 << 64)
+        made: bytes = framing.seal(
             rows.view("u1"), wire.ROWS, table=table.number, feed=self.feed, session=self.session,
             seq=self.seq, feed_row=before, feed_sum=total, time_ns=now_ns(), count=len(rows),
             schema=table.fingerprint,

@@ -13,17 +13,17 @@ def targets() -> dict[str, Target]:
 def wire(data: bytes) -> None:
     """Frames end to end, and control messages: valid, or refused with FrameError."""
     from tickplant import wire
-    from tickplant._core import core
+    from tickplant._core import framing
     from tickplant.errors import FrameError
 
     frames = wire.split(data)
-    if b"".join(frames) != data[: sum(map(len, frames))] or any(core.check(f) for f in frames):
+    if b"".join(frames) != data[: sum(map(len, frames))] or any(framing.check(f) for f in frames):
         raise AssertionError("frames that are not")
     for frame in frames:
         wire.payload(frame)
-    core.index(data)
-    core.scan(data, 0)
-    sealed = core.crc32c(data).to_bytes(4, "little")
+    framing.index(data)
+    framing.scan(data, 0)
+    sealed = framing.crc32c(data).to_bytes(4, "little")
     for read in (wire.header, wire.payload, wire.unpack, wire.small_map, lambda d: wire.unpack(d + sealed)):
         with contextlib.suppress(FrameError):
             found = read(data)
@@ -36,9 +36,9 @@ def wire(data: bytes) -> None:
 def wire_corpus() -> list[bytes]:
     """Frames of each kind, and messages."""
     from tickplant import wire
-    from tickplant._core import core
+    from tickplant._core import framing
 
-    frames = [core.seal(b"payload", kind, table=1, seq=kind, count=1) for kind in wire.KINDS]
+    frames = [framing.seal(b"payload", kind, table=1, seq=kind, count=1) for kind in wire.KINDS]
     packed = wire.pack("hello", seq=5, rows=b"\0\1", list=[1, 2], text="x")
     return [b"".join(frames), frames[0], packed, packed[:-4], frames[1] + packed]
 
@@ -48,7 +48,7 @@ def journal(data: bytes) -> None:
     import shutil
 
     from fuzz.files import written
-    from tickplant._core import core
+    from tickplant._core import framing
     from tickplant.errors import TickplantError
     from tickplant.journal import JournalReader, JournalWriter
 
@@ -59,7 +59,7 @@ def journal(data: bytes) -> None:
     reader = JournalReader(folder)
     with contextlib.suppress(TickplantError):
         while chunk := reader.read():
-            if sum(size for _, size in core.index(chunk)[:, :2].tolist()) != len(chunk):
+            if sum(size for _, size in framing.index(chunk)[:, :2].tolist()) != len(chunk):
                 raise AssertionError("a chunk that is not whole frames")
     reader.close()
     with contextlib.suppress(TickplantError):

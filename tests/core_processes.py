@@ -9,7 +9,9 @@ import sys
 import numpy as np
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core import framing
+from tickplant._core.intake import Intake
+from tickplant._core.memory import Bell, Word
 from tickplant.errors import TableFull
 from tickplant.latest import LatestTable, SharedLatest
 from tickplant.schema import declare
@@ -40,7 +42,7 @@ def expected(first, count, table=MIXED):
 
 
 def frame(table, rows, first, *, trading_date=DATE):
-    return core.seal(
+    return framing.seal(
         rows.tobytes(), wire.ROWS, table=table.number, row=first, count=len(rows),
         trading_date=trading_date, schema=table.fingerprint,
     )  # fmt: skip
@@ -50,7 +52,7 @@ def opened(plant, table=MIXED, *, extent_rows=4096):
     """(writer's table, intake, was it there already)."""
     append = AppendTable(table)
     found = append.open(plant, "test", DATE, HEADS, extent_rows)
-    return append, core.Intake([append.columns], 0, 1, 1), found
+    return append, Intake([append.columns], 0, 1, 1), found
 
 
 def extend(append, intake, first, count):
@@ -91,7 +93,7 @@ def write_copies(plant):
     latest = LatestTable(plant, "test", COPIES, HEADS)
     columns = AppendTable(COPIES).columns
     latest.ensure(HEADS, columns)
-    intake = core.Intake([columns], 0, 1, 1)
+    intake = Intake([columns], 0, 1, 1)
     batch = 3000
     rows = COPIES.empty(batch)
     last = SharedLatest(plant, "copies").get(1)
@@ -136,10 +138,8 @@ def bounce(path, me, rounds):
     with open(path, "r+b", buffering=0) as file:
         memory = np.memmap(file, np.uint8, "r+")
     mine, theirs = int(me) * 64, 64 - int(me) * 64
-    counts = [core.Word(memory, at, True) for at in (mine, theirs)]
-    bells = [
-        core.Bell(core.Word(memory, at + 8, True), core.Word(memory, at + 16, True)) for at in (mine, theirs)
-    ]
+    counts = [Word(memory, at, True) for at in (mine, theirs)]
+    bells = [Bell(Word(memory, at + 8, True), Word(memory, at + 16, True)) for at in (mine, theirs)]
     for number in range(1, int(rounds) + 1):
         if me == "0":
             counts[0].store(number)

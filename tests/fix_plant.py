@@ -19,7 +19,7 @@ import pytest
 import zmq
 
 from tickplant import Feed, config, control, segment, sockets, wire
-from tickplant._core import core
+from tickplant._core import framing, rowsums
 from tickplant.config import Config
 from tickplant.errors import JournalError
 from tickplant.journal import JournalReader
@@ -256,13 +256,13 @@ class RawFeed:
             "feed_row": self.counts.get(of.name, 0), "feed_sum": self.sums.get(of.name, 0),
             "time_ns": time.time_ns(), "count": len(rows), "schema": of.fingerprint,
         }  # fmt: skip
-        made: bytes = core.seal(rows.view("u1"), wire.ROWS, **(usual | fields))
+        made: bytes = framing.seal(rows.view("u1"), wire.ROWS, **(usual | fields))
         return made
 
     def make(self, name: str, rows: Rows) -> bytes:
         """The next frame, kept but not sent."""
         table = self.schema[name]
-        total = self.sums.get(name, 0) + core.row_sum(rows.view("u1"), table.row_size, self.names)
+        total = self.sums.get(name, 0) + rowsums.row_sum(rows.view("u1"), table.row_size, self.names)
         self.sums[name] = total % (1 << 64)
         made = self.frame(table, rows)
         self.kept.append(made)
@@ -275,7 +275,7 @@ class RawFeed:
         rows = self.schema["instrument"].empty(1)
         rows["code"] = rows["instrument"] = code
         rows["venue"], rows["symbol"] = b"XTST", symbol.encode()
-        self.names[code] = core.name_hash(f"XTST:{symbol}".encode())
+        self.names[code] = rowsums.name_hash(f"XTST:{symbol}".encode())
         return self.make("instrument", rows)
 
     def trades(self, count: int, code: int = 0) -> bytes:
@@ -285,12 +285,12 @@ class RawFeed:
 
     def beat(self) -> bytes:
         """A heartbeat that says what has been made."""
-        beat: bytes = core.seal(b"", wire.HEARTBEAT, feed=self.number, session=self.session, seq=self.seq)
+        beat: bytes = framing.seal(b"", wire.HEARTBEAT, feed=self.number, session=self.session, seq=self.seq)
         return beat
 
     def beat_of(self, session: int, seq: int) -> bytes:
         """A heartbeat that says anything."""
-        beat: bytes = core.seal(b"", wire.HEARTBEAT, feed=self.number, session=session, seq=seq)
+        beat: bytes = framing.seal(b"", wire.HEARTBEAT, feed=self.number, session=session, seq=seq)
         return beat
 
     def send(self, *messages: bytes) -> None:
@@ -328,7 +328,7 @@ class RawFeed:
             now += 1
         blob = b"".join(after[:now])
         said = {"more": len(after) > now, "knows": self.knows, "mine": self.session} | fields
-        head = wire.pack("frames", session=place[0], seq=place[1], crc=core.crc32c(blob), **said)
+        head = wire.pack("frames", session=place[0], seq=place[1], crc=framing.crc32c(blob), **said)
         self.dealer.send_multipart([head, blob])
 
     def settle(self, condition: Callable[[], Any] | None = None) -> None:
@@ -356,7 +356,7 @@ class RawFeed:
 
 def sealed(packed: bytes) -> bytes:
     """A control message of any content."""
-    return packed + core.crc32c(packed).to_bytes(4, "little")
+    return packed + framing.crc32c(packed).to_bytes(4, "little")
 
 
 def trades(table: Table, first: int, count: int, code: int = 0) -> Rows:
@@ -374,7 +374,7 @@ def journaled(cfg: Config, trading_date: int) -> list[tuple[wire.Header, bytes]]
     reader = JournalReader(cfg.journal_dir / str(trading_date), None, None)
     out = []
     while chunk := reader.read():
-        for offset, size, *_ in core.index(chunk).tolist():
+        for offset, size, *_ in framing.index(chunk).tolist():
             frame = chunk[offset : offset + size]
             out.append((wire.header(frame), frame[wire.HEADER_SIZE :]))
     reader.close()
@@ -413,7 +413,7 @@ def check_claims(plant: TickerPlant) -> None:
         assert shared.tobytes() == rows.tobytes()
         counts, sums = np.zeros(8, np.uint64), np.zeros(8, np.uint64)
         names = plant.registry.instruments.hashes
-        core.row_sums(rows.view("u1"), table.row_size, names, counts, sums)
+        rowsums.row_sums(rows.view("u1"), table.row_size, names, counts, sums)
         for feed in day.feed_numbers:
             claim = day.intake.claims(feed).get(table.number, (0, 0))
             assert claim == (counts[feed], sums[feed]), (table.name, feed)

@@ -15,7 +15,7 @@ import numpy as np
 from faults import room
 from tests.fix_plant import Site, check_claims, crashed, rows_of, until
 from tickplant import segment
-from tickplant._core import core
+from tickplant._core import rowsums
 from tickplant.clock import date_after
 from tickplant.control import remove_all
 from tickplant.errors import TableFull
@@ -216,7 +216,7 @@ def defined(raw, codes):
     rows["code"] = rows["instrument"] = codes
     rows["venue"], rows["symbol"] = b"XTST", [f"S{code}".encode() for code in codes]
     for code in codes:
-        raw.names[code] = core.name_hash(f"XTST:S{code}".encode())
+        raw.names[code] = rowsums.name_hash(f"XTST:S{code}".encode())
     return raw.make("instrument", rows)
 
 

@@ -147,3 +147,8 @@ def test_the_native_core_has_a_stub_for_each_module_and_one_header_per_concept()
     assert concepts <= {p.stem for p in core.glob("*.h")}
     for header in core.glob("*.h"):
         assert f"#ifndef TP_{header.stem.upper()}_H" in header.read_text(), header.name
+
+
+def test_no_native_module_is_longer_than_can_be_read_in_one_sitting():
+    for path in (p for kind in ("pyx", "pxd", "h") for p in (PACKAGE / "_core").glob(f"*.{kind}")):
+        assert len(path.read_text().splitlines()) <= LINES_MAX, path.name

@@ -9,8 +9,9 @@ from click.testing import CliRunner
 
 from tests import itch_messages as itch
 from tests.fix_plant import until
+from tickplant._core.changes import ASK, BID, Changes
 from tickplant._core.itch import ItchDecoder
-from tickplant._core.levels import ASK, BID, Changes, LevelRows, Levels
+from tickplant._core.levels import LevelRows, Levels
 from tickplant.analytics.book import DepthBook, OrderBook
 from tickplant.books import LiveBook
 from tickplant.cli.main import cli

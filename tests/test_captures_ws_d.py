@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.oracle import levels as oracle
-from tickplant._core.levels import ASK, BID
+from tickplant._core.changes import ASK, BID
 from tickplant.feed.recording import Recording
 from tickplant.feed.venues import kraken
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.fix_plant import check_claims, crashed, journaled, killed, rows_of, until
 from tickplant import checkpoint, wire
+from tickplant._core import framing
 from tickplant.checkpoint import Checkpoint
 from tickplant.clock import date_after
 from tickplant.journal import segments
@@ -100,7 +101,7 @@ def test_one_beyond_the_journal_or_its_durable_position_is_none(tmp_path):
     Checkpoint(100, 0, [], {}, {}).write(tmp_path)
     assert checkpoint.read(tmp_path) is None  # nothing is known to be durable
     packed = (100).to_bytes(8, "little")
-    (tmp_path / "durable").write_bytes(packed + checkpoint.core.crc32c(packed).to_bytes(4, "little"))
+    (tmp_path / "durable").write_bytes(packed + framing.crc32c(packed).to_bytes(4, "little"))
     assert checkpoint.read(tmp_path) is not None
     segment.write_bytes(bytes(99))
     assert checkpoint.read(tmp_path) is None

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.conflation import TableConflation
 from tickplant.schema import declare
 
@@ -19,7 +19,7 @@ def frame_of(date, row, instruments):
     rows = TABLE.empty(len(instruments))
     rows["instrument"] = instruments
     rows["id"] = date * 10_000 + row + np.arange(len(instruments))
-    return core.seal(
+    return framing.seal(
         rows.view("u1"), wire.ROWS, table=1, trading_date=date, row=row, count=len(rows),
         schema=TABLE.fingerprint,
     )  # fmt: skip
@@ -166,6 +166,6 @@ def test_rows_that_newer_ones_took_the_place_of_are_counted():
 
 def test_a_frame_whose_size_belies_its_count_is_left_out():
     conflation = TableConflation(TABLE, (1, 0), None)
-    frame = core.seal(bytes(40), wire.ROWS, table=1, trading_date=1, count=9)
+    frame = framing.seal(bytes(40), wire.ROWS, table=1, trading_date=1, count=9)
     conflation.on_frame(frame, wire.header(frame))
     assert conflation.take() == []

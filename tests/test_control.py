@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tickplant import control, segment
-from tickplant._core import core
+from tickplant._core.memory import Word
 from tickplant.clock import monotonic_ns
 from tickplant.control import BELL, SYNCED, Control
 from tickplant.errors import NotRunning, SegmentError
@@ -51,7 +51,7 @@ def test_a_ring_wakes_who_waits_for_a_word(plant_name):
 def test_a_ring_wakes_only_who_sleeps_for_it(plant_name, one, other):
     own = Control.create(plant_name, SCHEMA, DATA)
     reader = Control.attach(plant_name)
-    words = {"bell": core.Word(own._block.map, BELL), "synced": core.Word(own._block.map, SYNCED)}
+    words = {"bell": Word(own._block.map, BELL), "synced": Word(own._block.map, SYNCED)}
     getattr(reader, one).wait_above(reader.durable, 0, 1)  # it is not there in time, and the flag is up
     getattr(own, other).ring()
     assert (words[one].load(), words[other].load()) == (0, 0)

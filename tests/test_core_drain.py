@@ -8,7 +8,9 @@ import zmq
 
 from tests.fix_plant import trades, until
 from tickplant import sockets, wire
-from tickplant._core import core
+from tickplant._core import framing
+from tickplant._core.drain import BELL, MESSAGE, Drain
+from tickplant._core.intake import CONTROL, MALFORMED, STAGE_FULL, TAKEN, UNKNOWN_FEED
 
 TURN = (1000, 1 << 20, -1, 10)
 
@@ -34,7 +36,7 @@ def push(sub):
 @pytest.fixture
 def drain(plant, sub):
     plant.day.intake.begin(1, 7, 0)
-    made = core.Drain(plant.day.intake, sockets.library(), sub.underlying)
+    made = Drain(plant.day.intake, sockets.library(), sub.underlying)
     yield made
     made.close()
 
@@ -44,7 +46,7 @@ def sealed(table, seq, count=1, **header):
     rows = trades(table, seq, count)
     rows["instrument"] = 0
     header = {"feed": 1, "session": 7, "seq": seq, "feed_row": seq, "schema": table.fingerprint} | header
-    return core.seal(rows.view("u1"), wire.ROWS, table=table.number, count=count, **header)
+    return framing.seal(rows.view("u1"), wire.ROWS, table=table.number, count=count, **header)
 
 
 def test_messages_are_taken_in_order_until_there_are_no_more(plant, drain, push):
@@ -62,10 +64,10 @@ def test_messages_are_taken_in_order_until_there_are_no_more(plant, drain, push)
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        (b"", core.MALFORMED),
-        (b"x" * 1000, core.MALFORMED),
-        (core.seal(b"", wire.HEARTBEAT, feed=1, session=7, seq=0), core.CONTROL),
-        (core.seal(b"", wire.HEARTBEAT, feed=99, session=7, seq=0), core.UNKNOWN_FEED),
+        (b"", MALFORMED),
+        (b"x" * 1000, MALFORMED),
+        (framing.seal(b"", wire.HEARTBEAT, feed=1, session=7, seq=0), CONTROL),
+        (framing.seal(b"", wire.HEARTBEAT, feed=99, session=7, seq=0), UNKNOWN_FEED),
     ],
 )
 def test_a_message_that_is_not_taken_is_held_until_it_is_asked_for(plant, drain, push, message, reason):
@@ -89,10 +91,10 @@ def test_a_message_that_the_stage_has_no_room_for_is_taken_after_a_commit(plant,
         frames += 1
         until(lambda: drain.wait(*TURN))
         full = drain.pour(9)
-        assert full in (core.TAKEN, core.STAGE_FULL)
+        assert full in (TAKEN, STAGE_FULL)
     assert intake.session(1) == (7, (frames - 1) * rows)
     plant.commit()
-    assert drain.pour(9) == core.TAKEN
+    assert drain.pour(9) == TAKEN
     assert intake.session(1) == (7, frames * rows)
 
 
@@ -115,12 +117,12 @@ def test_a_descriptor_wakes_as_a_message_does(plant, drain, push):
     try:
         assert drain.wait(10, 1 << 20, bell, 0) == 0
         os.write(ringer, b"x")
-        assert drain.wait(10, 1 << 20, bell, 60_000) == core.BELL
+        assert drain.wait(10, 1 << 20, bell, 60_000) == BELL
         push.send(sealed(plant.config.schema["trade"], 0))
-        until(lambda: drain.wait(10, 1 << 20, bell, 0) == core.MESSAGE | core.BELL)
+        until(lambda: drain.wait(10, 1 << 20, bell, 0) == MESSAGE | BELL)
         os.read(bell, 1)
-        assert drain.wait(10, 1 << 20, bell, 60_000) == core.MESSAGE  # held, until it is taken
-        assert drain.pour(9) == core.TAKEN
+        assert drain.wait(10, 1 << 20, bell, 60_000) == MESSAGE  # held, until it is taken
+        assert drain.pour(9) == TAKEN
         assert drain.wait(10, 1 << 20, bell, 0) == 0
     finally:
         os.close(bell)
@@ -130,7 +132,7 @@ def test_a_descriptor_wakes_as_a_message_does(plant, drain, push):
 def test_what_is_no_libzmq_is_refused(plant, sub):
     for path in ("/nowhere.so", np.__file__):
         with pytest.raises(OSError, match="is not a libzmq"):
-            core.Drain(plant.day.intake, path, sub.underlying)
+            Drain(plant.day.intake, path, sub.underlying)
 
 
 def test_a_socket_that_is_closed_is_an_error(plant, drain, sub):

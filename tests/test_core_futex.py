@@ -5,7 +5,7 @@ import pytest
 from fix_core import finished
 from test_sanitizers import build, ran
 
-from tickplant._core import core
+from tickplant._core.memory import Bell, Word
 
 SECOND = 1_000_000_000
 
@@ -15,9 +15,9 @@ class Shared:
 
     def __init__(self, word=0):
         self.memory = mmap.mmap(-1, 4096)
-        self.count, self.word, self.flag = (core.Word(self.memory, 64 * i, True) for i in range(3))
+        self.count, self.word, self.flag = (Word(self.memory, 64 * i, True) for i in range(3))
         self.word.store(word)
-        self.bell = core.Bell(self.word, self.flag)
+        self.bell = Bell(self.word, self.flag)
 
 
 def test_what_is_there_already_is_not_waited_for():
@@ -68,11 +68,11 @@ def test_a_sleeper_is_woken_for_each_ring_also_where_the_word_wraps(word):
 
 def test_only_the_writer_rings_and_only_a_writable_flag_can_be_slept_on():
     memory = mmap.mmap(-1, 4096)
-    flag = core.Word(memory, 64, True)
+    flag = Word(memory, 64, True)
     with pytest.raises(TypeError, match="for reading"):
-        core.Bell(core.Word(memory, 0), flag).ring()
+        Bell(Word(memory, 0), flag).ring()
     with pytest.raises(TypeError, match="writable"):
-        core.Bell(core.Word(memory, 0), core.Word(memory, 64))
+        Bell(Word(memory, 0), Word(memory, 64))
 
 
 def test_nobody_asleep_costs_no_system_call(tmp_path):

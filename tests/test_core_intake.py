@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from oracle import core as oracle
 
-from tickplant._core import core
+from tickplant._core import framing
+from tickplant._core.columns import Columns
+from tickplant._core.intake import GAP, MALFORMED, STAGE_FULL, Intake
 
 PARTS = [(0, 8), (8, 8), (16, 8), (24, 4), (28, 2), (30, 2), (32, 3)]
 ROW, STAGE = 35, 700
@@ -22,7 +24,7 @@ def pack(codes, kind=oracle.ROWS, **fields):
         rows[i * ROW : i * ROW + ROW] = bytes((code + 7 * j) % 256 for j in range(ROW))
         rows[i * ROW + 24 : i * ROW + 28] = code.to_bytes(4, "little")
     fields.setdefault("schema", SCHEMAS.get(fields.get("table"), 0))
-    return core.seal(rows, kind, count=fields.pop("count", len(codes)), **fields)
+    return framing.seal(rows, kind, count=fields.pop("count", len(codes)), **fields)
 
 
 class Taking(RuleBasedStateMachine):
@@ -37,7 +39,7 @@ class Taking(RuleBasedStateMachine):
         self.date = 0
 
     def fresh(self):
-        native = core.Intake([core.Columns(n, s, PARTS) for n, s in SCHEMAS.items()],
+        native = Intake([Columns(n, s, PARTS) for n, s in SCHEMAS.items()],
                              DEFINITIONS, N_FEEDS, STAGE)  # fmt: skip
         for feed in FEEDS:
             native.add_feed(feed)
@@ -170,7 +172,7 @@ TestTaking.settings = settings(max_examples=80, stateful_step_count=30)
 
 
 def intake(stage=STAGE):
-    made = core.Intake([core.Columns(1, 11, PARTS)], DEFINITIONS, N_FEEDS, stage)
+    made = Intake([Columns(1, 11, PARTS)], DEFINITIONS, N_FEEDS, stage)
     made.add_feed(1)
     return made
 
@@ -180,7 +182,7 @@ def test_a_batch_is_taken_up_to_the_first_message_that_needs_a_decision():
     good = [pack([0, 0], table=1, feed=1, seq=seq) for seq in (0, 2, 4)]
     gap = pack([0], table=1, feed=1, seq=9)
     assert i.take([*good[:2], good[0], gap, good[2]], 0, 5) == 3
-    assert i.reason == core.GAP
+    assert i.reason == GAP
     assert i.take([*good[:2], good[0], gap, good[2]], 4, 5) == 5
     assert (i.frames, i.rows, i.duplicates) == (3, 6, 1)
 
@@ -190,20 +192,20 @@ def test_a_full_stage_takes_again_once_it_was_cleared():
     i = intake(len(one))
     assert i.take([one], 0, 1) == 1
     two = pack([0], table=1, feed=1, seq=1)
-    assert (i.take([two], 0, 1), i.reason) == (0, core.STAGE_FULL)
+    assert (i.take([two], 0, 1), i.reason) == (0, STAGE_FULL)
     i.clear()
     assert i.take([two], 0, 1) == 1
 
 
 def test_a_message_longer_than_the_stage_is_refused_for_good():
     i = intake(100)
-    assert (i.take([pack([0], table=1, feed=1)], 0, 1), i.reason) == (0, core.MALFORMED)
+    assert (i.take([pack([0], table=1, feed=1)], 0, 1), i.reason) == (0, MALFORMED)
 
 
 @given(st.binary(max_size=300), st.integers(0, 65535), st.integers(0, 65535), st.integers(0, 1 << 31))
 def test_restore_and_apply_survive_any_bytes(tail, table, feed, count):
     i = intake()
-    data = core.seal(tail, oracle.ROWS, table=table, feed=feed, count=count) + tail
+    data = framing.seal(tail, oracle.ROWS, table=table, feed=feed, count=count) + tail
     i.restore(data)
     i.apply(data)
     i.restore(tail)
@@ -226,6 +228,6 @@ def test_what_can_not_be_is_refused():
     with pytest.raises(TypeError):
         i.take(["text"], 0, 0)
     with pytest.raises(ValueError, match="table number"):
-        core.Intake([core.Columns(256, 0, PARTS)], 0, 1, 1)
+        Intake([Columns(256, 0, PARTS)], 0, 1, 1)
     with pytest.raises(ValueError, match="table number"):
         i.carry(1, 0, 0, {256: (1, 1)})

@@ -6,12 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracle import core as oracle
 
-from tickplant._core import core
+from tickplant._core import framing
+from tickplant._core.columns import Columns
+from tickplant._core.intake import Intake
+from tickplant._core.memory import Word
+from tickplant._core.slots import Slots, latch_snapshot
 
 ROW_SIZES = st.integers(32, 90)
 
 
-class Slots:
+class Written:
     """Slots of one table, written as the plant does: by applying frames."""
 
     def __init__(self, row_size, n_slots):
@@ -19,22 +23,22 @@ class Slots:
         self.cell = 16 + -(-row_size // 8) * 8
         self.slot = -(-(8 + 2 * self.cell) // 64) * 64
         self.memory = mmap.mmap(-1, max(4096, self.slot * n_slots))
-        columns = core.Columns(1, 7, [(0, row_size)])
+        columns = Columns(1, 7, [(0, row_size)])
         columns.attach_latest(self.memory, 0, self.slot, self.cell, n_slots)
-        self.intake = core.Intake([columns], 0, 1, 1)
+        self.intake = Intake([columns], 0, 1, 1)
 
     def put(self, rows, first=0, date=20240102):
         self.intake.apply(
-            core.seal(b"".join(rows), oracle.ROWS, table=1, row=first, count=len(rows),
+            framing.seal(b"".join(rows), oracle.ROWS, table=1, row=first, count=len(rows),
                       trading_date=date)
         )  # fmt: skip
 
     def reader(self, prefix=16):
         count = mmap.mmap(-1, 4096)
-        core.Word(count, 0, True).store(self.n_slots)
+        Word(count, 0, True).store(self.n_slots)
         dtype = np.dtype(f"V{self.row_size}")
-        word = core.Word(count, 0)
-        return core.Slots(self.memory, 0, self.slot, self.cell, self.n_slots, word, prefix, dtype)
+        word = Word(count, 0)
+        return Slots(self.memory, 0, self.slot, self.cell, self.n_slots, word, prefix, dtype)
 
     def get(self, code):
         return self.reader().cell(code)
@@ -53,7 +57,7 @@ def rows_of(draw, size, codes):
 
 @given(ROW_SIZES, st.lists(st.integers(0, 5), max_size=20), st.data())
 def test_slots_are_the_oracles_to_the_byte(row_size, codes, data):
-    slots = Slots(row_size, 4)
+    slots = Written(row_size, 4)
     model = [oracle.Latch(slots.cell) for _ in range(4)]
     rows = rows_of(data.draw, row_size, codes)
     slots.put(rows, first=40)
@@ -68,19 +72,19 @@ def test_slots_are_the_oracles_to_the_byte(row_size, codes, data):
 
 @given(st.lists(st.integers(0, 9), max_size=12), st.data())
 def test_a_snapshot_is_the_written_slots_in_order(codes, data):
-    slots = Slots(40, 10)
+    slots = Written(40, 10)
     slots.put(rows_of(data.draw, 40, codes))
     expected = [slots.get(c) for c in range(10) if slots.get(c) is not None]
     for begin, size in [(0, slots.cell), (16, 40), (8, 3)]:
         out = np.zeros(10 * size, "u1")
-        count = core.latch_snapshot(slots.memory, 0, slots.slot, slots.cell, 10, out, begin, size)
+        count = latch_snapshot(slots.memory, 0, slots.slot, slots.cell, 10, out, begin, size)
         assert count == len(expected) == len(set(codes))
         assert out[: count * size].tobytes() == b"".join(cell[begin : begin + size] for cell in expected)
 
 
 @given(ROW_SIZES, st.lists(st.integers(0, 5), max_size=40), st.data())
 def test_a_row_is_that_of_its_cell(row_size, codes, data):
-    slots, known = Slots(row_size, 6), {}
+    slots, known = Written(row_size, 6), {}
     reader = slots.reader()
     for number, (code, row) in enumerate(zip(codes, rows_of(data.draw, row_size, codes), strict=True)):
         slots.put([row], first=number)
@@ -91,12 +95,12 @@ def test_a_row_is_that_of_its_cell(row_size, codes, data):
 
 
 def test_a_slot_never_written_has_no_value():
-    assert Slots(32, 1).get(0) is None
+    assert Written(32, 1).get(0) is None
 
 
 @pytest.mark.parametrize("dead_half", [0, 1])
 def test_a_writer_that_died_in_the_other_cell_leaves_the_current_one(dead_half):
-    slots = Slots(40, 1)
+    slots = Written(40, 1)
     for number in range(1 + dead_half):
         slots.put([bytes(40)], first=number)
     before, version = slots.get(0), slots.memory[0]
@@ -107,31 +111,31 @@ def test_a_writer_that_died_in_the_other_cell_leaves_the_current_one(dead_half):
 
 def test_slots_and_cells_beyond_the_memory_or_unaligned_are_refused():
     memory = mmap.mmap(-1, 4096)
-    word, row = core.Word(memory, 0), np.dtype("V8")
+    word, row = Word(memory, 0), np.dtype("V8")
     wrong = [(4096 - 8, 40, 16, 1), (-8, 40, 16, 1), (4, 40, 16, 1), (0, 40, 12, 1), (0, 40, 0, 1),
              (0, 1 << 31, 1 << 30, 2), (0, 64, 24, 65), (0, 40, 24, 2), (0, 64, 24, -1),
              (8, 64, 28, 1)]  # fmt: skip
     out = np.zeros(4096, "u1")
     for first, slot, cell, n in wrong:
         with pytest.raises((ValueError, OverflowError), match="bytes|multiple|cell|range|uint"):
-            core.Slots(memory, first, slot, cell, n, word, 0, row)
+            Slots(memory, first, slot, cell, n, word, 0, row)
         with pytest.raises((ValueError, OverflowError), match="bytes|multiple|cell|range|uint"):
-            core.latch_snapshot(memory, first, slot, cell, n, out, 0, 8)
+            latch_snapshot(memory, first, slot, cell, n, out, 0, 8)
     with pytest.raises(ValueError, match="multiple of 8"):
-        core.Slots(memoryview(memory)[1:], 0, 40, 16, 1, word, 0, row)
+        Slots(memoryview(memory)[1:], 0, 40, 16, 1, word, 0, row)
     for begin, size in [(0, 32), (8, 24), (4, 8), (0, 0), (24, 8)]:
         with pytest.raises(ValueError, match="out of range"):
-            core.latch_snapshot(memory, 0, 64, 24, 4, out, begin, size)
+            latch_snapshot(memory, 0, 64, 24, 4, out, begin, size)
     with pytest.raises(ValueError, match="out of range"):
-        core.latch_snapshot(memory, 0, 64, 24, 4, out[:90], 0, 24)
+        latch_snapshot(memory, 0, 64, 24, 4, out[:90], 0, 24)
     for prefix, size in [(16, 16), (24, 8), (4, 8)]:
         with pytest.raises(ValueError, match="do not fit"):
-            core.Slots(memory, 0, 64, 24, 4, word, prefix, np.dtype(f"V{size}"))
+            Slots(memory, 0, 64, 24, 4, word, prefix, np.dtype(f"V{size}"))
 
 
 def test_cells_that_do_not_fit_the_row_are_refused():
     memory = mmap.mmap(-1, 1 << 16)
-    columns = core.Columns(1, 7, [(0, 40)])
+    columns = Columns(1, 7, [(0, 40)])
     for slot, cell in [(128, 48), (128, 52), (128, 64), (104, 56), (124, 56), (1 << 20, 1 << 16)]:
         with pytest.raises(ValueError, match="bytes|size"):
             columns.attach_latest(memory, 0, slot, cell, 1)
@@ -141,22 +145,22 @@ def test_cells_that_do_not_fit_the_row_are_refused():
 
 @given(st.lists(st.lists(st.integers(0, 6), max_size=9), max_size=6), st.integers(0, 40), st.integers(1, 6))
 def test_the_latest_value_is_the_last_row_also_of_those_that_had_no_room(frames, room, at_once):
-    slots, n_heads, most = Slots(32, 6), 7, 64
+    slots, n_heads, most = Written(32, 6), 7, 64
     parts = [(0, 8), (8, 8), (16, 8), (24, 4), (28, 2), (30, 2)]
     memory = mmap.mmap(-1, 4096 + len(parts) * 8 * most)
-    columns = core.Columns(1, 7, parts)
+    columns = Columns(1, 7, parts)
     offsets = [4096 + 8 * most * i for i in range(len(parts))]
     columns.attach(memory, offsets, most, 0, 64, 2048, n_heads, True)
     columns.attach_latest(slots.memory, 0, slots.slot, slots.cell, slots.n_slots)
     columns.room = room
-    intake, sealed, last, number = core.Intake([columns], 0, 1, 1), [], {}, 0
+    intake, sealed, last, number = Intake([columns], 0, 1, 1), [], {}, 0
     for codes in frames:
         rows = [
             bytes([number + i]) * 24 + code.to_bytes(4, "little") + bytes(4) for i, code in enumerate(codes)
         ]
         last |= {code: (number + i, row) for i, (code, row) in enumerate(zip(codes, rows, strict=True))}
         sealed.append(
-            core.seal(
+            framing.seal(
                 b"".join(rows), oracle.ROWS, table=1, row=number, count=len(rows), trading_date=20240102
             )
         )

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracle import core as oracle
 
-from tickplant._core import core
+from tickplant._core import rowsums
 
-NAMES = np.array([0, *(core.name_hash(f"XNAS:S{i}".encode()) for i in range(1, 8))], "u8")
+NAMES = np.array([0, *(rowsums.name_hash(f"XNAS:S{i}".encode()) for i in range(1, 8))], "u8")
 
 
 @st.composite
@@ -22,13 +22,13 @@ def packed(draw):
 
 def sums(rows, size, **options):
     counts, totals = np.zeros(3, "u8"), np.zeros(3, "u8")
-    ordered = core.row_sums(rows, size, NAMES, counts, totals, **options)
+    ordered = rowsums.row_sums(rows, size, NAMES, counts, totals, **options)
     return counts.tolist(), totals.tolist(), ordered
 
 
 @given(st.binary(max_size=70))
 def test_name_hash_agrees_with_the_oracle(name):
-    assert core.name_hash(name) == oracle.hash_bytes(0, name)
+    assert rowsums.name_hash(name) == oracle.hash_bytes(0, name)
 
 
 @given(packed(), st.integers(0, 1 << 40))
@@ -37,7 +37,7 @@ def test_sums_agree_with_the_oracle(case, first):
     numbers = range(first, first + len(rows) // size)
     counts, totals, ordered, total = oracle.row_sums(rows, size, NAMES.tolist(), 3, numbers)
     assert sums(rows, size, first=first) == (counts, totals, ordered)
-    assert core.row_sum(rows, size, NAMES) == total
+    assert rowsums.row_sum(rows, size, NAMES) == total
 
 
 @given(packed(), st.data())
@@ -55,8 +55,8 @@ def test_a_sum_in_pieces_is_the_sum(case, data):
     n = len(rows) // size
     cut = data.draw(st.integers(0, n))
     counts, totals = np.zeros(3, "u8"), np.zeros(3, "u8")
-    ordered = core.row_sums(rows[: cut * size], size, NAMES, counts, totals)
-    ordered += core.row_sums(rows[cut * size :], size, NAMES, counts, totals, first=cut)
+    ordered = rowsums.row_sums(rows[: cut * size], size, NAMES, counts, totals)
+    ordered += rowsums.row_sums(rows[cut * size :], size, NAMES, counts, totals, first=cut)
     assert (counts.tolist(), totals.tolist(), ordered % (1 << 64)) == sums(rows, size)
 
 
@@ -75,7 +75,7 @@ def test_the_sum_covers_what_the_feed_decided_and_nothing_else(case, data):
         same = names[0] == names[1]
     else:
         same = 16 <= place < 30
-    assert (core.row_sum(rows, size, NAMES) == core.row_sum(changed, size, NAMES)) is same
+    assert (rowsums.row_sum(rows, size, NAMES) == rowsums.row_sum(changed, size, NAMES)) is same
 
 
 @given(packed())
@@ -83,7 +83,7 @@ def test_only_the_ordered_sum_sees_that_rows_changed_places(case):
     rows, size = case
     first, second, rest = rows[:size], rows[size : 2 * size], rows[2 * size :]
     swapped = second + first + rest
-    assert core.row_sum(rows, size, NAMES) == core.row_sum(swapped, size, NAMES)
+    assert rowsums.row_sum(rows, size, NAMES) == rowsums.row_sum(swapped, size, NAMES)
     hashes = [oracle.row_hash(r, NAMES.tolist()) for r in (first, second) if r]
     same = len(hashes) < 2 or hashes[0] == hashes[1]
     assert (sums(rows, size)[2] == sums(swapped, size)[2]) is same
@@ -96,13 +96,13 @@ def test_a_name_hash_does_not_depend_on_the_code():
     other[24:28] = (5).to_bytes(4, "little")
     names = NAMES.copy()
     names[5] = names[2]
-    assert core.row_sum(row, 40, names) == core.row_sum(other, 40, names)
+    assert rowsums.row_sum(row, 40, names) == rowsums.row_sum(other, 40, names)
 
 
 @pytest.mark.parametrize(("length", "size"), [(33, 32), (64, 31), (10, 0), (1, 100)])
 def test_bytes_that_are_not_whole_rows_are_refused(length, size):
     with pytest.raises(ValueError, match="whole rows"):
-        core.row_sum(bytes(length), size, NAMES)
+        rowsums.row_sum(bytes(length), size, NAMES)
 
 
 def test_arrays_that_do_not_fit_together_are_refused():
@@ -110,4 +110,4 @@ def test_arrays_that_do_not_fit_together_are_refused():
     with pytest.raises(ValueError, match="row numbers"):
         sums(rows, 32, numbers=np.zeros(3, "i8"))
     with pytest.raises(ValueError, match="differ in length"):
-        core.row_sums(rows, 32, NAMES, np.zeros(2, "u8"), np.zeros(3, "u8"))
+        rowsums.row_sums(rows, 32, NAMES, np.zeros(2, "u8"), np.zeros(3, "u8"))

@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from oracle import core as oracle
 
-from tickplant._core import core
+from tickplant._core import framing
+from tickplant._core.columns import Columns
+from tickplant._core.intake import Intake
+from tickplant._core.memory import Word
 
 MAX_ROWS, HEADS, ROW = 64, 4, 45
 KEY = [(0, 8), (8, 8), (16, 8), (24, 4), (28, 2), (30, 2)]
@@ -18,7 +21,7 @@ SIZE = FIRST + 1024 * len(PARTS)
 
 
 def attached(memory, *, writable, room=MAX_ROWS):
-    columns = core.Columns(3, 7, PARTS)
+    columns = Columns(3, 7, PARTS)
     columns.attach(memory, OFFSETS, MAX_ROWS, COMMITTED, PREV, HEAD, HEADS, writable)
     if writable:
         columns.room = room
@@ -32,7 +35,7 @@ def row(number, code):
 
 
 def frame(first, rows):
-    return core.seal(b"".join(rows), oracle.ROWS, table=3, row=first, count=len(rows))
+    return framing.seal(b"".join(rows), oracle.ROWS, table=3, row=first, count=len(rows))
 
 
 class Appending(RuleBasedStateMachine):
@@ -46,10 +49,10 @@ class Appending(RuleBasedStateMachine):
 
     @rule(room=st.integers(0, MAX_ROWS))
     def restart(self, room):
-        committed = core.Word(self.memory, COMMITTED).load()
+        committed = Word(self.memory, COMMITTED).load()
         self.columns = attached(self.memory, writable=True, room=max(room, committed))
         self.columns.rewind(committed)
-        self.intake = core.Intake([self.columns], 0, 1, 1)
+        self.intake = Intake([self.columns], 0, 1, 1)
 
     @rule(codes=st.lists(st.integers(0, HEADS + 2), max_size=9), back=st.integers(0, 5))
     def append(self, codes, back):
@@ -74,14 +77,14 @@ class Appending(RuleBasedStateMachine):
     def die_before_the_commit(self, data):
         """Rows were linked, but never committed: another writer appends them again."""
         at = data.draw(st.integers(0, len(self.rows)))
-        core.Word(self.memory, COMMITTED, True).store(at)
+        Word(self.memory, COMMITTED, True).store(at)
         del self.rows[at:], self.model.codes[at:]
         self.restart(MAX_ROWS)
 
     @invariant()
     def the_columns_are_the_rows(self):
         reader = attached(memoryview(self.memory).toreadonly(), writable=False)
-        assert core.Word(self.memory, COMMITTED).load() == len(self.rows) == self.columns.rows
+        assert Word(self.memory, COMMITTED).load() == len(self.rows) == self.columns.rows
         out = bytearray(len(self.rows) * ROW)
         reader.gather(0, len(self.rows), out)
         assert bytes(out) == b"".join(self.rows)
@@ -119,15 +122,15 @@ def test_columns_of_any_size_are_the_transpose_of_rows_in_frames_of_any_length(s
         parts.append((sum(parts[-1]), size))
     row_size, most, room = sum(parts[-1]), 4 * 40, 4 * 40 * 20
     memory = mmap.mmap(-1, 4096 + room * len(parts))
-    columns = core.Columns(3, 7, parts)
+    columns = Columns(3, 7, parts)
     offsets = [4096 + room * i for i in range(len(parts))]
     columns.attach(memory, offsets, most, 0, 64, 2048, HEADS, True)
     columns.room = most
     rows = data.draw(st.randoms()).randbytes(sum(counts) * row_size)
-    intake, at = core.Intake([columns], 0, 1, 1), 0
+    intake, at = Intake([columns], 0, 1, 1), 0
     for count in counts:
         part = rows[at * row_size : (at + count) * row_size]
-        intake.apply(core.seal(part, oracle.ROWS, table=3, row=at, count=count))
+        intake.apply(framing.seal(part, oracle.ROWS, table=3, row=at, count=count))
         at += count
     for (offset, size), where in zip(parts, offsets, strict=True):
         cells = b"".join(rows[n * row_size + offset :][:size] for n in range(at))
@@ -160,10 +163,10 @@ def test_last_rows_of_a_damaged_chain_end_and_name_only_committed_rows(data):
 @given(st.integers(1, 200), st.lists(st.binary(min_size=ROW, max_size=ROW), min_size=1, max_size=9))
 def test_frames_whose_count_is_not_their_size_are_not_applied(count, rows):
     memory = mmap.mmap(-1, SIZE)
-    intake = core.Intake([attached(memory, writable=True)], 0, 1, 1)
-    intake.apply(core.seal(b"".join(rows), oracle.ROWS, table=3, count=count))
+    intake = Intake([attached(memory, writable=True)], 0, 1, 1)
+    intake.apply(framing.seal(b"".join(rows), oracle.ROWS, table=3, count=count))
     expected = len(rows) if count == len(rows) else 0
-    assert core.Word(memory, COMMITTED).load() == expected
+    assert Word(memory, COMMITTED).load() == expected
 
 
 def test_columns_beyond_the_memory_or_unaligned_are_refused():
@@ -181,15 +184,15 @@ def test_columns_beyond_the_memory_or_unaligned_are_refused():
         for value in values:
             given_ = [*good[:place], value, *good[place + 1 :]]
             with pytest.raises(ValueError, match="range|within|multiple"):
-                core.Columns(3, 7, PARTS).attach(memory, *given_, True)
+                Columns(3, 7, PARTS).attach(memory, *given_, True)
     with pytest.raises(ValueError, match="multiple of 8"):
-        core.Columns(3, 7, PARTS).attach(memoryview(memory)[3:], *good[:1], 8, *good[2:], True)
+        Columns(3, 7, PARTS).attach(memoryview(memory)[3:], *good[:1], 8, *good[2:], True)
 
 
 @pytest.mark.parametrize("parts", [[], [(0, 8)], [*KEY, (40, 8)], [*KEY, (32, 1 << 31), (0, 1 << 31)]])
 def test_columns_that_are_no_row_are_refused(parts):
     with pytest.raises(ValueError, match="row of"):
-        core.Columns(3, 7, parts)
+        Columns(3, 7, parts)
 
 
 def test_reading_beyond_the_table_or_before_attaching_is_refused():
@@ -209,7 +212,7 @@ def test_reading_beyond_the_table_or_before_attaching_is_refused():
         reader.last_rows(0, MAX_ROWS + 1, 1)
     with pytest.raises(ValueError, match="wanted"):
         reader.last_rows(0, 1, -1)
-    fresh = core.Columns(3, 7, PARTS)
+    fresh = Columns(3, 7, PARTS)
     with pytest.raises(ValueError, match="do not fit"):
         fresh.gather(0, 0, bytearray())
     with pytest.raises(ValueError, match="not attached"):
@@ -227,10 +230,10 @@ def test_words_are_within_aligned_and_as_writable_as_said():
     memory = mmap.mmap(-1, 4096)
     for offset in (4089, -8, 4096):
         with pytest.raises(ValueError, match="within"):
-            core.Word(memory, offset)
+            Word(memory, offset)
     with pytest.raises(ValueError, match="multiple of 8"):
-        core.Word(memory, 4)
+        Word(memory, 4)
     with pytest.raises(TypeError, match="for reading"):
-        core.Word(memory, 8).store(1)
-    core.Word(memory, 8, True).store((1 << 64) - 1)
-    assert core.Word(memory, 8).load() == (1 << 64) - 1
+        Word(memory, 8).store(1)
+    Word(memory, 8, True).store((1 << 64) - 1)
+    assert Word(memory, 8).load() == (1 << 64) - 1

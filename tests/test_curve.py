@@ -9,7 +9,7 @@ import zmq
 from tests.fix_curve import Stranger, curved, fresh_keys, goes_on, turned
 from tests.fix_plant import check_claims, events, free_port, rows_of, trades, until
 from tickplant import curve, sockets, subscribe, subscriber, wire, zap
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.cli.main import cli
 from tickplant.curve import Guard
 from tickplant.errors import AlreadyRunning, ConfigError, NotRunning
@@ -192,7 +192,7 @@ def test_a_feed_that_answers_in_anothers_name_is_refused_and_told(plant, raw, ot
     liar = strange(plant.config.tickerplant.repair, keys.client("two", FEEDS), zmq.DEALER, identity="one")
     lie = raw.frame(raw.schema["trade"], raw.schema["trade"].empty(5), seq=raw.seq)
     liar.socket.send(wire.pack("hello", session=raw.session, seq=raw.seq + 5, process=2))
-    head = wire.pack("frames", session=raw.session, seq=raw.seq, more=False, crc=core.crc32c(lie))
+    head = wire.pack("frames", session=raw.session, seq=raw.seq, more=False, crc=framing.crc32c(lie))
     liar.socket.send_multipart([head, lie])
     until(lambda: plant.ingress.strangers >= 2, turning=plant.turn)
     assert not plant.ingress.feeds[1].fetching

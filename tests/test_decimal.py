@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tickplant._core.levels import to_float
+from tickplant._core.texts import to_float
 
 DIGITS = st.text("0123456789", min_size=1, max_size=25)
 UNKNOWN = 255

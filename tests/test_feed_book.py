@@ -5,7 +5,8 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from tickplant._core.levels import ASK, BID, Changes, LevelRows, Levels
+from tickplant._core.changes import ASK, BID, Changes
+from tickplant._core.levels import LevelRows, Levels
 from tickplant.feed import book as module
 from tickplant.feed.book import Book, Rule
 from tickplant.feed.sink import Sink

@@ -9,7 +9,7 @@ import zmq
 
 from tests.fix_plant import check_claims, events, journaled, killed, quietly, rows_of, trades, until
 from tickplant import claimants, sockets, wire
-from tickplant._core import core
+from tickplant._core import rowsums
 from tickplant.errors import AlreadyRunning, ConfigError, JournalError, JournalFull, SchemaError
 from tickplant.feed import handler, outbox, repair, sender
 from tickplant.feed.outbox import Outbox
@@ -294,7 +294,7 @@ def check_declared(plant):
         claims.follow(chunk)
     reader.close()
     rows = rows_of(cfg, date, "trade")
-    total = core.row_sum(rows.view("u1"), table.row_size, names)
+    total = rowsums.row_sum(rows.view("u1"), table.row_size, names)
     missing = claims.missing(1, table.number)
     claimed = plant.day.intake.claims(1)[table.number]
     assert claimed == (len(rows) + missing[0], (total + missing[1]) % (1 << 64))

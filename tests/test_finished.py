@@ -4,7 +4,7 @@ import json
 
 from tests.fix_plant import crashed, rows_of, until
 from tickplant import segment
-from tickplant._core import core
+from tickplant._core.memory import Word
 from tickplant.clock import date_after
 from tickplant.table import LIVE, STATE, SharedTable, segment_name, waits
 
@@ -42,8 +42,8 @@ def test_tables_of_an_earlier_date_that_lack_rows_are_brought_up_after_a_restart
     crashed(plant)
     name = segment_name(cfg.plant.name, first, "trade")
     memory = segment.attach(name, writable=True).map  # as a writer leaves it who had no room for the rest
-    core.Word(memory, 128, True).store(100)
-    core.Word(memory, STATE, True).store(LIVE)
+    Word(memory, 128, True).store(100)
+    Word(memory, STATE, True).store(LIVE)
     (segment.SHM / segment_name(cfg.plant.name, first, "quote")).unlink()
     segment.create(segment_name(cfg.plant.name, first, "quote"), 1 << 20)
     (cfg.plant.data_dir / "proofs").mkdir()

@@ -5,6 +5,7 @@ import pytest
 from tests.fix_plant import closed, until
 from tests.hdb_plant import Loading, drop, quote_rows
 from tickplant import wire
+from tickplant._core import framing
 from tickplant.hdb import claims
 from tickplant.hdb.records import Outcome
 
@@ -143,7 +144,7 @@ def test_what_follows_is_the_same_however_the_journal_is_cut_into_chunks(loading
     follow = claims.Claims.follow
 
     def frame_by_frame(self, chunk):
-        for offset, size, *_ in claims.core.index(chunk).tolist():
+        for offset, size, *_ in framing.index(chunk).tolist():
             follow(self, chunk[offset : offset + size])
 
     monkeypatch.setattr(claims.Claims, "follow", frame_by_frame)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tests.fix_plant import check_claims, crashed, events, rows_of, sealed, until
 from tickplant import claimants, ingress, wire
-from tickplant._core import core
+from tickplant._core import framing
+from tickplant._core.intake import STAGE_FULL
 from tickplant.clock import now_ns
 from tickplant.day import Day
 from tickplant.journal import JournalWriter
@@ -144,7 +145,7 @@ def test_an_answer_that_was_damaged_on_its_way_is_asked_for_again(plant, raw, mo
     blob = bytearray(b"".join(raw.kept))
     blob[len(raw.kept[0]) + 100] ^= 4  # in the second frame
     place = {"session": raw.asked[0]["session"], "seq": raw.asked[0]["seq"]}
-    head = wire.pack("frames", more=False, crc=core.crc32c(b"".join(raw.kept)), **place)
+    head = wire.pack("frames", more=False, crc=framing.crc32c(b"".join(raw.kept)), **place)
     raw.dealer.send_multipart([head, blob])
     until(lambda: plant.ingress.strangers, turning=plant.turn)
     raw.mute = False
@@ -311,7 +312,7 @@ def strange(raw):
         "another schema": raw.frame(table, rows, schema=1),
         "no rows": raw.frame(table, table.empty(0)),
         "another count": raw.frame(table, rows, count=2),
-        "a seal": core.seal(b"", wire.SEAL, feed=1),
+        "a seal": framing.seal(b"", wire.SEAL, feed=1),
     }
 
 
@@ -428,7 +429,7 @@ def test_a_full_stage_loses_no_definition(plant, raw, monkeypatch):
         def __getattr__(self, name):
             return getattr(real, name)
 
-        reason = property(lambda self: core.STAGE_FULL if self.said_full else real.reason)
+        reason = property(lambda self: STAGE_FULL if self.said_full else real.reason)
         said_full = False
 
         def take(self, messages, start, now, defined=False):
@@ -499,13 +500,13 @@ def test_valid_frames_that_say_absurd_things_are_survived(
     plant, raw, kind, table, feed, session, seq, count, fit, rows
 ):
     declared = raw.schema["trade"]
-    frame = core.seal(
+    frame = framing.seal(
         declared.empty(rows).view("u1"), kind, table=table, feed=feed, session=session, seq=seq,
         count=rows if fit else count, schema=declared.fingerprint,
     )  # fmt: skip
     raw.send(frame)
     if session < raw.session:  # what its own outbox says of later sessions is believed
-        head = wire.pack("frames", session=raw.session, seq=raw.seq, more=False, crc=core.crc32c(frame))
+        head = wire.pack("frames", session=raw.session, seq=raw.seq, more=False, crc=framing.crc32c(frame))
         raw.dealer.send_multipart([head, frame])
     raw.send(raw.trades(1))
     raw.settle()
@@ -640,7 +641,7 @@ def test_seqs_at_the_end_of_their_range_are_refused_though_the_outbox_says_so(pl
     raw.send(raw.beat_of(raw.session, 9))
     raw.settle(lambda: raw.asked[1:])
     bad = raw.frame(raw.schema["trade"], rows, seq=seq)
-    head = wire.pack("frames", session=raw.session, seq=raw.seq, more=False, crc=core.crc32c(bad))
+    head = wire.pack("frames", session=raw.session, seq=raw.seq, more=False, crc=framing.crc32c(bad))
     raw.dealer.send_multipart([head, bad])
     until(lambda: plant.ingress.strangers, turning=plant.turn)
     raw.mute = False
@@ -721,7 +722,7 @@ def test_what_a_process_publishes_in_a_session_that_is_over_is_declared_exactly(
 def test_what_was_dropped_is_declared_in_its_place(plant, raw):
     raw.send(raw.trades(3))
     raw.settle()
-    note = core.seal(b"", wire.HEARTBEAT, feed=1, session=raw.session, seq=10)
+    note = framing.seal(b"", wire.HEARTBEAT, feed=1, session=raw.session, seq=10)
     raw.kept.append(note)
     raw.seq = 10
     raw.trades(2)

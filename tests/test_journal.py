@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.errors import JournalDamaged, JournalError
 from tickplant.journal import JournalReader, JournalWriter, begins, durable_position, segments
 
@@ -24,14 +24,14 @@ def writer(folder, segment_bytes=SEGMENT):
 
 
 def split(chunk):
-    whole = [chunk[at : at + size] for at, size in core.index(chunk)[:, :2].tolist()]
+    whole = [chunk[at : at + size] for at, size in framing.index(chunk)[:, :2].tolist()]
     assert b"".join(whole) == chunk
     return [f for f in whole if wire.header(f).kind != wire.SEGMENT]
 
 
 def append(journal, payload, **fields):
     """The frame appended."""
-    frame = core.seal(payload, wire.ROWS, prev_crc=journal.last_crc, **fields)
+    frame = framing.seal(payload, wire.ROWS, prev_crc=journal.last_crc, **fields)
     journal.append(frame, wire.header(frame).crc)
     return frame
 
@@ -101,7 +101,7 @@ def test_reading_begins_at_any_frame_and_checks_the_chain_from_there(shm_folder)
     frames = filled(shm_folder, [bytes(30_000)] * 5 + [b"x"])
     rows = []
     for path in segments(shm_folder):
-        for at, _, kind, *_ in core.index(path.read_bytes()).tolist():
+        for at, _, kind, *_ in framing.index(path.read_bytes()).tolist():
             if kind == wire.ROWS:
                 rows.append(begins(path) + at)
     for number, at in enumerate(rows):
@@ -301,7 +301,7 @@ def test_random_bytes_are_set_aside_and_the_journal_begins_anew(shm_folder, data
     folder = shm_folder / "j"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    data = core.seal(data, wire.SEGMENT)[: len(data)] if lead else data
+    data = framing.seal(data, wire.SEGMENT)[: len(data)] if lead else data
     (folder / f"{0:020d}.tpj").write_bytes(data)
     journal, frames = writer(folder)
     assert frames == []

@@ -13,7 +13,7 @@ import pytest
 
 from tests.fix_plant import check_claims, rows_of, trades, until
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.errors import JournalError
 from tickplant.journal import JournalWriter, begins, durable_position, segments
 
@@ -88,8 +88,10 @@ class Script:
         self.promise = self.journal.position
 
     def append(self, number, size):
-        first = core.seal(bytes([number]) * size, wire.ROWS, prev_crc=self.journal.last_crc, row=2 * number)
-        second = core.seal(b"then", wire.ROWS, prev_crc=wire.crc(first), row=2 * number + 1)
+        first = framing.seal(
+            bytes([number]) * size, wire.ROWS, prev_crc=self.journal.last_crc, row=2 * number
+        )
+        second = framing.seal(b"then", wire.ROWS, prev_crc=wire.crc(first), row=2 * number + 1)
         self.frames += [first, second]
         self.journal.append(first + second, wire.crc(second))
 
@@ -98,7 +100,7 @@ def frames_of(journal):
     """(frames, without those that begin a segment) of a recovery."""
     out = []
     for _, chunk in journal.recover():
-        for at, size, kind, *_ in core.index(chunk).tolist():
+        for at, size, kind, *_ in framing.index(chunk).tolist():
             if kind != wire.SEGMENT:
                 out.append(chunk[at : at + size])
     return out
@@ -109,8 +111,8 @@ def written(folder):
     out = []
     for path in segments(folder):
         data = path.read_bytes()
-        for at, size, kind, *_ in core.index(data).tolist():
-            if kind != wire.SEGMENT and core.check(data[at : at + size]) == 0:
+        for at, size, kind, *_ in framing.index(data).tolist():
+            if kind != wire.SEGMENT and framing.check(data[at : at + size]) == 0:
                 out.append(data[at : at + size])
     return out
 
@@ -127,7 +129,7 @@ def calls_of_the_script(folder, monkeypatch):
 def check_ended(script, device):
     """The writer says why, again and again, and touches nothing."""
     said = script.journal._failed
-    frame = core.seal(b"x", wire.ROWS, prev_crc=script.journal.last_crc)
+    frame = framing.seal(b"x", wire.ROWS, prev_crc=script.journal.last_crc)
     for again in (lambda: script.journal.append(frame, wire.crc(frame)), script.journal.sync):
         with pytest.raises(JournalError) as refused:
             again()

@@ -8,7 +8,7 @@ from core_processes import COPIES, DATE, HEADS, frame, whole
 from fix_core import finished
 
 from tickplant import segment
-from tickplant._core import core
+from tickplant._core.intake import Intake
 from tickplant.errors import NotRunning, SegmentError, TickplantError
 from tickplant.latest import LatestTable, SharedLatest
 from tickplant.table import AppendTable
@@ -20,7 +20,7 @@ def writer(plant, slots=HEADS, identity="test"):
     latest = LatestTable(plant, identity, COPIES, slots)
     columns = AppendTable(COPIES).columns
     latest.ensure(slots, columns)
-    return latest, core.Intake([columns], 0, 1, 1)
+    return latest, Intake([columns], 0, 1, 1)
 
 
 def put(intake, code, number, date=DATE):

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.oracle import levels as oracle
-from tickplant._core.levels import ASK, BID, DTYPES, Changes, LevelRows, Levels
+from tickplant._core.changes import ASK, BID, Changes
+from tickplant._core.levels import DTYPES, LevelRows, Levels
 from tickplant.feed.sink import shipped_schema
 
 SNAPSHOT, SYNTHETIC = 1, 64

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.errors import AlreadyRunning, JournalFull
 from tickplant.feed import outbox as module
 from tickplant.feed.outbox import Outbox
@@ -26,7 +26,7 @@ def opened(folder, most=1 << 40):
 
 
 def put(box, session, seq, count, size=3000):
-    frame = core.seal(
+    frame = framing.seal(
         bytes(size), wire.ROWS, table=1, session=session, seq=seq, count=count, prev_crc=box.last_crc
     )
     if not box.admit(len(frame)):
@@ -36,7 +36,7 @@ def put(box, session, seq, count, size=3000):
 
 def places(frames):
     found = []
-    for offset, *_ in core.index(frames).tolist():
+    for offset, *_ in framing.index(frames).tolist():
         head = wire.header(frames, offset)
         found.append((head.session, head.seq, head.count))
     return found
@@ -286,7 +286,9 @@ def test_a_frame_for_which_the_disk_had_some_room_is_whole_or_not_there(tmp_path
     with closing(opened(tmp_path)) as box:
         put(box, 1, 0, 1, before)
         left[0] = room
-        frame = core.seal(bytes(3000), wire.ROWS, table=1, session=1, seq=1, count=1, prev_crc=box.last_crc)
+        frame = framing.seal(
+            bytes(3000), wire.ROWS, table=1, session=1, seq=1, count=1, prev_crc=box.last_crc
+        )
         for _ in range(3):
             with pytest.raises(JournalFull, match="full; free space"):
                 box.append(frame, (1, 1), 1)

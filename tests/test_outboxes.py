@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from tests.fix_plant import check_claims, crashed, events, rows_of, trades, until
 from tickplant import outboxes, wire
-from tickplant._core import core
+from tickplant._core import framing
+from tickplant._core.columns import Columns
+from tickplant._core.intake import MALFORMED, TAKEN, Intake
 from tickplant.feed import sender
 from tickplant.feed.sink import shipped_schema
 from tickplant.journal import begins, segments
@@ -221,9 +223,9 @@ def written(random_, count):
         rows = trades(TRADE, seq, random_.randint(1, 20))
         rows["instrument"] = 0
         if random_.random() < 0.2:
-            out.append(core.seal(b"\x80", wire.SEGMENT))
+            out.append(framing.seal(b"\x80", wire.SEGMENT))
         head = {"feed": 1, "session": 7, "seq": seq, "feed_row": seq, "schema": TRADE.fingerprint}
-        out.append(core.seal(rows.view("u1"), wire.ROWS, table=TRADE.number, count=len(rows), **head))
+        out.append(framing.seal(rows.view("u1"), wire.ROWS, table=TRADE.number, count=len(rows), **head))
         if random_.random() < 0.2 and n:
             out.append(out[-1])  # a duplicate
         seq += len(rows)
@@ -231,8 +233,8 @@ def written(random_, count):
 
 
 def intake():
-    columns = core.Columns(TRADE.number, TRADE.fingerprint, [(c.offset, c.size) for c in TRADE.columns])
-    made = core.Intake([columns], 1, 3, 1 << 22)
+    columns = Columns(TRADE.number, TRADE.fingerprint, [(c.offset, c.size) for c in TRADE.columns])
+    made = Intake([columns], 1, 3, 1 << 22)
     made.limit(1 << 18, 1 << 16)
     made.add_feed(1)
     made.add_feed(2)
@@ -251,7 +253,7 @@ def test_what_is_read_in_pieces_is_taken_as_messages_are(random_, count):
     while at < len(file):
         seen = min(len(file), seen + random_.randint(1, 3000))
         at += pieces.take_written(1, file[at:seen], 0, 5)
-        assert pieces.reason == core.TAKEN
+        assert pieces.reason == TAKEN
         assert at <= seen
     assert bytes(pieces.staged()) == bytes(whole.staged())
     assert pieces.session(1) == whole.session(1) == (7, rows)
@@ -269,5 +271,5 @@ def test_frames_of_another_feed_are_not_taken():
     made = intake()
     frames, _ = written(random.Random(1), 1)
     assert made.take_written(2, frames[-1], 0, 5) == 0
-    assert made.reason == core.MALFORMED
+    assert made.reason == MALFORMED
     assert np.frombuffer(made.staged(), "u1").size == 0

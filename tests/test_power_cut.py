@@ -15,7 +15,7 @@ import stat
 import pytest
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.journal import JournalWriter, durable_position
 
 SECTOR = 512
@@ -222,7 +222,7 @@ def opened(root):
     journal = JournalWriter(root / "data" / "j", {"what": "test"}, SEGMENT)
     frames = []
     for _, chunk in journal.recover():
-        for at, size, kind, *_ in core.index(chunk).tolist():
+        for at, size, kind, *_ in framing.index(chunk).tolist():
             if kind != wire.SEGMENT:
                 frames.append(chunk[at : at + size])
     return journal, frames
@@ -250,7 +250,7 @@ def check_recovered(root, cut, state, told, go_on):
     if not go_on:
         journal.close()
         return
-    more = core.seal(b"more", wire.ROWS, prev_crc=journal.last_crc)
+    more = framing.seal(b"more", wire.ROWS, prev_crc=journal.last_crc)
     journal.append(more, wire.crc(more))
     journal.close()
     again, found = opened(root)
@@ -290,7 +290,7 @@ class Script:
 
     def append(self, size):
         payload = self.rng.randbytes(size)
-        frame = core.seal(payload, wire.ROWS, prev_crc=self.journal.last_crc)
+        frame = framing.seal(payload, wire.ROWS, prev_crc=self.journal.last_crc)
         before = len(self.watched.log)
         self.journal.append(frame, wire.crc(frame))
         end = self.journal.position

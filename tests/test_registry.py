@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tickplant import segment, wire
-from tickplant._core import core
+from tickplant._core import framing, rowsums
 from tickplant.errors import JournalDamaged, SchemaError
 from tickplant.instruments import Instruments, full_name, split_name
 from tickplant.journal import segments
@@ -74,7 +74,7 @@ def test_names_are_on_disk_before_they_are_shown(shm_folder, plant_name):
     writer.add([("X", "A")], 1)
     assert writer._journal.durable == writer._journal.position
     (path,) = segments(shm_folder)
-    rows = TABLE.rows(core.payloads(path.read_bytes(), TABLE.number))
+    rows = TABLE.rows(framing.payloads(path.read_bytes(), TABLE.number))
     assert rows["symbol"].tolist() == [b"A"]
 
 
@@ -103,7 +103,7 @@ def test_instruments_are_numbered_densely_from_one(names):
     assert numbers == [1 + list(dict.fromkeys(names)).index(name) for name in names]
     for name, number in zip(names, numbers, strict=True):
         assert instruments[number] == full_name(*name)
-        assert instruments.hashes[number] == core.name_hash(full_name(*name).encode())
+        assert instruments.hashes[number] == rowsums.name_hash(full_name(*name).encode())
     assert instruments.since(0) == instruments.since(1) == list(dict.fromkeys(names))
 
 
@@ -137,7 +137,7 @@ def test_unknown_instruments_are_named():
 def test_registry_frames_are_frames_of_rows(shm_folder, plant_name):
     opened(shm_folder, plant_name).add([("X", "A"), ("X", "B")], 77)
     data = segments(shm_folder)[0].read_bytes()
-    kinds = core.index(data)[:, 2].tolist()
+    kinds = framing.index(data)[:, 2].tolist()
     assert kinds == [wire.SEGMENT, wire.ROWS]
-    head = wire.header(data, int(core.index(data)[1, 0]))
+    head = wire.header(data, int(framing.index(data)[1, 0]))
     assert (head.row, head.count, head.time_ns, head.schema) == (0, 2, 77, TABLE.fingerprint)

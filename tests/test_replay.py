@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.errors import FrameError, JournalDamaged
 from tickplant.journal import JournalReader, JournalWriter
 from tickplant.replay import ReplayIndex
@@ -33,7 +33,7 @@ def written(folder, plan, segment_bytes=1 << 17):
 
 
 def places(blob):
-    heads = [wire.header(blob, o) for o, *_ in core.index(blob).tolist()]
+    heads = [wire.header(blob, o) for o, *_ in framing.index(blob).tolist()]
     return [(h.table, h.row, h.count) for h in heads]
 
 
@@ -87,7 +87,7 @@ def test_who_checks_frames_gets_them_as_they_lie_and_who_does_not_is_told_of_dam
             pass
         (path,) = tmp_path.glob("*.tpj")
         data = bytearray(path.read_bytes())
-        at = int(core.index(data)[4, 0])
+        at = int(framing.index(data)[4, 0])
         for offset, raw_rows in ((at + wire.HEADER_SIZE + 5, 8), (at, 3)):
             data[offset] ^= 1
             path.write_bytes(data)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tickplant import wire
-from tickplant._core import core, runs
+from tickplant._core import framing, runs
 from tickplant.arrivals import Arrivals
 from tickplant.batch import Skipped
 from tickplant.schema import declare
@@ -27,7 +27,7 @@ def frame_of(table, date, row, count, *, kind=wire.ROWS, schema=None, size=None)
     rows["id"] = date * 1000 + row + np.arange(count)
     rows["instrument"] = (7 * rows["id"]) % 50
     payload = rows.view("u1")[:size]
-    return core.seal(
+    return framing.seal(
         payload, kind, table=table.number, trading_date=date, row=row, count=count,
         schema=table.fingerprint if schema is None else schema,
     )  # fmt: skip
@@ -54,7 +54,7 @@ def some_frame(rng, table, date, row):
         return frame_of(table, date, row, count, size=-1), row
     if odd < 0.96:
         return frame_of(table, rng.choice(DATES), row, count), row
-    beat = core.seal(msgpack.packb({1: row + 3}), wire.HEARTBEAT, trading_date=date)
+    beat = framing.seal(msgpack.packb({1: row + 3}), wire.HEARTBEAT, trading_date=date)
     return beat, row
 
 
@@ -220,12 +220,12 @@ def journal_of(rng, tables=3, most=12):
     rows, out = {}, []
     for _ in range(rng.randint(0, most)):
         if rng.random() < 0.1:
-            out.append(core.seal(b"x" * rng.randrange(40), rng.choice([wire.STATE, wire.SEAL])))
+            out.append(framing.seal(b"x" * rng.randrange(40), rng.choice([wire.STATE, wire.SEAL])))
             continue
         table, count = rng.randint(1, tables), rng.choice([0, 1, 1, 4])
         size = rng.choice([0, 10, 100])
         row = rows.get(table, 0)
-        out.append(core.seal(bytes(size), wire.ROWS, table=table, row=row, count=count))
+        out.append(framing.seal(bytes(size), wire.ROWS, table=table, row=row, count=count))
         rows[table] = row + count
     return out
 
@@ -280,14 +280,14 @@ def test_what_is_picked_for_an_answer_is_what_fits_of_a_table(seed):
 def test_a_walk_ends_where_a_scan_of_sound_frames_would(seed, data):
     blob = b"".join(journal_of(random.Random(seed)))
     cut = data.draw(st.integers(0, len(blob)))
-    ends = np.cumsum([0, *(size for _, size in core.index(blob[:cut])[:, :2].tolist())])
+    ends = np.cumsum([0, *(size for _, size in framing.index(blob[:cut])[:, :2].tolist())])
     length, why = runs.walk(blob[:cut])
     assert length == ends[-1]
-    assert core.CHECKS[why] == ("good" if length == cut else "short")
+    assert framing.CHECKS[why] == ("good" if length == cut else "short")
     if length:
         at = int(ends[data.draw(st.integers(0, len(ends) - 2))])
         broken = blob[:at] + b"\0" + blob[at + 1 : cut]
-        assert runs.walk(broken) == (at, core.CHECKS.index("not a frame"))
+        assert runs.walk(broken) == (at, framing.CHECKS.index("not a frame"))
 
 
 @settings(deadline=None, max_examples=200)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tickplant import sequencer, wire
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.batch import Skipped
 from tickplant.schema import declare
 from tickplant.sequencer import NO_ROW, TableSequence, Want
@@ -26,7 +26,7 @@ ROUNDS = 4000
 def frame_of(table, date, row, count):
     rows = table.empty(count)
     rows["id"] = date * 1000 + row + np.arange(count)
-    made = core.seal(
+    made = framing.seal(
         rows.view("u1"), wire.ROWS, table=table.number, trading_date=date, row=row, count=count,
         schema=table.fingerprint,
     )  # fmt: skip
@@ -266,7 +266,7 @@ def test_a_frame_across_the_expected_row_is_cut():
 
 def test_a_frame_whose_size_belies_its_count_is_not_delivered():
     sequence = TableSequence(TABLES[0], 5, 0)
-    frame = core.seal(bytes(40), wire.ROWS, table=1, trading_date=5, count=9)
+    frame = framing.seal(bytes(40), wire.ROWS, table=1, trading_date=5, count=9)
     assert sequence.on_frame(frame, wire.header(frame)) == []
 
 

@@ -10,7 +10,7 @@ import zmq
 
 from tests.fix_plant import Site, free_port, killed, trades, until
 from tickplant import link, subscribe, wire
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.batch import Gap, Skipped
 from tickplant.clock import date_after
 from tickplant.errors import ConfigError, NotRunning, RequestError, RowsGone, SchemaError, TooSlow
@@ -317,7 +317,7 @@ def test_a_journal_that_is_damaged_is_told_after_the_rows_before_the_damage(runn
     until(lambda: running.publisher.day.rows.get(3) == 800)
     (path,) = running.plant.day.journal.folder.glob("*.tpj")
     data = bytearray(path.read_bytes())
-    frames = [f for f in core.index(data).tolist() if f[2:4] == [wire.ROWS, 3]]
+    frames = [f for f in framing.index(data).tolist() if f[2:4] == [wire.ROWS, 3]]
     offset, size, *_, row, _ = frames[len(frames) // 2]
     data[offset + size - 1] ^= 1
     path.write_bytes(data)

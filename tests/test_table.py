@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tickplant import segment
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.errors import NotRunning, SegmentError, TableFull, TickplantError
 from tickplant.schema import declare
 from tickplant.table import MAGIC, AppendTable, Grower, SharedTable
@@ -292,6 +292,6 @@ def test_a_description_that_is_no_map_is_refused(plant_name, content):
     memory = append.segment.map
     memory[1024 : 1024 + len(content)] = content
     memory[8:12] = len(content).to_bytes(4, "little")
-    memory[12:16] = core.crc32c(content).to_bytes(4, "little")
+    memory[12:16] = framing.crc32c(content).to_bytes(4, "little")
     with pytest.raises(TickplantError):
         SharedTable(plant_name, DATE, "mixed")

@@ -6,7 +6,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from tickplant._core.levels import plain_iso_ns
+from tickplant._core.texts import plain_iso_ns
 from tickplant.feed.times import _iso_ns, decimal_ns, iso_ns, ms_date, yymmdd
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -7,7 +7,7 @@ import math
 import hypothesis.strategies as st
 import numpy as np
 
-from tickplant._core.levels import ASK, BID
+from tickplant._core.changes import ASK, BID
 
 START = 1_700_000_000_000_000_000
 SCALARS = st.one_of(

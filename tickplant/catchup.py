@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core import framing
+from tickplant._core.intake import Intake
 from tickplant.clock import monotonic_ns
 from tickplant.errors import TableFull
 from tickplant.journal import JournalReader
@@ -24,7 +25,7 @@ class CatchUp:
     """The tables of one trading date: `behind` says that rows were refused, `turn` brings them."""
 
     def __init__(
-        self, folder: Path, tables: Sequence[AppendTable], intake: core.Intake,
+        self, folder: Path, tables: Sequence[AppendTable], intake: Intake,
         latest: Sequence[LatestTable] = (),
     ) -> None:  # fmt: skip
         self.folder, self.tables, self.intake, self.latest = folder, tables, intake, latest
@@ -65,7 +66,7 @@ class CatchUp:
 
     def _make_room(self, instruments: int) -> None:
         """Have room for the slice, but for what is beyond max_rows. Raises TableFull."""
-        frames = core.index(self._slice)
+        frames = framing.index(self._slice)
         frames = frames[frames[:, 2] == wire.ROWS]
         for table in self.tables:
             mine = frames[frames[:, 3] == table.table.number]
@@ -86,7 +87,7 @@ def of_date(
     tables = [AppendTable(t) for t in schema]
     for table in tables:
         table.open(plant, identity, trading_date, instruments_max, extent_rows)
-    intake = core.Intake([t.columns for t in tables], 0, 1, 1)
+    intake = Intake([t.columns for t in tables], 0, 1, 1)
     made = CatchUp(folder, tables, intake)
     made.behind(0)
     return made

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgpack
 
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.journal import begins, durable_position, segments
 
 _CRC = struct.Struct("<I")
@@ -38,7 +38,7 @@ class Checkpoint:
         packed = msgpack.packb(asdict(self))
         draft = folder / "checkpoint.draft"
         with contextlib.suppress(OSError):
-            draft.write_bytes(_CRC.pack(core.crc32c(packed)) + packed)
+            draft.write_bytes(_CRC.pack(framing.crc32c(packed)) + packed)
             os.replace(draft, folder / "checkpoint")
 
 
@@ -51,7 +51,7 @@ def read(folder: Path) -> Checkpoint | None:
     except OSError:
         return None
     packed = data[_CRC.size :]
-    if len(data) <= _CRC.size or _CRC.pack(core.crc32c(packed)) != data[: _CRC.size]:
+    if len(data) <= _CRC.size or _CRC.pack(framing.crc32c(packed)) != data[: _CRC.size]:
         return None
     found = Checkpoint(**msgpack.unpackb(packed, strict_map_key=False))
     return found if found.position <= min(size, durable_position(folder)) else None

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core.intake import Intake
 from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.refusals import Report, now_and_then
 
@@ -78,7 +78,7 @@ class Session:
 class Claimants:
     """Judges who speaks for a feed."""
 
-    def __init__(self, intake: core.Intake, report: Report, send: Callable[[Session, bytes], bool]) -> None:
+    def __init__(self, intake: Intake, report: Report, send: Callable[[Session, bytes], bool]) -> None:
         """`send`: to whoever is connected as the feed."""
         self.intake, self.report, self.send = intake, report, send
 

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from tickplant import segment
-from tickplant._core import core
+from tickplant._core.memory import Bell, Word
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns, ticks_to_monotonic
 from tickplant.errors import NotRunning, SegmentError
 from tickplant.schema import Schema
@@ -40,13 +40,13 @@ class Control:
         self.plant = plant
         self._block = block
 
-        def word(offset: int) -> core.Word:
-            return core.Word(block.map, offset, own)
+        def word(offset: int) -> Word:
+            return Word(block.map, offset, own)
 
         self.date, self.heartbeat, self.pid = word(DATE), word(HEARTBEAT), word(PID)
         self.written, self.durable, self.previous = word(WRITTEN), word(DURABLE), word(PREVIOUS)
-        self.bell = core.Bell(word(BELL), core.Word(flag.map, 0, True))
-        self.synced = core.Bell(word(SYNCED), core.Word(flag.map, _SYNCED_SLEEPERS, True))
+        self.bell = Bell(word(BELL), Word(flag.map, 0, True))
+        self.synced = Bell(word(SYNCED), Word(flag.map, _SYNCED_SLEEPERS, True))
         block.close()
         flag.close()
 

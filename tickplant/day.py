@@ -16,7 +16,8 @@ from typing import Any
 import msgpack
 
 from tickplant import checkpoint, wire
-from tickplant._core import core
+from tickplant._core import framing
+from tickplant._core.intake import Intake
 from tickplant.catchup import CatchUp
 from tickplant.checkpoint import Checkpoint
 from tickplant.clock import as_int
@@ -49,7 +50,7 @@ class Day:
         self.tables = [AppendTable(t) for t in self.schema]
         self.definitions = self.schema["instrument"]
         feeds = [0, *(f.id for f in config.feeds.values())]
-        self.intake = core.Intake(
+        self.intake = Intake(
             [t.columns for t in self.tables], self.definitions.number, max(feeds) + 1, STAGE_BYTES
         )
         for number in feeds:
@@ -182,7 +183,7 @@ class Day:
         return Checkpoint(self.journal.position, self.journal.last_crc, self.schema.describe(), taken, feeds)
 
     def _recover(self, chunk: bytes | memoryview) -> None:
-        frames = core.index(chunk)
+        frames = framing.index(chunk)
         special = frames[(frames[:, 2] != wire.ROWS) | (frames[:, 3] == self.definitions.number)]
         views = [memoryview(chunk)[f[0] : f[0] + f[1]] for f in special.tolist()]
         for view in views:
@@ -390,7 +391,7 @@ def _has_begun(folder: Path) -> bool:
     """Does a date's journal hold its state frame? What is damaged is judged when it is opened."""
     reader = JournalReader(folder)
     try:
-        kinds = core.index(reader.read())[:, 2]
+        kinds = framing.index(reader.read())[:, 2]
     except JournalDamaged:
         return False
     finally:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 import numpy as np
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core import framing
+from tickplant._core.intake import DEFINITIONS, STAGE_FULL
 from tickplant.day import Day
 from tickplant.errors import SchemaError
 from tickplant.instruments import named
@@ -39,7 +40,7 @@ class Definitions:
         """Take a frame that the intake did not, for this reason: DEFINITIONS or UNDEFINED_CODE."""
         head = wire.header(message)
         rows = self.day.schema.numbered(head.table).rows(memoryview(message)[wire.HEADER_SIZE :])
-        if reason == core.DEFINITIONS:
+        if reason == DEFINITIONS:
             self._define(head, rows, now_ns)
         if not self._take(message, now_ns, commit):
             self._now_and_then("undefined", head, UNDEFINED)
@@ -50,7 +51,7 @@ class Definitions:
     def _take(self, message: bytes, now_ns: int, commit: Callable[[], None]) -> bool:
         """Take a message whose definitions are dealt with; False if its codes are not defined."""
         while self.intake.take([message], 0, now_ns, True) == 0:
-            if self.intake.reason != core.STAGE_FULL:
+            if self.intake.reason != STAGE_FULL:
                 return False
             commit()
         return True
@@ -111,7 +112,7 @@ class Definitions:
         """The same frame, its rows without an instrument."""
         rows = self.day.schema.numbered(head.table).rows(bytearray(message[wire.HEADER_SIZE :]))
         rows["instrument"] = 0
-        return core.seal(
+        return framing.seal(
             rows.view("u1"), wire.ROWS, table=head.table, feed=head.feed, session=head.session,
             seq=head.seq, feed_row=head.feed_row, feed_sum=head.feed_sum, time_ns=head.time_ns,
             count=head.count, schema=head.schema,

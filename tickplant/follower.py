@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.batch import Batch
 from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.control import Control
@@ -155,7 +155,7 @@ class _JournalTable:
         )
 
     def _sort(self, chunk: bytes) -> None:
-        for offset, size, kind, table, _, row, count in core.index(chunk).tolist():
+        for offset, size, kind, table, _, row, count in framing.index(chunk).tolist():
             if kind == wire.ROWS and table == self.declared.number and row + count > self._row:
                 self._frames.append(chunk[offset : offset + size])
             self._sealed = self._sealed or kind == wire.SEAL

@@ -18,7 +18,21 @@ from typing import Any
 import zmq
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core import framing
+from tickplant._core.drain import Drain
+from tickplant._core.intake import (
+    CONTROL,
+    DEFINITIONS,
+    GAP,
+    MALFORMED,
+    NEW_SESSION,
+    STAGE_FULL,
+    TAKEN,
+    TOO_LARGE,
+    UNDEFINED_CODE,
+    UNKNOWN_FEED,
+    WRONG_SCHEMA,
+)
 from tickplant.claimants import FETCH_BYTES, Claimants, Session
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
 from tickplant.config import Limits
@@ -101,16 +115,16 @@ class Ingress:
         """Take live messages in order."""
         at = 0
         while (at := self.intake.take(messages, at, now_ns)) < len(messages):
-            if self.intake.reason == core.STAGE_FULL:
+            if self.intake.reason == STAGE_FULL:
                 commit()
             else:
                 self._decide(self.intake.reason, messages[at], now_ns, commit)
                 at += 1
 
-    def pour(self, drain: core.Drain, now_ns: int, commit: Callable[[], None]) -> None:
+    def pour(self, drain: Drain, now_ns: int, commit: Callable[[], None]) -> None:
         """Take what has come to the drain's socket."""
         while reason := drain.pour(now_ns):
-            if reason == core.STAGE_FULL:
+            if reason == STAGE_FULL:
                 commit()
             else:
                 self._decide(reason, drain.message(), now_ns, commit)
@@ -129,12 +143,12 @@ class Ingress:
         at = 0
         while True:
             at, reason = self.intake.take_written(number, frames, at, now_ns), self.intake.reason
-            if reason == core.TAKEN:
+            if reason == TAKEN:
                 return at
-            if reason == core.STAGE_FULL:
+            if reason == STAGE_FULL:
                 commit()
                 continue
-            if reason == core.MALFORMED:
+            if reason == MALFORMED:
                 self.outboxes.leave(number)  # what is wrong with it will be found as it is fetched
                 return at
             size = wire.HEADER_SIZE + wire.header(frames, at).size
@@ -142,25 +156,25 @@ class Ingress:
             at += size
 
     def _decide(self, reason: int, message: bytes, now_ns: int, commit: Callable[[], None]) -> None:
-        if reason in (core.MALFORMED, core.UNKNOWN_FEED, core.WRONG_SCHEMA, core.TOO_LARGE):
+        if reason in (MALFORMED, UNKNOWN_FEED, WRONG_SCHEMA, TOO_LARGE):
             self.refusals.frame(reason, message)
             return
         head = wire.header(message)
         session, have = self.feeds.get(head.feed), self.intake.session(head.feed)
         if session is None:
-            self.refusals.frame(core.UNKNOWN_FEED, message)
-        elif reason == core.CONTROL:
+            self.refusals.frame(UNKNOWN_FEED, message)
+        elif reason == CONTROL:
             if head.session == have[0]:
                 session.seen_ns = monotonic_ns()
             if (head.session, head.seq) > have:
                 self._fetch(session)
-        elif reason == core.NEW_SESSION and head.session < have[0]:
+        elif reason == NEW_SESSION and head.session < have[0]:
             # An old session's last words; its outbox has told already, unless it is not over for its feed.
             if head.seq + head.count > session.ended.get(head.session, 0):
                 self.claimants.late(session, head.session)
-        elif reason == core.NEW_SESSION and self.claimants.is_rival(session, head.session):
+        elif reason == NEW_SESSION and self.claimants.is_rival(session, head.session):
             self.claimants.beside(session, head.session, answer=False)
-        elif reason in (core.NEW_SESSION, core.GAP):
+        elif reason in (NEW_SESSION, GAP):
             self._hold(session, message)
             self._fetch(session)
         else:
@@ -246,7 +260,7 @@ class Ingress:
             self._send(session, wire.pack("place", session=have[0], seq=have[1], alive=alive))
         elif op == "frames" and len(parts) == 3:
             # Damaged on its way is asked for again; damaged where it lies, which each frame tells, is gone.
-            if wire.field(message, "crc", "int") != core.crc32c(parts[2]):
+            if wire.field(message, "crc", "int") != framing.crc32c(parts[2]):
                 raise MessageDamaged("an answer that was damaged on its way")
             self._fetched(session, message, parts[2], now_ns, commit)
         else:
@@ -279,7 +293,7 @@ class Ingress:
         if not session.fetching or asked > before:
             return  # not what was asked
         session.asked_bytes = min(FETCH_BYTES, session.asked_bytes * 2)
-        frames = [blob[at : at + size] for at, size in core.index(blob)[:, :2].tolist()]
+        frames = [blob[at : at + size] for at, size in framing.index(blob)[:, :2].tolist()]
         if before[0] and message.get("knows") is False and self.claimants.is_alive(session):
             self._release(session)
             self.claimants.beside(session, wire.field(message, "mine", "int"))
@@ -294,7 +308,7 @@ class Ingress:
         held = self._release(session)
         session.vain = session.vain + 1 if held and self.intake.session(session.number) == before else 0
         if session.vain > VAIN_MAX:
-            self.refusals.frame(core.GAP, held[-1])
+            self.refusals.frame(GAP, held[-1])
             claimed = wire.header(held[-1]).session
             session.rival = claimed if claimed > before[0] else 0
         else:
@@ -308,13 +322,13 @@ class Ingress:
 
     def _take_fetched(self, session: Session, frame: bytes, now_ns: int, commit: Callable[[], None]) -> None:
         """A frame from the outbox: what is missing before it can't be had any more."""
-        if core.check(frame) or wire.header(frame).feed != session.number:
-            self.refusals.frame(core.MALFORMED, frame)
+        if framing.check(frame) or wire.header(frame).feed != session.number:
+            self.refusals.frame(MALFORMED, frame)
             return
         head = wire.header(frame)
         upto = head.seq + head.count
         if upto > _SEQ_MAX:
-            self.refusals.frame(core.MALFORMED, frame)
+            self.refusals.frame(MALFORMED, frame)
             return
         have, next_seq = self.intake.session(session.number)
         if (head.session, upto) <= (have, next_seq):
@@ -328,9 +342,9 @@ class Ingress:
             return
         while self.intake.take([frame], 0, now_ns) == 0:
             reason = self.intake.reason
-            if reason == core.STAGE_FULL:
+            if reason == STAGE_FULL:
                 commit()
-            elif reason in (core.DEFINITIONS, core.UNDEFINED_CODE):
+            elif reason in (DEFINITIONS, UNDEFINED_CODE):
                 self.definitions.take(reason, frame, now_ns, commit)
             else:
                 self.refusals.frame(reason, frame)

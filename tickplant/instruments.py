@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from tickplant._core import core
+from tickplant._core import rowsums
 from tickplant.errors import SchemaError
 
 Name = tuple[str, str]
@@ -87,7 +87,7 @@ class Instruments:
             self._names.append(name)
             if number >= len(self._hashes):
                 self._hashes = np.concatenate([self._hashes, np.zeros_like(self._hashes)])
-            self._hashes[number] = core.name_hash(full_name(venue, symbol).encode())
+            self._hashes[number] = rowsums.name_hash(full_name(venue, symbol).encode())
         return number
 
     def since(self, number: int) -> list[Name]:

@@ -32,7 +32,7 @@ from typing import Any
 import msgpack
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.errors import JournalDamaged, JournalError
 
 SUFFIX = ".tpj"
@@ -68,7 +68,7 @@ def durable_position(folder: Path) -> int:
         position, crc = _DURABLE.unpack(data)
     except (OSError, struct.error):
         return 0
-    return int(position) if core.crc32c(data[:8]) == crc else 0
+    return int(position) if framing.crc32c(data[:8]) == crc else 0
 
 
 class JournalReader:
@@ -142,7 +142,7 @@ class JournalReader:
         assert self.position is not None
         if self.last_crc is None and len(data) >= wire.HEADER_SIZE:
             self.last_crc = wire.header(data).prev_crc
-        length, _, crc, why = core.scan(data, self.last_crc or 0)
+        length, _, crc, why = framing.scan(data, self.last_crc or 0)
         if length == 0 and why == 1 and len(data) >= wire.HEADER_SIZE:
             # A frame longer than the chunk: read all of it, if it is there.
             size = wire.HEADER_SIZE + wire.header(data).size
@@ -155,7 +155,7 @@ class JournalReader:
         if length == 0 and why > 1:
             raise JournalDamaged(
                 f"journal segment {self.folder / f'{self._begins:020d}{SUFFIX}'} is damaged at byte "
-                f"{self.position - self._begins:,} ({core.CHECKS[why]}); run: "
+                f"{self.position - self._begins:,} ({framing.CHECKS[why]}); run: "
                 f"tickplant journal verify {self.folder}"
             )
         self.position += length
@@ -297,7 +297,7 @@ class JournalWriter:
                 f"a {wire.KINDS[kind]} frame of {len(payload):,} bytes is too long for the journal "
                 f"in {self.folder}; at most {wire.MESSAGE_MAX:,}"
             )
-        frame = core.seal(payload, kind, prev_crc=self.last_crc, **fields)
+        frame = framing.seal(payload, kind, prev_crc=self.last_crc, **fields)
         return self.append(frame, wire.crc(frame))
 
     def _start_segment(self) -> None:
@@ -313,7 +313,7 @@ class JournalWriter:
             raise self._fail(f"can't create journal segment {path.name}", e) from None
         self._unlinked = False
         about = msgpack.packb({"format": FORMAT, "position": self.position, **self.about})
-        self._write(core.seal(about, wire.SEGMENT, prev_crc=self.last_crc))
+        self._write(framing.seal(about, wire.SEGMENT, prev_crc=self.last_crc))
 
     def _write(self, data: bytes | memoryview) -> None:
         try:
@@ -354,7 +354,7 @@ class JournalWriter:
         packed = struct.pack("<Q", position)
         fd = os.open(self.folder / "durable", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
-            os.pwrite(fd, packed + struct.pack("<I", core.crc32c(packed)), 0)
+            os.pwrite(fd, packed + struct.pack("<I", framing.crc32c(packed)), 0)
         finally:
             os.close(fd)
 

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tickplant import segment
-from tickplant._core import core
+from tickplant._core.columns import Columns
+from tickplant._core.memory import Word
+from tickplant._core.slots import Slots, latch_snapshot
 from tickplant.errors import NotRunning, SegmentError, TableFull
 from tickplant.schema import Rows, Schema, Table
 
@@ -69,12 +71,12 @@ class LatestTable:
         self.segment = _reopen(self._name, self._about)
         self.reopened = self.segment is not None
         if self.segment:
-            self.slots = min(core.Word(self.segment.map, SLOTS).load(), slots_max)
+            self.slots = min(Word(self.segment.map, SLOTS).load(), slots_max)
         else:
             with contextlib.suppress(TableFull):  # `ensure` tries again, and tells
                 self.segment = self._create()
 
-    def ensure(self, slots: int, columns: core.Columns) -> None:
+    def ensure(self, slots: int, columns: Columns) -> None:
         """Have memory for so many slots, at least, and let `columns` write to them.
 
         Raises TableFull, and remembers it, if there is not so much; the slots that there are are written to.
@@ -108,7 +110,7 @@ class LatestTable:
             start = segment.HEADER_SIZE + self._slot * self.slots
             self.segment.allocate(start, self._slot * (upto - self.slots))
             self.slots = upto
-            core.Word(self.segment.map, SLOTS, True).store(upto)
+            Word(self.segment.map, SLOTS, True).store(upto)
 
 
 def _reopen(name: str, about: dict[str, Any]) -> segment.Segment | None:
@@ -138,9 +140,9 @@ class SharedLatest:
         if (self._cell, self._slot) != _sizes(self.table) or self._slots_max > room:
             raise SegmentError(f"{self.segment.name} has sizes that do not fit its schema")
         self._dtype = cell_dtype(self.table)
-        self._slots = core.Slots(
+        self._slots = Slots(
             self.segment.map, _FIRST, self._slot, self._cell, self._slots_max,
-            core.Word(self.segment.map, SLOTS), _PREFIX, self.table.dtype,
+            Word(self.segment.map, SLOTS), _PREFIX, self.table.dtype,
         )  # fmt: skip
         self.row = self._slots.row
         """row(instrument): the instrument's last row, or None."""
@@ -166,7 +168,7 @@ class SharedLatest:
         slots = max(0, min(upto, len(self._slots)) - first)
         out = np.empty(slots, dtype)
         start = _FIRST + self._slot * first
-        count = core.latch_snapshot(
+        count = latch_snapshot(
             self.segment.map, start, self._slot, self._cell, slots, out.view(np.uint8), begin, dtype.itemsize
         )
         return out[:count]

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import zmq
 
 from tickplant import sockets, wire
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
 from tickplant.errors import ConfigError, FrameError, NotRunning, RequestError, RowsGone
 from tickplant.keys import ClientKeys
@@ -125,7 +125,7 @@ class Link:
                 frame = self.pulse.recv(zmq.DONTWAIT)
             except zmq.Again:
                 break
-            if core.check(frame) == 0 and (head := wire.header(frame)).kind == wire.HEARTBEAT:
+            if framing.check(frame) == 0 and (head := wire.header(frame)).kind == wire.HEARTBEAT:
                 self.newest = (head.trading_date, wire.small_map(wire.payload(frame)))
                 self._heard_ns = self._pulse_ns = now
         if now >= self._mend_ns:

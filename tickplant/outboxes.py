@@ -18,7 +18,7 @@ import os
 from pathlib import Path
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core.intake import Intake
 from tickplant.clock import MILLISECOND_NS
 from tickplant.journal import SUFFIX, begins, segments
 
@@ -78,7 +78,7 @@ class LocalOutbox:
 class Outboxes:
     """Those that are followed, by number of the feed."""
 
-    def __init__(self, intake: core.Intake, frame_bytes: int) -> None:
+    def __init__(self, intake: Intake, frame_bytes: int) -> None:
         """`frame_bytes`: the most rows of one frame may have."""
         self.intake = intake
         self.followed: dict[int, LocalOutbox] = {}

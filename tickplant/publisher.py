@@ -19,7 +19,7 @@ import msgpack
 import zmq
 
 from tickplant import sockets, wire
-from tickplant._core import core, runs
+from tickplant._core import framing, runs
 from tickplant.answers import Answers
 from tickplant.clock import MILLISECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
@@ -110,7 +110,7 @@ class Publisher:
             "beat_ms": self.settings.heartbeat_ms,
         }
         payload = msgpack.packb(about)
-        self.pub.send(core.seal(payload, wire.HEARTBEAT, trading_date=self.trading_date, time_ns=now_ns()))
+        self.pub.send(framing.seal(payload, wire.HEARTBEAT, trading_date=self.trading_date, time_ns=now_ns()))
 
     def _subscribed(self) -> None:
         """Take note of what is subscribed to: libzmq keeps every topic, and refuses none."""

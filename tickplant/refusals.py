@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core.intake import GAP, MALFORMED, TOO_LARGE, UNKNOWN_FEED, WRONG_SCHEMA
 
 log = logging.getLogger(__name__)
 
@@ -16,11 +16,11 @@ Report = Callable[..., None]
 """report(kind, about=feed, session=, first=, last=, text=): make an event row."""
 
 _REASONS = {
-    core.MALFORMED: "not a valid frame",
-    core.UNKNOWN_FEED: "a feed number that is not configured",
-    core.WRONG_SCHEMA: "a table declared otherwise than here",
-    core.TOO_LARGE: "more than limits.frame_bytes or limits.frame_rows",
-    core.GAP: "a frame that its feed's outbox does not know",
+    MALFORMED: "not a valid frame",
+    UNKNOWN_FEED: "a feed number that is not configured",
+    WRONG_SCHEMA: "a table declared otherwise than here",
+    TOO_LARGE: "more than limits.frame_bytes or limits.frame_rows",
+    GAP: "a frame that its feed's outbox does not know",
 }
 
 
@@ -39,7 +39,7 @@ class Refusals:
 
     def frame(self, reason: int, message: bytes) -> None:
         """A message that is not one of our frames."""
-        whole = reason != core.MALFORMED
+        whole = reason != MALFORMED
         about = wire.header(message).feed if whole else 0
         self._stranger("malformed", about, f"{_REASONS[reason]}: {len(message)} bytes {message[:16].hex()}")
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core import framing
+from tickplant._core.intake import Intake
 from tickplant.errors import JournalDamaged, SchemaError, TableFull
 from tickplant.instruments import Instruments, Name, full_name
 from tickplant.journal import JournalReader, JournalWriter
@@ -55,7 +56,7 @@ class RegistryWriter:
         about = {"plant": plant, "what": "registry"}
         self._journal = JournalWriter(folder, about, _SEGMENT_BYTES)
         self._table = AppendTable(TABLE)
-        self._intake = core.Intake([self._table.columns], 0, 1, 1)
+        self._intake = Intake([self._table.columns], 0, 1, 1)
         self._intake.add_feed(0)
 
     def open(self, instruments_max: int) -> None:
@@ -63,7 +64,7 @@ class RegistryWriter:
         self.instruments_max = instruments_max
         self._table.open(self.plant, self.identity, 0, 1, 1 << 16)
         for _, chunk in self._journal.recover():
-            extend(self.instruments, TABLE.rows(core.payloads(chunk, TABLE.number)))
+            extend(self.instruments, TABLE.rows(framing.payloads(chunk, TABLE.number)))
             self._show(chunk)
 
     def _show(self, frames: bytes | memoryview) -> None:
@@ -111,7 +112,7 @@ class RegistryWriter:
             rows["instrument"] = np.arange(first, first + len(fresh))
             rows["venue"] = [v.encode() for v, _ in fresh]
             rows["symbol"] = [s.encode() for _, s in fresh]
-            frame = core.seal(
+            frame = framing.seal(
                 rows.view(np.uint8), wire.ROWS, table=TABLE.number, row=first - 1, time_ns=now_ns,
                 count=len(fresh), schema=TABLE.fingerprint, prev_crc=self._journal.last_crc,
             )  # fmt: skip
@@ -131,5 +132,5 @@ class RegistryReader:
     def follow(self) -> int:
         """Read what has been added; returns how many instrument numbers there are."""
         while chunk := self._journal.read():
-            extend(self.instruments, TABLE.rows(core.payloads(chunk, TABLE.number)))
+            extend(self.instruments, TABLE.rows(framing.payloads(chunk, TABLE.number)))
         return len(self.instruments)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core import framing, rowsums
 from tickplant.clock import now_ns
 from tickplant.errors import JournalDamaged
 from tickplant.journal import JournalReader, JournalWriter, begins, durable_position, segments
@@ -53,7 +53,7 @@ def verify(folder: Path) -> Report:
     reader = JournalReader(folder)
     try:
         while chunk := reader.read():
-            frames = core.index(chunk)
+            frames = framing.index(chunk)
             report.frames += len(frames)
             report.rows += int(frames[frames[:, 2] == wire.ROWS, 6].sum())
     except JournalDamaged as e:
@@ -72,7 +72,7 @@ def salvage(folder: Path) -> Iterator[memoryview]:
         data = memoryview(path.read_bytes())
         at = 0
         while at < len(data):
-            if core.check(data[at:]) == 0:
+            if framing.check(data[at:]) == 0:
                 size = wire.HEADER_SIZE + wire.header(data, at).size
                 yield data[at : at + size]
                 at += size
@@ -132,7 +132,7 @@ class _Mended:
             row["kind"], row["first"], row["last"] = b"lost", first, last
             row["text"] = f"rows of {self.schema.numbered(number).name} lost in a damaged journal".encode()
             data = row.tobytes()
-            total += core.row_sum(data, table.row_size, np.zeros(1, np.uint64))
+            total += rowsums.row_sum(data, table.row_size, np.zeros(1, np.uint64))
             at = self.next_row.get(table.number, 0)
             self.next_row[table.number] = at + 1
             writer.append_frame(

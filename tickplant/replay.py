@@ -4,7 +4,7 @@ from bisect import bisect_left, bisect_right
 from pathlib import Path
 
 from tickplant import wire
-from tickplant._core import core, runs
+from tickplant._core import framing, runs
 from tickplant.config import Config
 from tickplant.control import Control
 from tickplant.dates import trading_dates, where_gone
@@ -32,7 +32,7 @@ class _UncheckedReader(JournalReader):
         assert self.position is not None
         self.position += length
         self.last_crc = None
-        return data[:length] if core.CHECKS[why] == "not a frame" else data
+        return data[:length] if framing.CHECKS[why] == "not a frame" else data
 
 
 class ReplayIndex:

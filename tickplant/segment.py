@@ -16,7 +16,8 @@ import msgpack
 import posix_ipc
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core import framing
+from tickplant._core.memory import populate
 from tickplant.errors import FrameError, NotRunning, SegmentError, TableFull
 
 SHM = Path("/dev/shm")
@@ -42,7 +43,7 @@ class Segment:
                 f"or: mount -o remount,size=SIZE {SHM}"
             ) from None
         start = offset - offset % mmap.PAGESIZE
-        core.populate(self.map, start, offset + length - start)  # where refused, first touch faults pages in
+        populate(self.map, start, offset + length - start)  # where refused, first touch faults pages in
 
     def close(self) -> None:
         """Close the descriptor; the mapping goes when its last view does."""
@@ -120,7 +121,7 @@ def describe(segment: Segment, magic: bytes, description: dict[str, Any]) -> Non
     if _DESCRIPTION + len(packed) > HEADER_SIZE:
         raise SegmentError(f"the description of {segment.name} takes {len(packed)} bytes: too long")
     segment.map[_DESCRIPTION : _DESCRIPTION + len(packed)] = packed
-    lead = _LEAD.pack(magic, len(packed), core.crc32c(packed))
+    lead = _LEAD.pack(magic, len(packed), framing.crc32c(packed))
     segment.map[8:16] = lead[8:]
     segment.map[0:8] = magic
 
@@ -133,7 +134,7 @@ def description(segment: Segment, magic: bytes) -> dict[str, Any]:
     if found == bytes(8):
         raise NotRunning(f"shared memory {SHM / segment.name} is just being made")
     packed = segment.map[_DESCRIPTION : _DESCRIPTION + min(length, HEADER_SIZE)]
-    if found != magic or len(packed) != length or core.crc32c(packed) != crc:
+    if found != magic or len(packed) != length or framing.crc32c(packed) != crc:
         raise SegmentError(
             f"{SHM / segment.name} is not what it should be (damaged, or of another version); "
             "restart the ticker plant to have it made anew"

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import zmq
 
 from tickplant import wire
-from tickplant._core import core, runs
+from tickplant._core import framing, runs
 from tickplant.arrivals import Arrivals
 from tickplant.batch import Batch, Gap, Notices, Skipped, gaps_in
 from tickplant.clock import SECOND_NS, monotonic_ns
@@ -107,7 +107,7 @@ class Subscription:
             if not self._link.sub.poll(left // 1_000_000):
                 break
             frame = self._link.sub.recv()
-            if not core.check(frame) and wire.header(frame).kind == wire.HEARTBEAT:
+            if not framing.check(frame) and wire.header(frame).kind == wire.HEARTBEAT:
                 return wire.header(frame).trading_date, wire.small_map(wire.payload(frame))
         raise NotRunning(f"the publisher of {self.endpoint} sends no heartbeat")
 

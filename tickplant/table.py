@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tickplant import segment
-from tickplant._core import core
+from tickplant._core.columns import Columns
+from tickplant._core.memory import Word
 from tickplant.clock import MILLISECOND_NS, monotonic_ns
 from tickplant.errors import NotRunning, SegmentError, TableFull
 from tickplant.schema import Column, Rows, Schema, Table
@@ -63,9 +64,7 @@ class AppendTable:
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        self.columns = core.Columns(
-            table.number, table.fingerprint, [(c.offset, c.size) for c in table.columns]
-        )
+        self.columns = Columns(table.number, table.fingerprint, [(c.offset, c.size) for c in table.columns])
         self.full: TableFull | None = None
         """Why there is no memory for more rows, as long as there is none."""
         self.segment: segment.Segment | None = None
@@ -106,8 +105,8 @@ class AppendTable:
     def _begin(self) -> bool:
         found = _reopen(self._name, self._about)
         made = found or self._create()
-        self.committed = core.Word(made.map, COMMITTED, True)
-        self._memory = core.Word(made.map, ALLOCATED, True)
+        self.committed = Word(made.map, COMMITTED, True)
+        self._memory = Word(made.map, ALLOCATED, True)
         committed, allocated = self.committed.load(), self._memory.load()
         with self._extending:
             self.segment, self.full = made, None
@@ -129,7 +128,7 @@ class AppendTable:
             made.close()
             raise self._refuse(e) from None
         segment.describe(made, MAGIC, self._about)
-        core.Word(made.map, STATE, True).store(LIVE)
+        Word(made.map, STATE, True).store(LIVE)
         return made
 
     def ensure(self, rows: int) -> None:
@@ -208,7 +207,7 @@ class AppendTable:
     def tell_behind(self) -> None:
         """Let readers see how many rows the journal has."""
         if self.segment is not None and self.behind:
-            core.Word(self.segment.map, JOURNALED, True).store(self.columns.taken)
+            Word(self.segment.map, JOURNALED, True).store(self.columns.taken)
 
     def seal(self) -> bool:
         """No more rows will be taken. Readers see it and can go on to the next date, unless rows that were
@@ -218,7 +217,7 @@ class AppendTable:
         self.tell_behind()
         if not self.behind or self.columns.taken > self.table.max_rows:
             state = SHORT if self.behind else SEALED
-            core.Word(self.segment.map, STATE, True).store(state)
+            Word(self.segment.map, STATE, True).store(state)
         with self._extending:
             self.segment.close()
         return not self.behind
@@ -266,9 +265,9 @@ def _reopen(name: str, about: dict[str, Any]) -> segment.Segment | None:
         same = segment.description(found, MAGIC) == about and found.size == about["size"]
     except (NotRunning, SegmentError):
         return None
-    if not same or core.Word(found.map, COMMITTED).load() > about["max_rows"]:
+    if not same or Word(found.map, COMMITTED).load() > about["max_rows"]:
         return None
-    core.Word(found.map, STATE, True).store(LIVE)
+    Word(found.map, STATE, True).store(LIVE)
     return found
 
 
@@ -277,7 +276,7 @@ def retire(name: str) -> None:
     with contextlib.suppress(NotRunning, SegmentError):
         old = segment.attach(name, writable=True)
         segment.description(old, MAGIC)
-        core.Word(old.map, STATE, True).store(REPLACED)
+        Word(old.map, STATE, True).store(REPLACED)
     segment.remove(name)
 
 
@@ -286,7 +285,7 @@ def waits(name: str) -> bool:
     try:
         found = segment.attach(name)
         segment.description(found, MAGIC)
-        return bool(core.Word(found.map, STATE).load() == LIVE)
+        return bool(Word(found.map, STATE).load() == LIVE)
     except NotRunning:
         return (segment.SHM / name).exists()
     except SegmentError:
@@ -304,9 +303,7 @@ class SharedTable:
         try:
             (self.table,) = Schema.read(about["schema"])
             self.max_rows = int(about["max_rows"])
-            self.columns = core.Columns(
-                self.table.number, 0, [(c.offset, c.size) for c in self.table.columns]
-            )
+            self.columns = Columns(self.table.number, 0, [(c.offset, c.size) for c in self.table.columns])
             self.columns.attach(
                 self.segment.map, about["offsets"], self.max_rows, COMMITTED, about["prev"],
                 about["head"], about["instruments_max"], False,
@@ -314,12 +311,12 @@ class SharedTable:
         except (KeyError, TypeError, ValueError, OverflowError) as e:
             raise SegmentError(f"{self.segment.name} has a header that is not sound: {e}") from None
         self.trading_date = trading_date
-        self.committed = core.Word(self.segment.map, COMMITTED)
+        self.committed = Word(self.segment.map, COMMITTED)
         if self.committed.load() > self.max_rows:
             raise SegmentError(
                 f"{self.segment.name} counts {self.committed.load()} rows, more than it can have"
             )
-        self._state, self._journaled = (core.Word(self.segment.map, at) for at in (STATE, JOURNALED))
+        self._state, self._journaled = (Word(self.segment.map, at) for at in (STATE, JOURNALED))
         self._whole = {
             c.name: self._column(c, offset)
             for c, offset in zip(self.table.columns, about["offsets"], strict=True)

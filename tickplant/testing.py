@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.analytics.book import DepthBook
 from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.config import Config, shipped
@@ -175,7 +175,7 @@ def _journaled(plant: TickerPlant) -> dict[str, Rows]:
     parts: dict[str, list[bytes]] = {t.name: [] for t in plant.config.schema}
     for chunk in iter(reader.read, b""):
         for table in plant.config.schema:
-            parts[table.name].append(core.payloads(chunk, table.number))
+            parts[table.name].append(framing.payloads(chunk, table.number))
     reader.close()
     return {t.name: t.rows(b"".join(parts[t.name])) for t in plant.config.schema}
 

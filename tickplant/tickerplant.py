@@ -18,7 +18,9 @@ from typing import Any
 import zmq
 
 from tickplant import segment, wire
-from tickplant._core import core
+from tickplant._core import framing, rowsums
+from tickplant._core.drain import BELL, MESSAGE, Drain
+from tickplant._core.intake import STAGE_FULL
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, date_after, monotonic_ns, now_ns
 from tickplant.config import Config
 from tickplant.control import Control
@@ -87,7 +89,7 @@ class TickerPlant:
             segment.SHM / f"tp.{config.plant.name}.lock",
         )
         self._syncer = Syncer(self.settings.sync_interval_ms * MILLISECOND_NS)
-        self._drain: core.Drain | None = None
+        self._drain: Drain | None = None
         self._housekeep_ns = self._tidy_ns = 0
         self._marks: deque[tuple[int, dict[int, tuple[int, int]]]] = deque()
 
@@ -154,7 +156,7 @@ class TickerPlant:
 
         self.doorbell = Doorbell(self.config.plant.run_dir)
         if not is_keyed(self.sub):  # else whose a message is has to be asked of each
-            self._drain = core.Drain(self.day.intake, library(), self.sub.underlying)
+            self._drain = Drain(self.day.intake, library(), self.sub.underlying)
         else:
             self._poller = zmq.Poller()
             self._poller.register(self.sub, zmq.POLLIN)
@@ -168,12 +170,12 @@ class TickerPlant:
         """One turn: what has come in, and now and then the rest. True if there was traffic."""
         more = self.ingress.outboxes.more
         there = self._wait(0 if more else TURN_MS)
-        if there & core.MESSAGE:
+        if there & MESSAGE:
             if self._drain:
                 self.ingress.pour(self._drain, self._now(), self.commit)
             else:
                 self.ingress.take(self._drain_keyed(), self._now(), self.commit)
-        rung = self.doorbell.heard() if there & core.BELL else set()
+        rung = self.doorbell.heard() if there & BELL else set()
         if unread := rung | more:
             self.ingress.read(unread, self._now(), self.commit)
         if busy := bool(there or unread):
@@ -186,11 +188,11 @@ class TickerPlant:
         return busy
 
     def _wait(self, patience_ms: int) -> int:
-        """Wait for a message or the doorbell: core.MESSAGE, core.BELL, both or 0."""
+        """Wait for a message or the doorbell: MESSAGE, BELL, both or 0."""
         if self._drain:
             return self._drain.wait(DRAIN_MESSAGES, DRAIN_BYTES, self.doorbell.fd, patience_ms)
         there = dict(self._poller.poll(patience_ms))
-        return core.MESSAGE * (self.sub in there) | core.BELL * (self.doorbell.fd in there)
+        return MESSAGE * (self.sub in there) | BELL * (self.doorbell.fd in there)
 
     def _drain_keyed(self) -> list[bytes]:
         """Where each connection has a name: what feeds say in their own, at most DRAIN_MESSAGES."""
@@ -299,15 +301,15 @@ class TickerPlant:
         row["text"] = text.encode()[:96]
         data = row.tobytes()
         rows, total = self._own_counts.get(table.number, (0, 0))
-        total += core.row_sum(data, table.row_size, self.registry.instruments.hashes)
-        frame = core.seal(
+        total += rowsums.row_sum(data, table.row_size, self.registry.instruments.hashes)
+        frame = framing.seal(
             data, wire.ROWS, table=table.number, session=self.session, feed_row=rows,
             seq=self.day.intake.session(0)[1], feed_sum=total % (1 << 64), time_ns=now, count=1,
             schema=table.fingerprint,
         )  # fmt: skip
         self._own_counts[table.number] = (rows + 1, total)
         while self.day.intake.take([frame], 0, now) == 0:
-            assert self.day.intake.reason == core.STAGE_FULL
+            assert self.day.intake.reason == STAGE_FULL
             self.commit()
 
     def _serve(self, request: bytes) -> bytes:

@@ -11,10 +11,10 @@ from typing import Any, Literal, NamedTuple
 
 import msgpack
 
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.errors import FrameError, MessageDamaged
 
-HEADER_SIZE: int = core.HEADER
+HEADER_SIZE: int = framing.HEADER
 ROWS, HEARTBEAT, SEGMENT, STATE, SEAL, REGISTRY = range(1, 7)
 KINDS = {
     ROWS: "rows",
@@ -73,7 +73,7 @@ def header(frame: bytes | memoryview, offset: int = 0) -> Header:
 def split(blob: bytes | memoryview) -> list[memoryview]:
     """The valid frames that lie end to end in a message, up to the first that is not."""
     view, frames, at = memoryview(blob), [], 0
-    while at < len(view) and not core.check(view[at:]):
+    while at < len(view) and not framing.check(view[at:]):
         size = HEADER_SIZE + header(view, at).size
         frames.append(view[at : at + size])
         at += size
@@ -87,14 +87,14 @@ def number(feed: int) -> bytes:
 
 def crc(frame: bytes | memoryview) -> int:
     """The checksum that a whole frame carries."""
-    return int(_CRC.unpack_from(frame, core.CRC_AT)[0])
+    return int(_CRC.unpack_from(frame, framing.CRC_AT)[0])
 
 
 def payload(frame: bytes | memoryview) -> memoryview:
     """What follows the header of a single frame. Raises FrameError unless the frame is valid."""
-    verdict = core.check(frame)
+    verdict = framing.check(frame)
     if verdict:
-        raise FrameError(f"not a valid frame: {core.CHECKS[verdict]}")
+        raise FrameError(f"not a valid frame: {framing.CHECKS[verdict]}")
     return memoryview(frame)[HEADER_SIZE : HEADER_SIZE + header(frame).size]
 
 
@@ -106,14 +106,14 @@ def topic(table: int) -> bytes:
 def pack(op: str, /, **fields: Any) -> bytes:
     """A control message."""
     packed: bytes = msgpack.packb({"op": op, **fields})
-    return packed + _CRC.pack(core.crc32c(packed))
+    return packed + _CRC.pack(framing.crc32c(packed))
 
 
 def unpack(message: bytes | memoryview) -> dict[Any, Any]:
     """The fields of a control message. Raises FrameError on anything else, of which MessageDamaged
     if the sender can be asked to say it again."""
     packed, sealed = message[: -_CRC.size], message[-_CRC.size :]
-    if len(message) <= CONTROL_MAX * 16 and _CRC.pack(core.crc32c(packed)) != sealed:
+    if len(message) <= CONTROL_MAX * 16 and _CRC.pack(framing.crc32c(packed)) != sealed:
         raise MessageDamaged(f"not a control message, or damaged on its way: {len(message):,} bytes")
     return small_map(packed)
 

@@ -7,19 +7,10 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
+from tickplant._core.drain cimport TP_FAILED, tp_drain, tp_drain_drop, tp_drain_open
 from tickplant._core.frame cimport TP_HEADER, TP_ROWS, tp_crc32c_start, tp_frame, tp_frame_next
+from tickplant._core.intake cimport TP_TABLES
 from tickplant._core.rowsum cimport TP_KEY_SIZE
-
-cdef extern from "drain.h" nogil:
-    int TP_TABLES, TP_FAILED
-    ctypedef struct tp_drain:
-        uint8_t message[64]
-        int held, failure
-        uint64_t messages_left, bytes_left
-        void *(*data)(void *)
-        size_t (*size)(const void *)
-    int tp_drain_open(tp_drain *d, const char *library, void *socket)
-    void tp_drain_drop(tp_drain *d)
 
 cdef extern from "runs.h" nogil:
     ctypedef struct tp_run:
@@ -161,7 +152,7 @@ cdef class Tap:
 
 
 def walk(const uint8_t[::1] data):
-    """Bytes of the whole frames at the beginning of data, and an index into core.CHECKS of what ended them; their checksums
+    """Bytes of the whole frames at the beginning of data, and an index into framing.CHECKS of what ended them; their checksums
     are not looked at."""
     cdef int why = 0
     cdef size_t at = tp_frame_walk(&data[0], data.shape[0], &why) if data.shape[0] else 0

@@ -282,7 +282,7 @@ cdef object _pushed(object packer, PyObject **values, Py_ssize_t n_positional, P
 
 
 cdef PyMethodDef PUSH
-PUSH.ml_name, PUSH.ml_meth, PUSH.ml_flags = b"push", <PyCFunction>_pushed, METH_FASTCALL | METH_KEYWORDS
+PUSH.ml_name, PUSH.ml_meth, PUSH.ml_flags = b"push", <PyCFunction><void *>_pushed, METH_FASTCALL | METH_KEYWORDS
 PUSH.ml_doc = b"push(column=value, ...): see Packer"
 
 

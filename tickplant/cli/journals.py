@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from tickplant import config, repair, wire
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.errors import NotRunning
 from tickplant.journal import JournalReader, durable_position, segments
 
@@ -60,7 +60,7 @@ def journal_dump(path: Path | None, which: str, first: int, frames: int) -> None
     shown = 0
     while chunk := reader.read():
         start = (reader.position or 0) - len(chunk)
-        for offset, *_ in core.index(chunk).tolist():
+        for offset, *_ in framing.index(chunk).tolist():
             h = wire.header(chunk, offset)
             click.echo(
                 f"{start + offset:>12} {wire.KINDS.get(h.kind, h.kind):9} table={h.table} row={h.row} "

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tickplant import local
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.config import Config
 from tickplant.errors import TickplantError
@@ -138,7 +138,7 @@ def events(config: Config, date: int) -> list[str]:
     found: list[str] = []
     seen: dict[str, int] = defaultdict(int)
     while chunk := reader.read():
-        for row in table.rows(core.payloads(chunk, table.number)):
+        for row in table.rows(framing.payloads(chunk, table.number)):
             kind, text = (row[n].decode("utf-8", "replace") for n in ("kind", "text"))
             seen[kind] += 1
             if kind != "session" and seen[kind] <= EVENTS_MAX:

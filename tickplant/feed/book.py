@@ -13,7 +13,8 @@ import enum
 from collections import deque
 from collections.abc import Callable
 
-from tickplant._core.levels import Changes, Levels
+from tickplant._core.changes import Changes
+from tickplant._core.levels import Levels
 from tickplant.feed.sink import Sink
 from tickplant.schema import Flag
 

@@ -18,7 +18,7 @@ from typing import Any
 import zmq
 
 from tickplant import sockets, wire
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant._core.session import Session
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
@@ -305,7 +305,7 @@ class Feed:
                 self._flushed()
             if at - self._sender.sent_ns >= HEARTBEAT_NS:
                 self._sender.sent_ns = at
-                beat = core.seal(b"", wire.HEARTBEAT, feed=self.number, session=self.session,
+                beat = framing.seal(b"", wire.HEARTBEAT, feed=self.number, session=self.session,
                                  seq=self._sender.seq, time_ns=now_ns())  # fmt: skip
                 self._pub.send(beat)
 

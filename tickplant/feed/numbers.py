@@ -2,7 +2,7 @@
 
 from math import isfinite
 
-from tickplant._core.levels import to_float
+from tickplant._core.texts import to_float
 
 NAN = float("nan")
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import msgpack
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.clock import MILLISECOND_NS, monotonic_ns, now_ns
 from tickplant.errors import JournalError, JournalFull
 from tickplant.journal import JournalReader, JournalWriter
@@ -100,7 +100,7 @@ class Outbox:
 
     def _recover(self) -> None:
         for start, chunk in self._journal.recover():
-            for offset, length, kind, *_ in core.index(chunk).tolist():
+            for offset, length, kind, *_ in framing.index(chunk).tolist():
                 head = wire.header(chunk, offset)
                 if kind == wire.ROWS:
                     self._remember((head.session, head.seq), start + offset)
@@ -124,7 +124,7 @@ class Outbox:
                 os.pwrite(self._note, bytes(_DROPPED.size), 0)
         except OSError as e:
             raise JournalError(f"can't write {path}: {e.strerror}; free space or mend the disk") from None
-        if len(note) == _DROPPED.size and core.crc32c(note[:16]) == _DROPPED.unpack(note)[2]:
+        if len(note) == _DROPPED.size and framing.crc32c(note[:16]) == _DROPPED.unpack(note)[2]:
             self._dropped = _DROPPED.unpack(note)[:2]
 
     def _remember(self, place: Place, position: int) -> None:
@@ -216,7 +216,7 @@ class Outbox:
         """
         note = struct.pack("<QQ", *upto)
         try:
-            os.pwrite(self._note, note + struct.pack("<I", core.crc32c(note)), 0)
+            os.pwrite(self._note, note + struct.pack("<I", framing.crc32c(note)), 0)
         except OSError as e:
             raise JournalError(f"can't write {self.folder / 'dropped'}: {e.strerror}") from None
         self._dropped = upto
@@ -246,7 +246,7 @@ class Outbox:
         size = 0
         try:
             while chunk := reader.read(self._journal.position, _READ_BYTES):
-                for offset, length, kind, *_ in core.index(chunk).tolist():
+                for offset, length, kind, *_ in framing.index(chunk).tolist():
                     head = wire.header(chunk, offset)
                     told = kind == wire.ROWS or (kind == wire.HEARTBEAT and head.seq)
                     if told and (head.session, head.seq + head.count) > after:

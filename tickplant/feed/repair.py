@@ -15,7 +15,7 @@ import threading
 import zmq
 
 from tickplant import sockets, wire
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
 from tickplant.config import Config
 from tickplant.errors import AlreadyRunning, FrameError
@@ -138,7 +138,7 @@ class Repair:
                 frames, more = self.outbox.fetch(place, limit)
                 knows = self.outbox.knows(session)
             header = wire.pack("frames", session=place[0], seq=place[1], more=more, knows=knows,
-                               mine=sender.session.number, crc=core.crc32c(frames))  # fmt: skip
+                               mine=sender.session.number, crc=framing.crc32c(frames))  # fmt: skip
             with contextlib.suppress(zmq.Again):  # the plant asks again
                 self.dealer.send_multipart([header, frames], zmq.DONTWAIT)
         elif op == "follow" and session == sender.session.number:

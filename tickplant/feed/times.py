@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime
 
-from tickplant._core.levels import plain_iso_ns
+from tickplant._core.texts import plain_iso_ns
 
 MS_NS = 1_000_000
 SECOND_NS = 1_000_000_000

@@ -20,7 +20,8 @@ from typing import ClassVar
 
 import msgspec
 
-from tickplant._core.levels import Changes, LevelRows, Levels
+from tickplant._core.changes import Changes
+from tickplant._core.levels import LevelRows, Levels
 from tickplant.errors import SchemaError
 from tickplant.feed.book import Book, Rule
 from tickplant.feed.capture import Batch

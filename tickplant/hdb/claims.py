@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core import framing, rowsums
 from tickplant.schema import Schema
 
 _HEAD = np.dtype(
@@ -78,7 +78,7 @@ class Claims:
 
     def follow(self, chunk: bytes) -> None:
         """Take whole frames of the journal."""
-        frames = core.index(chunk)
+        frames = framing.index(chunk)
         for offset, size, kind, *_ in frames[frames[:, 2] == wire.STATE].tolist():
             assert kind == wire.STATE
             self._begin(wire.small_map(wire.payload(memoryview(chunk)[offset : offset + size])))
@@ -102,7 +102,7 @@ class Claims:
 
     def _declared(self, chunk: bytes) -> None:
         """Note the gaps that the plant has declared."""
-        events = self._event.rows(core.payloads(chunk, self._event.number))
+        events = self._event.rows(framing.payloads(chunk, self._event.number))
         gaps = events[(events["kind"] == b"gap") & (events["feed"] == 0)]
         for feed, session, first, last in gaps[["about", "session", "first", "last"]].tolist():
             ranges = sorted([*self._ranges[feed, session], (first, last + 1)])
@@ -153,7 +153,7 @@ class Claims:
         if lost > self._unfound[feed]:
             return
         self._unfound[feed] -= lost
-        own = core.row_sum(payload, self.schema.numbered(number).row_size, self.names)
+        own = rowsums.row_sum(payload, self.schema.numbered(number).row_size, self.names)
         rows, before = self.missing(feed, number)
         gone = (before + int(head["feed_sum"]) - total - own) % _ALL
         self._missing[feed, number] = rows + lost, gone

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core import framing, rowsums
 from tickplant.config import Config
 from tickplant.day import read_seal
 from tickplant.errors import HistoryError
@@ -40,7 +40,7 @@ class Account:
         """Count rows in; `numbers`: their row numbers, or that of the first."""
         data = np.ascontiguousarray(rows).view(np.uint8).reshape(-1)
         first, given = (numbers, None) if isinstance(numbers, int) else (0, numbers)
-        more = core.row_sums(data, table.row_size, names, self.counts, self.sums, first, given)
+        more = rowsums.row_sums(data, table.row_size, names, self.counts, self.sums, first, given)
         self.ordered = (self.ordered + more) % (1 << 64)
 
     def of(self, feed: int) -> tuple[int, int]:
@@ -94,9 +94,9 @@ def _from_journal(config: Config, names: Hashes, folder: Path, found: list[Evide
     rows_seen: dict[int, int] = defaultdict(int)
     try:
         while chunk := reader.read():
-            for number in {int(n) for n in core.index(chunk)[:, 3]} - {0}:
+            for number in {int(n) for n in framing.index(chunk)[:, 3]} - {0}:
                 table = evidence.schema.numbered(number)
-                rows = table.rows(core.payloads(chunk, number))
+                rows = table.rows(framing.payloads(chunk, number))
                 evidence.journaled[table.name].add(table, rows, names, rows_seen[number])
                 rows_seen[number] += len(rows)
             claims.follow(chunk)
@@ -150,7 +150,7 @@ def sealed_at(folder: Path) -> tuple[dict[str, Any] | None, int]:
     try:
         while chunk := reader.read():
             start = (reader.position or 0) - len(chunk)
-            for offset, size, kind, *_ in core.index(chunk).tolist():
+            for offset, size, kind, *_ in framing.index(chunk).tolist():
                 if kind == wire.SEAL:
                     seal = read_seal(wire.payload(memoryview(chunk)[offset : offset + size]))
                     end = start + offset + size

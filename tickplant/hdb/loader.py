@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from tickplant import wire
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
 from tickplant.control import Control
@@ -195,7 +195,7 @@ class Loader:
             if not self._chunks:
                 self._since_ns = monotonic_ns()
             self._chunks.append(chunk)
-            frames = core.index(chunk)
+            frames = framing.index(chunk)
             self._rows += int(frames[:, 6].sum())
             if (frames[:, 2] == wire.SEAL).any():
                 self._end = reader.position or 0
@@ -300,7 +300,7 @@ class Loader:
 def _rows(schema: Schema, data: bytes) -> dict[str, Rows]:
     """The rows in journal bytes, by table."""
     out = {}
-    for number in {int(n) for n in core.index(data)[:, 3]} - {0}:
+    for number in {int(n) for n in framing.index(data)[:, 3]} - {0}:
         table = schema.numbered(number)
-        out[table.name] = table.rows(core.payloads(data, number))
+        out[table.name] = table.rows(framing.payloads(data, number))
     return out

@@ -11,7 +11,7 @@ from pathlib import Path
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from tickplant._core import core
+from tickplant._core import framing
 from tickplant.config import Config
 from tickplant.errors import HistoryError
 from tickplant.hdb import ddl
@@ -88,9 +88,9 @@ def _make(history: History, connection: Connection, trading_date: int) -> None:
 def _copy(
     history: History, connection: Connection, trading_date: int, rows: dict[str, int], chunk: bytes
 ) -> None:
-    for number in {int(n) for n in core.index(chunk)[:, 3]} - {0}:
+    for number in {int(n) for n in framing.index(chunk)[:, 3]} - {0}:
         table = history.schema.numbered(number)
-        new = table.rows(core.payloads(chunk, number))
+        new = table.rows(framing.payloads(chunk, number))
         first = rows.get(table.name, 0)
         leaf = ddl.new_name(table.name, trading_date)
         history.copy_into(connection, leaf, trading_date, table.name, first, new)

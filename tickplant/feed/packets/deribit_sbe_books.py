@@ -13,7 +13,8 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tickplant._core.levels import ASK, BID, Changes, LevelRows, Levels
+from tickplant._core.changes import ASK, BID, Changes
+from tickplant._core.levels import LevelRows, Levels
 from tickplant.feed.book import KEPT_LEVELS_MAX, Book, Rule
 from tickplant.feed.packets.sbe import Part, Schema
 from tickplant.feed.sink import Sink

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID
+from tickplant._core.changes import ASK, BID
 from tickplant.feed.book import Book
 from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import or_nan, sides

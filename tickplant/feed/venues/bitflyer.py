@@ -18,7 +18,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID
+from tickplant._core.changes import ASK, BID
 from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import sides
 from tickplant.feed.symbols import Instrument, currency, spot

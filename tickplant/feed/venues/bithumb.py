@@ -19,8 +19,7 @@ from typing import ClassVar
 
 import msgspec
 
-from tickplant._core import levels
-from tickplant._core.levels import ASK, BID
+from tickplant._core.changes import ASK, BID, Changes
 from tickplant.feed.book import Rule
 from tickplant.feed.numbers import amount, number
 from tickplant.feed.symbols import Instrument, spot
@@ -54,7 +53,7 @@ class Change(msgspec.Struct):
     total: str = "0"
 
 
-class Changes(msgspec.Struct):
+class Changed(msgspec.Struct):
     list: list[Change]
     datetime: str
 
@@ -85,7 +84,7 @@ class Answer(msgspec.Struct):
 
 
 _FRAME, _TRADES = msgspec.json.Decoder(Frame), msgspec.json.Decoder(Trades)
-_CHANGES, _WHOLE = msgspec.json.Decoder(Changes), msgspec.json.Decoder(Whole)
+_CHANGES, _WHOLE = msgspec.json.Decoder(Changed), msgspec.json.Decoder(Whole)
 _ANSWER, _BOOK = msgspec.json.Decoder(Answer), msgspec.json.Decoder(Book)
 
 
@@ -165,9 +164,9 @@ class Bithumb(Venue):
             "size": amount(t.contQty), "side": SIDES[t.buySellGb]}) for t in m.list]  # fmt: skip
         self.sink.add_all("trade", ts_recv, rows)
 
-    def _changes(self, m: Changes, ts_recv: int) -> None:
+    def _changes(self, m: Changed, ts_recv: int) -> None:
         at = int(m.datetime)
-        made: defaultdict[str, levels.Changes] = defaultdict(levels.Changes)
+        made: defaultdict[str, Changes] = defaultdict(Changes)
         for c in m.list:
             made[c.symbol].add(HALVES[c.orderType], c.price, c.quantity, int(c.total))
         books = [self.book(symbol, ts_recv) for symbol in made]

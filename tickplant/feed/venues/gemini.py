@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID
+from tickplant._core.changes import ASK, BID
 from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import amount, number
 from tickplant.feed.symbols import Instrument, currency, ends, spot

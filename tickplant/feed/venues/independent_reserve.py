@@ -23,7 +23,7 @@ from uuid import UUID
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID
+from tickplant._core.changes import ASK, BID
 from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import amount, number
 from tickplant.feed.orders import Change, Pair

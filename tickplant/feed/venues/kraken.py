@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID
+from tickplant._core.changes import ASK, BID
 from tickplant.feed.book import Book
 from tickplant.feed.numbers import amount, number, sides, step
 from tickplant.feed.symbols import Instrument, spot

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID, Changes
+from tickplant._core.changes import ASK, BID, Changes
 from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import amount, number, sides
 from tickplant.feed.symbols import Instrument, spot

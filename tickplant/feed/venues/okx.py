@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from tickplant._core.levels import Changes
+from tickplant._core.changes import Changes
 from tickplant.feed.book import Book, Rule
 from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import amount, given, number, sides

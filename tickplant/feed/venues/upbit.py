@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from tickplant._core.levels import ASK, BID
+from tickplant._core.changes import ASK, BID
 from tickplant.feed.holes import Page, Traded
 from tickplant.feed.symbols import Instrument, spot
 from tickplant.feed.times import MS_NS
