@@ -28,7 +28,7 @@ def mold(data: bytes) -> None:
 
     decoder = MoldItch("XNAS", "America/New_York", None)
     for number, payload in enumerate(pieces(data)):
-        decoder.packet(payload, T0 + number, number % 5 == 4)
+        decoder.packet(payload, T0 + number, filled=number % 5 == 4)
     decoder.finish("the end")
     check([decoder.take()], len(data), decoder.malformed)
 
@@ -47,14 +47,14 @@ def mold_corpus() -> list[bytes]:
 
 def iex(data: bytes) -> None:
     """Segments of IEX-TP."""
-    from packet_files import T0
+    from packet_files import T0, A
 
     from tickplant.feed.packets.iex import IexFeeds
 
     feeds = IexFeeds("IEXG")
     for number, payload in enumerate(pieces(data)):
-        feeds.packet(payload, T0 + number)
-    feeds.finish()
+        feeds.packet(payload, T0 + number, A)
+    feeds.finish("not in the capture")
     check([feeds.rows.take()], len(data), feeds.rows.malformed)
 
 
@@ -79,7 +79,7 @@ def hsvf(data: bytes) -> None:
         feeds.packet(payload, T0 + number, B if len(payload) % 7 == 0 else A)
         if number % 3 == 2:
             batches.append(feeds.rows.take())
-    feeds.finish()
+    feeds.finish("not in the capture")
     check([*batches, feeds.rows.take()], len(data), feeds.rows.malformed)
 
 
@@ -112,8 +112,8 @@ def cme(data: bytes) -> None:
     feeds = CmeFeeds(_cme_schema(), "XCME")
     lines = (("224.0.31.1", 14310), ("224.0.32.1", 15310), ("224.0.31.2", 14311))
     for number, payload in enumerate(pieces(data)):
-        feeds.packet(T0 + number, payload, lines[number % 3 if len(payload) % 7 else 0])
-    feeds.finish()
+        feeds.packet(payload, T0 + number, lines[number % 3 if len(payload) % 7 else 0])
+    feeds.finish("not in the capture")
     batch = feeds.take()
     check([batch], len(data), feeds.rows.malformed)
 
@@ -144,16 +144,16 @@ def cme_corpus() -> list[bytes]:
 
 def deribit(data: bytes) -> None:
     """Packets of Deribit's multicast feed."""
-    from packet_files import T0
+    from packet_files import T0, A
 
     from tickplant.feed.packets.deribit_sbe import DeribitFeeds
 
     feeds, batches = DeribitFeeds("DERIBIT"), []
     for number, payload in enumerate(pieces(data)):
-        feeds.packet(T0 + number, payload)
+        feeds.packet(payload, T0 + number, A)
         if number % 3 == 2:
             batches.append(feeds.take())
-    feeds.finish()
+    feeds.finish("not in the capture")
     check([*batches, feeds.take()], len(data), feeds.rows.malformed)
 
 

@@ -62,8 +62,8 @@ def decoded(*payloads, line=A):
     feeds = CmeFeeds(sbe.Schema(SCHEMA), "XCME")
     for i, payload in enumerate(payloads):
         payload, to = payload if isinstance(payload, tuple) else (payload, line)
-        feeds.packet(T0 + i, payload, to)
-    feeds.finish()
+        feeds.packet(payload, T0 + i, to)
+    feeds.finish("not in the capture")
     return feeds, dict(feeds.take())
 
 
@@ -202,7 +202,7 @@ def test_messages_that_say_nothing_are_ignored_by_name():
 def test_messages_of_the_schema_that_nobody_knows_are_malformed():
     schema = sbe.Schema(SCHEMA.replace(b'name="QuoteRequest39"', b'name="Surprise39"'))
     feeds = CmeFeeds(schema, "XCME")
-    feeds.packet(T0, packet(1, message(39, bytes(35))), A)
+    feeds.packet(packet(1, message(39, bytes(35))), T0, A)
     ((_, events),) = feeds.take()
     assert events["text"].tolist() == [b"Surprise39 is not a message of MDP 3.0 that is known"]
     assert feeds.rows.malformed == 1
@@ -215,7 +215,7 @@ def test_two_lines_are_one_and_others_are_feeds_of_their_own():
     )
     assert rows["depth"]["venue_seq"].tolist() == [1, 2, 3, 4, 1, 6]
     assert rows["event"][["kind", "first", "last"]].tolist() == [(b"gap", 5, 5)]
-    assert +feeds.duplicates == {"duplicate packet": 1}
+    assert +feeds.ignored == {"duplicate packet": 1}
 
 
 def test_numbers_that_begin_anew_are_taken_and_an_event():
@@ -275,11 +275,11 @@ def test_a_schema_gives_offsets_exponents_nulls_and_constants():
 def test_no_message_makes_the_decoder_fail_and_each_is_accounted_for(found, behind):
     feeds = CmeFeeds(sbe.Schema(SCHEMA), "XCME")
     parts = [message(template, body, length=length) for template, body, length in found]
-    feeds.packet(T0, packet(1, *parts), A)
+    feeds.packet(packet(1, *parts), T0, A)
     feeds.take()
     rows = feeds.rows
     assert rows.messages.total() + rows.ignored.total() + rows.malformed == len(found)
-    feeds.packet(T0, packet(2, behind), A)
+    feeds.packet(packet(2, behind), T0, A)
     feeds.take()
 
 

@@ -42,7 +42,7 @@ def decoded(*payloads, to=A):
     feeds = DeclaredFeeds(PROTOCOL)
     for i, payload in enumerate(payloads):
         feeds.packet(payload, T0 + i, to)
-    feeds.finish()
+    feeds.finish("not in the capture")
     return feeds, dict(feeds.rows.take())
 
 
@@ -191,7 +191,7 @@ def test_packets_that_are_numbered_are_one_each():
     feeds = DeclaredFeeds(parse(text.encode()))
     for seq in (1, 2, 4):
         feeds.packet(packet(seq, trade(), trade()), T0, A)
-    feeds.finish()
+    feeds.finish("not in the capture")
     rows = dict(feeds.rows.take())
     assert rows["trade"]["venue_seq"].tolist() == [1, 1, 2, 2, 4, 4]
     assert events_in(rows) == [(b"gap", 3, 3)]
@@ -202,7 +202,7 @@ def test_messages_that_are_not_numbered_are_taken_as_they_come():
     feeds = DeclaredFeeds(parse(text.encode()))
     for made in (packet(1, trade()), packet(1, message("Z")), packet(0, trade()), packet(2, trade())):
         feeds.packet(made, T0, A)
-    feeds.finish()
+    feeds.finish("not in the capture")
     rows = dict(feeds.rows.take())
     assert rows["trade"]["venue_seq"].tolist() == [1, 0, 2]
     assert +feeds.ignored == {"Chatter": 1}

@@ -84,8 +84,8 @@ def packet(seq, *messages, channel=3):
 def decoded(*payloads):
     feeds = DeribitFeeds("DERIBIT")
     for i, payload in enumerate(payloads):
-        feeds.packet(T0 + i, payload)
-    feeds.finish()
+        feeds.packet(payload, T0 + i, LINE)
+    feeds.finish("not in the capture")
     rows = {}
     for table, found in feeds.take():
         rows[table] = np.concatenate([rows[table], found]) if table in rows else found
@@ -149,7 +149,7 @@ def test_open_interest_that_is_the_same_in_a_later_batch_is_no_row_again():
     feeds = DeribitFeeds("DERIBIT")
     counts = []
     for seq in (1, 2):
-        feeds.packet(T0, packet(seq, ticker(8)))
+        feeds.packet(packet(seq, ticker(8)), T0, LINE)
         counts.append(dict(feeds.take())["status"]["kind"].tolist().count(b"interest"))
     assert counts == [1, 0]
 
@@ -353,8 +353,7 @@ def test_what_can_not_be_decoded_is_counted_and_an_event():
 def test_what_says_nothing_is_ignored_by_name():
     feeds, rows = decoded(packet(1, message(1005, bytes(4)), message(1006, b"")), packet(2),
                           packet(3, message(1007, bytes(4), group(8, bytes(8)))))  # fmt: skip
-    assert feeds.rows.ignored == {"snapshot_start": 1, "snapshot_end": 1, "combo_legs": 1}
-    assert +feeds.ignored == {"empty packet": 1}
+    assert feeds.ignored == {"snapshot_start": 1, "snapshot_end": 1, "combo_legs": 1, "empty packet": 1}
     assert rows == {}
 
 
@@ -405,12 +404,12 @@ def test_no_message_makes_the_decoder_fail_and_each_is_accounted_for(found, behi
     feeds = DeribitFeeds("DERIBIT")
     parts = [message(t, root, *(group(len(g), g) if g else group(0) for g in groups), texts=texts)
              for t, root, groups, texts in found]  # fmt: skip
-    feeds.packet(T0, packet(1, *parts))
+    feeds.packet(packet(1, *parts), T0, LINE)
     feeds.take()
     assert feeds.rows.messages.total() + feeds.rows.ignored.total() + feeds.rows.malformed == len(found)
     for seq in numbers:
-        feeds.packet(T0, packet(seq, behind))
-    feeds.finish()
+        feeds.packet(packet(seq, behind), T0, LINE)
+    feeds.finish("not in the capture")
     feeds.take()
 
 

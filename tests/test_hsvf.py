@@ -81,7 +81,7 @@ def decoded(*payloads, lines=None):
     feeds = HsvfFeeds("XMOD")
     for i, payload in enumerate(payloads):
         feeds.packet(payload, T0 + i, lines[i] if lines else A)
-    feeds.finish()
+    feeds.finish("not in the capture")
     return feeds, dict(feeds.rows.take())
 
 

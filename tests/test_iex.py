@@ -41,8 +41,8 @@ def tp(messages, seq, *, protocol=TOPS, session=7, channel=1, version=1):
 def decoded(*payloads):
     feeds = IexFeeds("IEXG")
     for i, payload in enumerate(payloads):
-        feeds.packet(payload, T0 + i)
-    feeds.finish()
+        feeds.packet(payload, T0 + i, A)
+    feeds.finish("not in the capture")
     return feeds, dict(feeds.rows.take())
 
 

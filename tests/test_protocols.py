@@ -61,7 +61,7 @@ def test_a_message_that_is_written_as_declared_is_read_back(name, data):
     payload = in_packet(protocol, [written(protocol, message, kind, values)])
     feeds = DeclaredFeeds(protocol)
     feeds.packet(payload, T0, A)
-    feeds.finish()
+    feeds.finish("not in the capture")
     rows = dict(feeds.rows.take())
     assert feeds.rows.malformed == 0
     if message.ignored:
@@ -107,7 +107,7 @@ def test_no_cut_or_changed_packet_ends_in_an_error(name, data):
         payload[at] = data.draw(st.integers(0, 255))
     feeds = DeclaredFeeds(protocol)
     feeds.packet(bytes(payload[: data.draw(st.integers(0, len(payload)))]), T0, A)
-    feeds.finish()
+    feeds.finish("not in the capture")
     rows = dict(feeds.rows.take())
     codes = {0, *rows["instrument"]["code"].tolist()} if "instrument" in rows else {0}
     for table, found in rows.items():
@@ -145,7 +145,7 @@ def rows_of(name, *packets):
     feeds = DeclaredFeeds(PRESETS[name])
     for seq, *sent in packets:
         feeds.packet(in_packet(PRESETS[name], sent, seq), T0, A)
-    feeds.finish()
+    feeds.finish("not in the capture")
     return dict(feeds.rows.take()), feeds
 
 
@@ -247,7 +247,7 @@ def test_a_heartbeat_of_memx_has_no_count():
     feeds = DeclaredFeeds(protocol)
     for payload in (first, bytes([0]) + third[1:18], third):
         feeds.packet(payload, T0, A)
-    feeds.finish()
+    feeds.finish("not in the capture")
     rows = dict(feeds.rows.take())
     assert rows["order"]["venue_seq"].tolist() == [1, 3]
     assert rows["event"][["kind", "first", "last"]].tolist() == [(b"gap", 2, 2)]

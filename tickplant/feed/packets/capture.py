@@ -1,10 +1,10 @@
 """What the captures of packets have in common: datagrams of chosen lines in, an account of every
 frame."""
 
-from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from tickplant.errors import CaptureError
 from tickplant.feed.capture import Batch, Capture, Head
@@ -13,16 +13,40 @@ from tickplant.feed.packets.pcap import PcapReader, Trouble, beginning
 from tickplant.feed.sink import Sink
 
 
+class Decoder(Protocol):
+    """Packets in, rows out; `decoder` has what most are made of."""
+
+    @property
+    def messages(self) -> Counter[str]:
+        """Messages decoded, by type."""
+
+    @property
+    def ignored(self) -> Counter[str]:
+        """What says nothing for any table, or had been there already."""
+
+    @property
+    def malformed(self) -> int:
+        """Messages and packets that could not be decoded."""
+
+    def packet(self, payload: bytes, ts_ns: int, destination: Endpoint) -> None:
+        """A datagram that came at `ts_ns`, of the line with this address."""
+
+    def finish(self, cause: str) -> None:
+        """Nothing more comes; `cause` is why what is missing now will not come."""
+
+    def take(self) -> Batch:
+        """The rows since the last time."""
+
+
 class PacketCapture(Capture):
-    """A capture of UDP datagrams. What a venue's class decodes, it decodes in `packet` and gives in
-    `take`.
+    """A capture of UDP datagrams, which a venue's decoder turns into rows.
 
     Beside the venue's messages are accounted for: in `ignored` frames that hold no UDP datagram,
     fragments, and datagrams to addresses that are not read; in `malformed` frames that were not kept
     whole.
     """
 
-    def __init__(self, path: Path, to: list[str] | None) -> None:
+    def __init__(self, path: Path, to: list[str] | None, decoder: Decoder) -> None:
         """`to`: addresses IP:PORT whose datagrams are read; None: all. Those with + between them, lines A and
         B of a channel, are taken for the first of them."""
         super().__init__()
@@ -31,50 +55,45 @@ class PacketCapture(Capture):
         self._to = None if to is None else {one: line[0] for line in lines for one in line}
         self._events = Sink("")
         self._elsewhere = self._troubles = 0
-        self._reader = PcapReader(path)
-
-    @abstractmethod
-    def packet(self, ts_ns: int, payload: bytes, destination: Endpoint) -> None:
-        """A datagram to `destination`, captured at `ts_ns`."""
-
-    @abstractmethod
-    def take(self, last: bool) -> Iterator[Batch]:
-        """The rows since the last time, and the account with `account`; `last`: there will be no
-        more."""
-
-    def account(self, ignored: Counter[str], malformed: int) -> None:
-        """What the venue's decoder ignored and found malformed, so far."""
-        self.ignored = ignored + self._reader.ignored
-        if self._elsewhere:
-            self.ignored["other address"] = self._elsewhere
-        self.malformed = malformed + self._troubles
+        self._reader, self._decoder = PcapReader(path), decoder
 
     def __iter__(self) -> Iterator[Batch]:
         """Batches of rows. Raises CaptureError if the file can't be read."""
         for block in self._reader.blocks():
             self._block(block)
-            yield from self._rows(last=False)
-        yield from self._rows(last=True)
+            yield from self._rows()
+        self._decoder.finish("not in the capture")
+        yield from self._rows()
 
     def _block(self, block: list[Datagram]) -> None:
-        packet, to = self.packet, self._to
+        packet, to = self._decoder.packet, self._to
         if to is None:
             for ts_ns, _, destination, payload in block:
-                packet(ts_ns, payload, destination)
+                packet(payload, ts_ns, destination)
             return
         for ts_ns, _, destination, payload in block:
             line = to.get(destination)
             if line is None:
                 self._elsewhere += 1
             else:
-                packet(ts_ns, payload, line)
+                packet(payload, ts_ns, line)
 
-    def _rows(self, last: bool) -> Iterator[Batch]:
+    def _rows(self) -> Iterator[Batch]:
         for trouble in self._reader.troubles:
             self._trouble(trouble)
         self._reader.troubles.clear()
         self.damaged = self._reader.damaged
-        yield from filter(None, [*self.take(last), self._events.take()])
+        batches = [self._decoder.take(), self._events.take()]
+        self._account()
+        yield from filter(None, batches)
+
+    def _account(self) -> None:
+        decoder = self._decoder
+        self.messages = decoder.messages
+        self.ignored = decoder.ignored + self._reader.ignored
+        if self._elsewhere:
+            self.ignored["other address"] = self._elsewhere
+        self.malformed = decoder.malformed + self._troubles
 
     def _trouble(self, trouble: Trouble) -> None:
         kind, ts_ns, first, last, text, of_file = trouble
@@ -100,6 +119,12 @@ def first_payloads(head: Head) -> list[bytes]:
     """The payloads of the datagrams at the beginning of a capture; none if it is no capture of
     packets."""
     return [payload for _, _, _, payload in beginning(head.plain) or ()]
+
+
+def every_payload(head: Head, is_of: Callable[[bytes], bool]) -> bool:
+    """Whether a file begins as a capture of packets, all of which are of some kind."""
+    found = first_payloads(head)
+    return bool(found) and all(map(is_of, found))
 
 
 def describe(head: Head) -> str:

@@ -11,8 +11,6 @@ than any before it begins the numbers anew (a snapshot loop, a week): a row of e
 """
 
 import struct
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +20,7 @@ from tickplant.feed.packets.arbiter import Arbiter, Gap, Run
 from tickplant.feed.packets.capture import PacketCapture, first_payloads
 from tickplant.feed.packets.cme_rows import CmeRows
 from tickplant.feed.packets.datagram import Endpoint
+from tickplant.feed.packets.decoder import PacketDecoder
 from tickplant.feed.packets.sbe import Schema, read_schema
 
 PACKET = struct.Struct("<IQ")
@@ -47,18 +46,15 @@ class _Feed:
         self.sent_ns = 0
 
 
-class CmeFeeds:
+class CmeFeeds(PacketDecoder[CmeRows]):
     """Packets in, rows out (pure)."""
 
     def __init__(self, schema: Schema, venue: str) -> None:
-        self.rows = CmeRows(schema, venue)
-        self.duplicates: Counter[str] = Counter()
-        """Packets that had been there already, or came after their gap was declared."""
+        super().__init__(CmeRows(schema, venue))
         self._feeds: dict[tuple[str, int], _Feed] = {}
         self._lines: dict[Endpoint, _Feed] = {}
-        self._ts_ns = 0
 
-    def packet(self, ts_ns: int, payload: bytes, destination: Endpoint) -> None:
+    def packet(self, payload: bytes, ts_ns: int, destination: Endpoint) -> None:
         """A packet that came at `ts_ns` on the line `destination`."""
         self._ts_ns = ts_ns
         if len(payload) < PACKET.size:
@@ -78,16 +74,16 @@ class CmeFeeds:
             return
         self._do(arbiter.offer(seq, 1, item, ts_ns))
 
-    def finish(self) -> None:
+    def finish(self, cause: str) -> None:
         """Nothing more comes."""
         for feed in self._feeds.values():
-            self._do(feed.arbiter.finish("not in the capture"))
+            self._do(feed.arbiter.finish(cause))
 
     def take(self) -> Batch:
         """The rows since the last time."""
         for feed in self._feeds.values():
-            self._count(feed.arbiter)
-        return self.rows.take()
+            self._pass_over(feed.arbiter)
+        return super().take()
 
     def _feed(self, line: Endpoint) -> _Feed:
         key = (line[0].rpartition(".")[2], line[1] % 1000)
@@ -99,23 +95,16 @@ class CmeFeeds:
     def _anew(self, feed: _Feed, seq: int) -> None:
         self._do(feed.arbiter.finish("the numbers began anew"))
         text = f"packet {seq} follows {(feed.arbiter.next or 1) - 1}: the numbers begin anew"
-        self.rows.sink.event("session", self._ts_ns, text, first=seq, last=seq, ts_event=self._ts_ns)
-        self._count(feed.arbiter)
+        self._say("session", text, seq, seq)
+        self._pass_over(feed.arbiter)
         feed.arbiter = Arbiter()
-
-    def _count(self, arbiter: Arbiter[Packet]) -> None:
-        self.duplicates["duplicate packet"] += arbiter.duplicates
-        self.duplicates["late packet"] += arbiter.late
-        self.duplicates["packet before the first"] += arbiter.early
-        arbiter.duplicates = arbiter.late = arbiter.early = 0
 
     def _do(self, steps: list[Run[Packet] | Gap]) -> None:
         for step in steps:
             if isinstance(step, Run):
                 self._messages(step.seq, step.item)
             else:
-                self.rows.sink.event("gap", self._ts_ns, step.cause, first=step.first, last=step.last,
-                                     ts_event=self._ts_ns)  # fmt: skip
+                self._say("gap", step.cause, step.first, step.last)
 
     def _messages(self, seq: int, packet: Packet) -> None:
         payload, ts_ns = packet
@@ -151,26 +140,12 @@ class CmeMdp3(PacketCapture):
     def __init__(
         self, path: Path, *, schema: str | None = None, venue: str = "XCME", to: list[str] | None = None
     ) -> None:
-        super().__init__(path, to)
         if schema is None:
             raise CaptureError(
                 f"{path} is CME MDP 3.0, which needs CME's SBE schema (templates_FixBinary.xml): "
                 "give it with --schema FILE, or the option schema"
             )
-        self._decoder = CmeFeeds(read_schema(schema), venue)
-
-    def packet(self, ts_ns: int, payload: bytes, destination: Endpoint) -> None:
-        """A datagram of the lines that are read."""
-        self._decoder.packet(ts_ns, payload, destination)
-
-    def take(self, last: bool) -> Iterator[Batch]:
-        """What the datagrams were decoded to."""
-        decoder = self._decoder
-        if last:
-            decoder.finish()
-        yield decoder.take()
-        self.messages = decoder.rows.messages
-        self.account(decoder.rows.ignored + decoder.duplicates, decoder.rows.malformed)
+        super().__init__(path, to, CmeFeeds(read_schema(schema), venue))
 
 
 def is_cme(payload: bytes) -> bool:

@@ -32,7 +32,6 @@ the packet's sequence number, ts_event the TransactTime. A security that no defi
 SecurityID as its symbol.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -40,9 +39,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tickplant.feed.capture import Batch
-from tickplant.feed.packets.marked import MarkedRows
+from tickplant.feed.packets.decoder import MessageRows
 from tickplant.feed.packets.sbe import Block, Columns, Schema, Template, split
-from tickplant.feed.sink import Sink
 from tickplant.schema import Flag, Rows
 
 Ints = npt.NDArray[np.int64]
@@ -91,19 +89,14 @@ class _Pile:
         self.marks: list[int] = []
 
 
-class CmeRows:
+class CmeRows(MessageRows):
     """Messages of one venue, until their rows are taken."""
 
     def __init__(self, schema: Schema, venue: str) -> None:
-        self.messages: Counter[str] = Counter()
-        self.ignored: Counter[str] = Counter()
-        self.malformed = 0
-        self.sink = Sink(venue)
-        """Of events and definitions."""
+        super().__init__(venue)
         self._schema = schema
         self._known = {t.number: self._role(t) for t in schema.templates.values()}
         self._codes: dict[int, int] = {}
-        self._rows = MarkedRows()
         self._clear()
 
     def message(self, template: int, length: int, body: bytes, seq: int, ts_recv: int) -> None:
@@ -136,11 +129,6 @@ class CmeRows:
                 pile.data.append(part.data)
                 pile.counts.append(part.blocks)
                 pile.marks.append(mark)
-
-    def refuse(self, text: str, seq: int, ts_recv: int) -> None:
-        """A message that can't be decoded is a row of table event."""
-        self.malformed += 1
-        self.sink.event("malformed", ts_recv, text, first=seq, last=seq, ts_event=ts_recv)
 
     def take(self) -> Batch:
         """The rows since the last time, each table's in the order of the messages."""

@@ -6,16 +6,17 @@ event: first and last are the numbers that are missing.
 
 import csv
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from tickplant.errors import CaptureError, SchemaError
-from tickplant.feed.capture import Batch, Head
+from tickplant.feed.capture import Head
 from tickplant.feed.packets.arbiter import Gap, Run
 from tickplant.feed.packets.capture import PacketCapture, first_payloads
 from tickplant.feed.packets.datagram import Endpoint
+from tickplant.feed.packets.decoder import PacketDecoder
 from tickplant.feed.packets.pcap import PcapReader
 from tickplant.feed.packets.protocol import Protocol
 from tickplant.feed.packets.protocol_files import named, presets
@@ -47,23 +48,20 @@ class _Channel:
         """The packet that began its numbers anew last; another line brings it again."""
 
 
-class DeclaredFeeds:
+class DeclaredFeeds(PacketDecoder[ProtocolRows]):
     """Packets in, rows out (pure)."""
 
     def __init__(self, protocol: Protocol, venue: str = "") -> None:
-        self.rows = ProtocolRows(protocol, venue)
+        super().__init__(ProtocolRows(protocol, venue))
         self._packets = Packets(protocol)
         self._by_header = bool(protocol.packet.channel)
         self._by_message = protocol.packet.numbers == "messages"
         self._channels: dict[object, _Channel] = {}
-        self._ignored: Counter[str] = Counter()
-        """Of streams whose numbers began anew."""
-        self._ts_ns = 0
 
     @property
     def ignored(self) -> Counter[str]:
         """Messages of types that say nothing, heartbeats, and messages that had been there already."""
-        return sum((c.stream.ignored for c in self._channels.values()), self.rows.ignored + self._ignored)
+        return sum((c.stream.ignored for c in self._channels.values()), super().ignored)
 
     def packet(self, payload: bytes, ts_ns: int, destination: Endpoint) -> None:
         """A datagram that came at `ts_ns`, sent to `destination`."""
@@ -82,10 +80,10 @@ class DeclaredFeeds:
             channel = self._channels[key] = _Channel()
         self._of_channel(channel, opened, ts_ns)
 
-    def finish(self) -> None:
+    def finish(self, cause: str) -> None:
         """Nothing more comes."""
         for channel in self._channels.values():
-            self._do(channel, channel.stream.finish("not in the capture"))
+            self._do(channel, channel.stream.finish(cause))
 
     def _of_channel(self, channel: _Channel, opened: Opened, ts_ns: int) -> None:
         item = Item(opened.messages, ts_ns, opened.sent_ns)
@@ -104,7 +102,7 @@ class DeclaredFeeds:
 
     def _anew(self, channel: _Channel) -> None:
         self._do(channel, channel.stream.finish("the numbers began anew"))
-        self._say("session", "the numbers begin anew", 0, 0)
+        self._say("session", "the numbers begin anew")
         self._ignored += channel.stream.ignored
         channel.stream = Stream()
 
@@ -116,7 +114,7 @@ class DeclaredFeeds:
             if isinstance(step, Gap):
                 self._say("gap", step.cause, step.first, step.last)
             elif step.old is not None:
-                self._say("session", f"session {step.new} follows {step.old}", 0, 0)
+                self._say("session", f"session {step.new} follows {step.old}")
             channel.reference.ns = 0
 
     def _deliver(self, channel: _Channel, run: Run[Item]) -> None:
@@ -124,9 +122,6 @@ class DeclaredFeeds:
         for at in range(run.skip, len(messages)):
             seq = run.seq + at if self._by_message and run.seq else run.seq
             self.rows.message(messages[at], seq, ts_ns, sent_ns, channel.reference)
-
-    def _say(self, kind: str, text: str, first: int, last: int) -> None:
-        self.rows.sink.event(kind, self._ts_ns, text, first=first, last=last, ts_event=self._ts_ns)
 
 
 class Declared(PacketCapture):
@@ -152,25 +147,12 @@ class Declared(PacketCapture):
     ) -> None:  # fmt: skip
         if not (venue.isascii() and len(venue) <= 16):
             raise CaptureError(f"venue {venue!r} must be at most 16 ASCII characters")
-        super().__init__(path, to)
         chosen = protocol or _only(path)
+        decoder = DeclaredFeeds(named(chosen), venue)
+        super().__init__(path, to, decoder)
         self.format = Path(chosen).stem
-        self._decoder = DeclaredFeeds(named(chosen), venue)
         if instruments:
-            _tell(self._decoder.rows, Path(instruments))
-
-    def packet(self, ts_ns: int, payload: bytes, destination: Endpoint) -> None:
-        """A datagram of the lines that are read."""
-        self._decoder.packet(payload, ts_ns, destination)
-
-    def take(self, last: bool) -> Iterator[Batch]:
-        """What the datagrams were decoded to."""
-        decoder = self._decoder
-        if last:
-            decoder.finish()
-        yield decoder.rows.take()
-        self.messages = decoder.rows.messages
-        self.account(decoder.ignored, decoder.rows.malformed)
+            _tell(decoder.rows, Path(instruments))
 
 
 @cache

@@ -11,16 +11,15 @@ Guide.
 """
 
 import struct
-from collections import Counter
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from tickplant.feed.capture import Batch, Head
 from tickplant.feed.packets.arbiter import Arbiter, Gap, Run
-from tickplant.feed.packets.capture import PacketCapture, check_venue, first_payloads
+from tickplant.feed.packets.capture import PacketCapture, check_venue, every_payload
 from tickplant.feed.packets.datagram import Endpoint
+from tickplant.feed.packets.decoder import PacketDecoder
 from tickplant.feed.packets.deribit_sbe_rows import DeribitRows
 from tickplant.feed.packets.sbe import COUNTED_HEADER, Schema, read_schema, walk
 
@@ -53,18 +52,15 @@ class _Channel:
         """Nothing is missing right before the next packet."""
 
 
-class DeribitFeeds:
+class DeribitFeeds(PacketDecoder[DeribitRows]):
     """Packets in, rows out (pure)."""
 
     def __init__(self, venue: str) -> None:
-        self.rows = DeribitRows(schema(), venue)
-        self.ignored: Counter[str] = Counter()
-        """Packets that had been there already, came after their gap was declared, or hold no message."""
+        super().__init__(DeribitRows(schema(), venue))
         self._channels: dict[int, _Channel] = {}
-        self._ts_ns = 0
 
-    def packet(self, ts_ns: int, payload: bytes) -> None:
-        """A packet that came at `ts_ns`."""
+    def packet(self, payload: bytes, ts_ns: int, destination: Endpoint) -> None:
+        """A packet that came at `ts_ns`, on whichever line."""
         self._ts_ns = ts_ns
         if len(payload) < PACKET.size:
             self.rows.refuse(f"a packet of {len(payload)} bytes", 0, ts_ns)
@@ -89,41 +85,33 @@ class DeribitFeeds:
             arbiter = self._anew(number, channel, seq)
         self._do(number, channel, arbiter.offer(seq, 1, item, ts_ns))
 
-    def finish(self) -> None:
+    def finish(self, cause: str) -> None:
         """Nothing more comes."""
         for number, channel in self._channels.items():
-            self._do(number, channel, channel.arbiter.finish("not in the capture"))
+            self._do(number, channel, channel.arbiter.finish(cause))
 
     def take(self) -> Batch:
         """The rows since the last time."""
         for channel in self._channels.values():
-            self._count(channel.arbiter)
-        return self.rows.take()
+            self._pass_over(channel.arbiter)
+        return super().take()
 
     def _anew(self, number: int, channel: _Channel, seq: int) -> Arbiter[Packet]:
         arbiter = channel.arbiter
         self._do(number, channel, arbiter.finish("the numbers began anew"))
         text = f"channel {number}: packet {seq} follows {(arbiter.next or 1) - 1}: the numbers begin anew"
-        self.rows.sink.event("session", self._ts_ns, text, first=seq, last=seq, ts_event=self._ts_ns)
+        self._say("session", text, seq, seq)
         self.rows.books.lost(number, self._ts_ns, "the channel began anew", all_of_it=True)
-        self._count(arbiter)
+        self._pass_over(arbiter)
         channel.arbiter, channel.sure = Arbiter(), False
         return channel.arbiter
-
-    def _count(self, arbiter: Arbiter[Packet]) -> None:
-        self.ignored["duplicate packet"] += arbiter.duplicates
-        self.ignored["late packet"] += arbiter.late
-        self.ignored["packet before the first"] += arbiter.early
-        arbiter.duplicates = arbiter.late = arbiter.early = 0
 
     def _do(self, number: int, channel: _Channel, steps: list[Run[Packet] | Gap]) -> None:
         for step in steps:
             if isinstance(step, Run):
                 self._messages(number, channel, step.seq, step.item)
                 continue
-            text = f"channel {number}: {step.cause}"
-            self.rows.sink.event("gap", self._ts_ns, text, first=step.first, last=step.last,
-                                 ts_event=self._ts_ns)  # fmt: skip
+            self._say("gap", f"channel {number}: {step.cause}", step.first, step.last)
             self._lost(number, channel, self._ts_ns, f"packets {step.first} to {step.last} are missing")
 
     def _lost(self, number: int, channel: _Channel, ts_ns: int, cause: str) -> None:
@@ -134,7 +122,7 @@ class DeribitFeeds:
         payload, ts_ns = packet
         at, end, rows = PACKET.size, len(payload), self.rows
         if at == end:
-            self.ignored["empty packet"] += 1
+            self._ignored["empty packet"] += 1
         while at < end:
             try:
                 if end - at < COUNTED_HEADER.size:
@@ -167,26 +155,11 @@ class DeribitSbe(PacketCapture):
     @staticmethod
     def sniff(head: Head) -> bool:
         """Whether the first packets are whole messages of Deribit's schema."""
-        found = first_payloads(head)
-        return bool(found) and all(map(is_deribit, found))
+        return every_payload(head, is_deribit)
 
     def __init__(self, path: Path, *, venue: str = "DERIBIT", to: list[str] | None = None) -> None:
         check_venue(venue)
-        super().__init__(path, to)
-        self._decoder = DeribitFeeds(venue)
-
-    def packet(self, ts_ns: int, payload: bytes, destination: Endpoint) -> None:
-        """A datagram of the lines that are read."""
-        self._decoder.packet(ts_ns, payload)
-
-    def take(self, last: bool) -> Iterator[Batch]:
-        """What the datagrams were decoded to."""
-        decoder = self._decoder
-        if last:
-            decoder.finish()
-        yield decoder.take()
-        self.messages = decoder.rows.messages
-        self.account(decoder.rows.ignored + decoder.ignored, decoder.rows.malformed)
+        super().__init__(path, to, DeribitFeeds(venue))
 
 
 def is_deribit(payload: bytes) -> bool:

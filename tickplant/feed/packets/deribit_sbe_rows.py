@@ -18,18 +18,16 @@ An instrument is a number to the feed. Until a message instrument says what it i
 number; rows have the name that held when they came.
 """
 
-from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from tickplant.feed.capture import Batch
+from tickplant.feed.packets.decoder import MessageRows
 from tickplant.feed.packets.deribit_sbe_books import BOOK, SNAPSHOT, TIME_MAX_MS, Books
 from tickplant.feed.packets.deribit_sbe_instruments import STATES, listed
-from tickplant.feed.packets.marked import MarkedRows
 from tickplant.feed.packets.sbe import Block, Columns, Schema, Whole
-from tickplant.feed.sink import Sink
 from tickplant.feed.times import MS_NS
 from tickplant.feed.trades import TradeIds
 from tickplant.feed.venue import INSTRUMENTS_MAX
@@ -81,18 +79,13 @@ class Entries(NamedTuple):
         return Entries(self.block, self.columns[mask], self.marks[mask], self.codes[mask])
 
 
-class DeribitRows:
+class DeribitRows(MessageRows):
     """Messages, until their rows are taken."""
 
     def __init__(self, schema: Schema, venue: str) -> None:
-        self.messages: Counter[str] = Counter()
-        self.ignored: Counter[str] = Counter()
-        self.malformed = 0
-        self.sink = Sink(venue)
-        """Of events and definitions."""
+        super().__init__(venue)
         self.books = Books(schema, self.sink)
         self._schema = schema
-        self._rows = MarkedRows()
         self._trades = TradeIds(self.sink, lambda *_: None)
         self._codes: dict[int, tuple[int, str]] = {}
         """By the venue's number: code and name."""
@@ -128,11 +121,6 @@ class DeribitRows:
             self.refuse(f"{known.name}: {e}", seq, ts_recv)
             return
         self.messages[known.name] += 1
-
-    def refuse(self, text: str, seq: int, ts_recv: int) -> None:
-        """A message that can't be decoded is a row of table event."""
-        self.malformed += 1
-        self.sink.event("malformed", ts_recv, text, first=seq, last=seq, ts_event=ts_recv)
 
     def take(self) -> Batch:
         """The rows since the last time, each table's in the order of the messages."""

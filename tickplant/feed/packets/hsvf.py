@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tickplant.feed.capture import Batch, Head
+from tickplant.feed.capture import Head
 from tickplant.feed.packets import hsvf_types as types
 from tickplant.feed.packets.arbiter import Gap, Run
-from tickplant.feed.packets.capture import PacketCapture, check_venue, first_payloads
+from tickplant.feed.packets.capture import PacketCapture, check_venue, every_payload
 from tickplant.feed.packets.datagram import Endpoint
+from tickplant.feed.packets.decoder import PacketDecoder
 from tickplant.feed.packets.hsvf_rows import HsvfRows
 from tickplant.feed.packets.stream import Session, Stream
 
@@ -44,20 +45,17 @@ class _Line:
         """The latest time in the header of a message."""
 
 
-class HsvfFeeds:
+class HsvfFeeds(PacketDecoder[HsvfRows]):
     """Datagrams in, rows out (pure)."""
 
     def __init__(self, venue: str) -> None:
-        self.rows = HsvfRows(venue)
+        super().__init__(HsvfRows(venue))
         self._lines: dict[Endpoint, _Line] = {}
-        self._ignored: Counter[str] = Counter()
-        """Of streams whose numbers began anew."""
-        self._ts_ns = 0
 
     @property
     def ignored(self) -> Counter[str]:
         """Messages of types that are not decoded, and messages that had been there already."""
-        return sum((line.stream.ignored for line in self._lines.values()), self.rows.ignored + self._ignored)
+        return sum((line.stream.ignored for line in self._lines.values()), super().ignored)
 
     def packet(self, payload: bytes, ts_ns: int, destination: Endpoint) -> None:
         """A datagram that came at `ts_ns`, of the line with this address."""
@@ -79,10 +77,10 @@ class HsvfFeeds:
             line.time = max(line.time, run[-1][_TIME]) if run[-1][_TIME].isdigit() else line.time
             self._do(line, line.stream.offer(None, seq, len(run), Packet(run, ts_ns), ts_ns))
 
-    def finish(self) -> None:
+    def finish(self, cause: str) -> None:
         """Nothing more comes."""
         for line in self._lines.values():
-            self._do(line, line.stream.finish("not in the capture"))
+            self._do(line, line.stream.finish(cause))
 
     def _start(self, line: _Line, time: bytes, seq: int) -> None:
         """A Start of Day: another one, unless it is a copy that comes after what followed it."""
@@ -90,7 +88,7 @@ class HsvfFeeds:
         if following is None or seq >= following or time <= line.time:
             return
         self._do(line, line.stream.finish("the numbers began anew"))
-        self._say("session", "the numbers begin anew", 0, 0)
+        self._say("session", "the numbers begin anew")
         self.rows.lost(line.number, 0, self._ts_ns)
         self._ignored += line.stream.ignored
         line.stream = Stream()
@@ -105,9 +103,6 @@ class HsvfFeeds:
                 self._say("gap", step.cause, step.first, step.last)
                 self.rows.lost(line.number, step.last, self._ts_ns)
 
-    def _say(self, kind: str, text: str, first: int, last: int) -> None:
-        self.rows.sink.event(kind, self._ts_ns, text, first=first, last=last, ts_event=self._ts_ns)
-
 
 class Hsvf(PacketCapture):
     """A capture of packets with the Montréal Exchange's HSVF.
@@ -121,26 +116,11 @@ class Hsvf(PacketCapture):
     @staticmethod
     def sniff(head: Head) -> bool:
         """Whether the first packets hold messages of HSVF and nothing else."""
-        found = first_payloads(head)
-        return bool(found) and all(map(is_hsvf, found))
+        return every_payload(head, is_hsvf)
 
     def __init__(self, path: Path, *, venue: str = "XMOD", to: list[str] | None = None) -> None:
         check_venue(venue)
-        super().__init__(path, to)
-        self._decoder = HsvfFeeds(venue)
-
-    def packet(self, ts_ns: int, payload: bytes, destination: Endpoint) -> None:
-        """A datagram of the lines that are read."""
-        self._decoder.packet(payload, ts_ns, destination)
-
-    def take(self, last: bool) -> Iterator[Batch]:
-        """What the datagrams were decoded to."""
-        decoder = self._decoder
-        if last:
-            decoder.finish()
-        yield decoder.rows.take()
-        self.messages = decoder.rows.messages
-        self.account(decoder.ignored, decoder.rows.malformed)
+        super().__init__(path, to, HsvfFeeds(venue))
 
 
 def messages(payload: bytes) -> list[bytes]:

@@ -22,7 +22,6 @@ eight digits. A strategy's is the venue's.
 """
 
 import re
-from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,10 +29,10 @@ import numpy as np
 from tickplant.feed.capture import Batch
 from tickplant.feed.packets import hsvf_fields as fields
 from tickplant.feed.packets import hsvf_types as types
+from tickplant.feed.packets.decoder import MessageRows
 from tickplant.feed.packets.hsvf_books import LEVELS, Heard, LineBooks, Told
 from tickplant.feed.packets.hsvf_fields import Ints, Which
-from tickplant.feed.packets.marked import MarkedRows
-from tickplant.feed.sink import Sink, shipped_schema
+from tickplant.feed.sink import shipped_schema
 from tickplant.schema import Flag, Rows
 
 INSTRUMENTS_MAX = 1 << 18
@@ -71,16 +70,11 @@ class _Piled(NamedTuple):
         return _Piled(*(column[which] for column in self))
 
 
-class HsvfRows:
+class HsvfRows(MessageRows):
     """Messages of HSVF, until their rows are taken."""
 
     def __init__(self, venue: str) -> None:
-        self.messages: Counter[str] = Counter()
-        self.ignored: Counter[str] = Counter()
-        self.malformed = 0
-        self.sink = Sink(venue)
-        """Of events and definitions."""
-        self._rows = MarkedRows()
+        super().__init__(venue)
         self._books = LineBooks()
         self._depth: list[Rows] = []
         self._codes: dict[bytes, int] = {}
@@ -104,11 +98,6 @@ class HsvfRows:
         pile.data.append(message)
         pile.numbers.append((self._mark, seq, ts_recv, line))
         self._mark += 1
-
-    def refuse(self, text: str, seq: int, ts_recv: int) -> None:
-        """A message or a packet that can't be decoded is a row of table event."""
-        self.malformed += 1
-        self.sink.event("malformed", ts_recv, text, first=seq, last=seq, ts_event=ts_recv)
 
     def lost(self, line: int, seq: int, ts_recv: int) -> None:
         """Messages of a line are missing, the last of them number `seq`."""

@@ -2,14 +2,15 @@
 `iex_rows`."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tickplant.feed.capture import Batch, Head
+from tickplant.feed.capture import Head
 from tickplant.feed.packets.arbiter import Gap, Run
-from tickplant.feed.packets.capture import PacketCapture, check_venue, first_payloads
+from tickplant.feed.packets.capture import PacketCapture, check_venue, every_payload
 from tickplant.feed.packets.datagram import Endpoint
+from tickplant.feed.packets.decoder import PacketDecoder
 from tickplant.feed.packets.iex_rows import IexRows
 from tickplant.feed.packets.iextp import HEADER, PROTOCOLS, segment
 from tickplant.feed.packets.stream import Session, Stream
@@ -24,21 +25,20 @@ class Packet(NamedTuple):
     ts_ns: int
 
 
-class IexFeeds:
+class IexFeeds(PacketDecoder[IexRows]):
     """Segments in, rows out (pure). Each protocol's channel is a stream of its own."""
 
     def __init__(self, venue: str) -> None:
-        self.rows = IexRows(venue)
+        super().__init__(IexRows(venue))
         self._streams: dict[tuple[int, int], Stream[Packet]] = {}
-        self._ts_ns = 0
 
     @property
     def ignored(self) -> Counter[str]:
         """Heartbeats, and messages that had been there already."""
-        return sum((s.ignored for s in self._streams.values()), Counter[str]())
+        return sum((s.ignored for s in self._streams.values()), super().ignored)
 
-    def packet(self, payload: bytes, ts_ns: int) -> None:
-        """A datagram that came at `ts_ns`."""
+    def packet(self, payload: bytes, ts_ns: int, destination: Endpoint) -> None:
+        """A datagram that came at `ts_ns`, on whichever line."""
         self._ts_ns = ts_ns
         try:
             found = segment(payload)
@@ -56,10 +56,10 @@ class IexFeeds:
         item = Packet(found.messages, ts_ns)
         self._do(stream.offer(found.session, found.seq, len(found.messages), item, ts_ns))
 
-    def finish(self) -> None:
+    def finish(self, cause: str) -> None:
         """Nothing more comes."""
         for stream in self._streams.values():
-            self._do(stream.finish("not in the capture"))
+            self._do(stream.finish(cause))
 
     def _do(self, steps: Sequence[Run[Packet] | Gap | Session]) -> None:
         for step in steps:
@@ -70,10 +70,7 @@ class IexFeeds:
             elif isinstance(step, Gap):
                 self._say("gap", step.cause, step.first, step.last)
             elif step.old is not None:
-                self._say("session", f"session {step.new} follows {step.old}", 0, 0)
-
-    def _say(self, kind: str, text: str, first: int, last: int) -> None:
-        self.rows.sink.event(kind, self._ts_ns, text, first=first, last=last, ts_event=self._ts_ns)
+                self._say("session", f"session {step.new} follows {step.old}")
 
 
 class IexTp(PacketCapture):
@@ -88,26 +85,11 @@ class IexTp(PacketCapture):
     @staticmethod
     def sniff(head: Head) -> bool:
         """Whether the first packets are IEX-TP with a protocol that we know."""
-        found = first_payloads(head)
-        return bool(found) and all(map(is_iextp, found))
+        return every_payload(head, is_iextp)
 
     def __init__(self, path: Path, *, venue: str = "IEXG", to: list[str] | None = None) -> None:
         check_venue(venue)
-        super().__init__(path, to)
-        self._decoder = IexFeeds(venue)
-
-    def packet(self, ts_ns: int, payload: bytes, destination: Endpoint) -> None:
-        """A datagram of the lines that are read."""
-        self._decoder.packet(payload, ts_ns)
-
-    def take(self, last: bool) -> Iterator[Batch]:
-        """What the datagrams were decoded to."""
-        decoder = self._decoder
-        if last:
-            decoder.finish()
-        yield decoder.rows.take()
-        self.messages = decoder.rows.messages
-        self.account(decoder.ignored, decoder.rows.malformed)
+        super().__init__(path, to, IexFeeds(venue))
 
 
 def is_iextp(payload: bytes) -> bool:

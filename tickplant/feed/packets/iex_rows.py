@@ -33,14 +33,11 @@ goes to, under its name in the specifications:
 `venue_seq` is the message's number in its session. IEX tells no aggressor: side of a trade is empty.
 """
 
-from collections import Counter
-
 import numpy as np
 import numpy.typing as npt
 
 from tickplant.feed.capture import Batch
-from tickplant.feed.packets.marked import MarkedRows
-from tickplant.feed.sink import Sink
+from tickplant.feed.packets.decoder import MessageRows
 from tickplant.schema import Flag, Rows
 
 _HEAD = [("type", "S1"), ("code", "u1"), ("time", "<i8"), ("symbol", "S8")]
@@ -103,15 +100,11 @@ class _Pile:
         self.marks: list[int] = []
 
 
-class IexRows:
+class IexRows(MessageRows):
     """Messages of IEX, until their rows are taken."""
 
     def __init__(self, venue: str) -> None:
-        self.messages: Counter[str] = Counter()
-        self.malformed = 0
-        self.sink = Sink(venue)
-        """Of events and definitions."""
-        self._rows = MarkedRows()
+        super().__init__(venue)
         self._clear()
 
     def message(self, message: bytes, seq: int, ts_recv: int) -> None:
@@ -129,11 +122,6 @@ class IexRows:
         pile.marks.append(len(self._seqs))
         self._seqs.append(seq)
         self._recv.append(ts_recv)
-
-    def refuse(self, text: str, seq: int, ts_recv: int) -> None:
-        """A message or a segment that can't be decoded is a row of table event."""
-        self.malformed += 1
-        self.sink.event("malformed", ts_recv, text, first=seq, last=seq, ts_event=ts_recv)
 
     def take(self) -> Batch:
         """The rows since the last time, each table's in the order of the messages."""

@@ -13,7 +13,7 @@ zone.
 import datetime
 import zoneinfo
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -80,8 +80,15 @@ class MoldItch:
         """Messages and packets that could not be decoded."""
         return self._malformed + self._decoder.malformed
 
-    def packet(self, payload: bytes, ts_ns: int, filled: bool = False) -> None:
-        """A packet that came at `ts_ns`."""
+    @property
+    def ignored(self) -> Counter[str]:
+        """Packets and messages that say nothing."""
+        return self.stream.ignored
+
+    def packet(
+        self, payload: bytes, ts_ns: int, destination: Endpoint | None = None, *, filled: bool = False
+    ) -> None:
+        """A packet that came at `ts_ns`, on whichever line; `filled`: it was asked for again."""
         self._ts_ns = ts_ns
         self._do(self.stream.packet(payload, ts_ns, filled))
 
@@ -188,21 +195,7 @@ class MoldItch50(PacketCapture):
         self, path: Path, *, venue: str = "XNAS", date: datetime.date | None = None,
         timezone: str = "America/New_York", to: list[str] | None = None, books: bool = True,
     ) -> None:  # fmt: skip
-        super().__init__(path, to)
-        self._decoder = MoldItch(venue, timezone, date, books=books)
-
-    def packet(self, ts_ns: int, payload: bytes, destination: Endpoint) -> None:
-        """A datagram of the lines that are read."""
-        self._decoder.packet(payload, ts_ns)
-
-    def take(self, last: bool) -> Iterator[Batch]:
-        """What the datagrams were decoded to."""
-        decoder = self._decoder
-        if last:
-            decoder.finish("not in the capture")
-        yield decoder.take()
-        self.messages = decoder.messages
-        self.account(decoder.stream.ignored, decoder.malformed)
+        super().__init__(path, to, MoldItch(venue, timezone, date, books=books))
 
 
 def is_mold_itch50(payload: bytes) -> bool:

@@ -1,19 +1,17 @@
 """Messages of a declared protocol to rows of tables, many at once (pure)."""
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tickplant.feed.capture import Batch
-from tickplant.feed.packets.marked import MarkedRows
+from tickplant.feed.packets.decoder import MessageRows
 from tickplant.feed.packets.protocol import Message, Protocol, RowRule
 from tickplant.feed.packets.protocol_instruments import Codes, Instruments
 from tickplant.feed.packets.protocol_packets import Found, Layout
 from tickplant.feed.packets.protocol_times import Clocks, Known
 from tickplant.feed.packets.protocol_values import Piled, symbols, values
-from tickplant.feed.sink import Sink
 from tickplant.schema import KEY_COLUMNS, Flag, Rows
 
 Ints = npt.NDArray[np.int64]
@@ -34,20 +32,15 @@ class _Pile:
         self.marks: list[int] = []
 
 
-class ProtocolRows:
+class ProtocolRows(MessageRows):
     """Messages of one protocol, until their rows are taken."""
 
     def __init__(self, protocol: Protocol, venue: str = "") -> None:
         """`venue`: of the instruments, if not the protocol's."""
-        self.messages: Counter[str] = Counter()
-        self.ignored: Counter[str] = Counter()
-        self.malformed = 0
-        self.sink = Sink(venue or protocol.venue)
-        """Of events and definitions."""
+        super().__init__(venue or protocol.venue)
         self.instruments = Instruments(protocol, self.sink)
         self._protocol = protocol
         self._clocks = Clocks(protocol.time, protocol.timezone)
-        self._rows = MarkedRows()
         self._clear()
 
     def message(self, found: Found, seq: int, ts_recv: int, sent_ns: int, reference: Reference) -> None:
@@ -75,11 +68,6 @@ class ProtocolRows:
         self._recv.append(ts_recv)
         self._sent.append(sent_ns or ts_recv)
         self._references.append(reference.ns)
-
-    def refuse(self, text: str, seq: int, ts_recv: int) -> None:
-        """A message or a packet that can't be decoded is a row of table event."""
-        self.malformed += 1
-        self.sink.event("malformed", ts_recv, text, first=seq, last=seq, ts_event=ts_recv)
 
     def take(self) -> Batch:
         """The rows since the last time, each table's in the order of the messages."""

@@ -1,0 +1,84 @@
+"""What decoders of packets have in common (pure): rows until they are taken, an account of every message."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from typing import Any, Generic, TypeVar
+
+from tickplant.feed.capture import Batch
+from tickplant.feed.packets.arbiter import Arbiter
+from tickplant.feed.packets.datagram import Endpoint
+from tickplant.feed.packets.marked import MarkedRows
+from tickplant.feed.sink import Sink
+
+
+class MessageRows(ABC):
+    """Messages to rows, many at once."""
+
+    def __init__(self, venue: str) -> None:
+        """`venue`: of the instruments that are defined here."""
+        self.messages: Counter[str] = Counter()
+        self.ignored: Counter[str] = Counter()
+        self.malformed = 0
+        self.sink = Sink(venue)
+        """Of events and definitions."""
+        self._rows = MarkedRows()
+
+    def refuse(self, text: str, seq: int, ts_recv: int) -> None:
+        """A message or a packet that can't be decoded is a row of table event."""
+        self.malformed += 1
+        self.sink.event("malformed", ts_recv, text, first=seq, last=seq, ts_event=ts_recv)
+
+    @abstractmethod
+    def take(self) -> Batch:
+        """The rows since the last time, each table's in the order of the messages."""
+
+
+R = TypeVar("R", bound=MessageRows)
+
+
+class PacketDecoder(ABC, Generic[R]):
+    """Packets of a venue, put in order, to its messages' rows."""
+
+    def __init__(self, rows: R) -> None:
+        self.rows = rows
+        self._ignored: Counter[str] = Counter()
+        """Packets and messages that were not handed on to `rows`."""
+        self._ts_ns = 0
+        """When the packet that is decoded now came."""
+
+    @abstractmethod
+    def packet(self, payload: bytes, ts_ns: int, destination: Endpoint) -> None:
+        """A datagram that came at `ts_ns`, of the line with this address."""
+
+    @abstractmethod
+    def finish(self, cause: str) -> None:
+        """Nothing more comes; `cause` is why what is missing now will not come."""
+
+    def take(self) -> Batch:
+        """The rows since the last time."""
+        return self.rows.take()
+
+    @property
+    def messages(self) -> Counter[str]:
+        """Messages decoded, by type."""
+        return self.rows.messages
+
+    @property
+    def malformed(self) -> int:
+        """Messages and packets that could not be decoded."""
+        return self.rows.malformed
+
+    @property
+    def ignored(self) -> Counter[str]:
+        """What says nothing for any table, or had been there already."""
+        return self.rows.ignored + self._ignored
+
+    def _say(self, kind: str, text: str, first: int = 0, last: int = 0) -> None:
+        self.rows.sink.event(kind, self._ts_ns, text, first=first, last=last, ts_event=self._ts_ns)
+
+    def _pass_over(self, arbiter: Arbiter[Any]) -> None:
+        """Account for the packets that an arbiter has not delivered since the last time."""
+        self._ignored["duplicate packet"] += arbiter.duplicates
+        self._ignored["late packet"] += arbiter.late
+        self._ignored["packet before the first"] += arbiter.early
+        arbiter.duplicates = arbiter.late = arbiter.early = 0
