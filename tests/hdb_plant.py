@@ -1,10 +1,11 @@
 """A ticker plant and an hdb in one process, turned together, and what PostgreSQL has in the end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import psycopg
+import pytest
 from psycopg import sql
 
 from tests.fix_plant import RawFeed, Site, rows_of, until
@@ -12,6 +13,7 @@ from tickplant.clock import date_after
 from tickplant.config import Config
 from tickplant.hdb.loader import Loader
 from tickplant.hdb.proof import Verdict, prove
+from tickplant.hdb.server import PostgresServer
 from tickplant.hdb.store import History
 from tickplant.schema import Rows
 
@@ -101,3 +103,13 @@ def check_stored(cfg: Config, history: History, date: int) -> int:
 
 def drop(admin: psycopg.Connection, namespace: str) -> None:
     admin.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(namespace)))
+
+
+@pytest.fixture
+def loading(site: Site, postgres: PostgresServer, pg_admin: psycopg.Connection) -> Iterator[Loading]:
+    """Such a plant, its hdb in the session's PostgreSQL, with rows of both feeds."""
+    made = Loading(site, site.configured(hdb={"dsn": postgres.dsn, "chunk_ms": 0}))
+    made.publish(50, 30)
+    yield made
+    made.close()
+    drop(pg_admin, site.name)

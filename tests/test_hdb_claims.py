@@ -3,20 +3,11 @@
 import pytest
 
 from tests.fix_plant import closed, until
-from tests.hdb_plant import Loading, drop, quote_rows
+from tests.hdb_plant import quote_rows
 from tickplant import wire
 from tickplant._core import framing
 from tickplant.hdb import claims
 from tickplant.hdb.records import Outcome
-
-
-@pytest.fixture
-def loading(site, postgres, pg_admin):
-    made = Loading(site, site.configured(hdb={"dsn": postgres.dsn, "chunk_ms": 0}))
-    made.publish(50, 30)
-    yield made
-    made.close()
-    drop(pg_admin, site.name)
 
 
 def lose(feed, *rows):

@@ -6,22 +6,12 @@ import json
 import pytest
 from psycopg import sql
 
-from tests.hdb_plant import Loading, drop
 from tickplant import segment
 from tickplant.errors import HistoryError
 from tickplant.hdb import evidence
 from tickplant.table import segment_name
 
 PLACES = ("published", "journaled", "shared_memory", "postgres")
-
-
-@pytest.fixture
-def loading(site, postgres, pg_admin):
-    made = Loading(site, site.configured(hdb={"dsn": postgres.dsn, "chunk_ms": 0}))
-    made.publish(50, 30)
-    yield made
-    made.close()
-    drop(pg_admin, site.name)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 
 from tests.fix_plant import closed, until
-from tests.hdb_plant import Loading, check_stored, drop
+from tests.hdb_plant import check_stored
 from tickplant.config import Config
 from tickplant.errors import AlreadyRunning, HistoryError
 from tickplant.hdb.evidence import Evidence, gather
@@ -19,15 +19,6 @@ from tickplant.hdb.loader import connect
 from tickplant.hdb.proof import Verdict, verify
 from tickplant.hdb.rebuild import rebuild, rebuild_and_prove
 from tickplant.registry import RegistryReader
-
-
-@pytest.fixture
-def loading(site, postgres, pg_admin):
-    made = Loading(site, site.configured(hdb={"dsn": postgres.dsn, "chunk_ms": 0}))
-    made.publish(50, 30)
-    yield made
-    made.close()
-    drop(pg_admin, site.name)
 
 
 @pytest.fixture

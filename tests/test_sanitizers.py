@@ -23,7 +23,7 @@ def build(folder, source, *options):
     harness = folder / source.removesuffix(".c")
     code, headers = ROOT / "tests" / "native" / source, ROOT / "tickplant" / "_core"
     made = subprocess.run(
-        [cc, *FLAGS, *options, f"-I{headers}", code, "-o", harness, "-pthread"],
+        [cc, *FLAGS, *options, f"-I{headers}", code, "-o", harness, "-pthread", "-lm"],
         capture_output=True,
         text=True,
         check=False,
@@ -38,11 +38,12 @@ def ran(harness, *arguments):
     return done.stdout
 
 
+ADDRESSES = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
 @pytest.fixture(scope="module")
 def fuzz(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("fuzz")
-    sanitize = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    return build(folder, "fuzz_core.c", "-O1", *sanitize)
+    return build(tmp_path_factory.mktemp("fuzz"), "fuzz_core.c", *ADDRESSES)
 
 
 @pytest.mark.parametrize("seed", range(1, 5))

@@ -1,43 +1,21 @@
 """The ITCH decoder under address and undefined-behaviour sanitizers, on hostile files."""
 
-import pathlib
 import random
-import shutil
 import subprocess
 
 import itch_messages as itch
 import pytest
 from itch_streams import busy
 
-ROOT = pathlib.Path(__file__).parents[1]
-FLAGS = "-std=c11 -D_GNU_SOURCE -g -O1 -Wall -Wextra -Werror -fno-sanitize-recover=all"
-
-
-def compiler() -> str:
-    """The C compiler; skips the test if there is none that has sanitizers."""
-    cc = shutil.which("cc")
-    if cc is None:
-        pytest.skip("there is no C compiler")
-    return cc
+from tests.test_sanitizers import ADDRESSES, build
 
 
 @pytest.fixture(scope="module")
 def check_invariants(tmp_path_factory):
     """Runs the harness on files with this content; fails with what it printed."""
-    cc = compiler()
     folder = tmp_path_factory.mktemp("fuzz")
-    (folder / "empty.c").write_text("int main(void) { return 0; }")
-    sanitize = "-fsanitize=address,undefined"
-    probe = subprocess.run(
-        [cc, sanitize, "empty.c", "-o", "empty"], cwd=folder, capture_output=True, check=False
-    )
-    if probe.returncode or subprocess.run([folder / "empty"], check=False).returncode:
-        pytest.skip(f"{cc} has no sanitizers")
-    source, headers = ROOT / "tests" / "native" / "fuzz_itch.c", ROOT / "tickplant" / "_core"
     few = "-DCELL_BITS=3"  # so that pages of orders share cells
-    build = [cc, sanitize, few, *FLAGS.split(), f"-I{headers}", str(source), "-o", "fuzz"]
-    made = subprocess.run(build, cwd=folder, capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stderr
+    harness = build(folder, "fuzz_itch.c", *ADDRESSES, few)
 
     def run(contents: list[bytes], *options: str) -> None:
         names = []
@@ -45,7 +23,7 @@ def check_invariants(tmp_path_factory):
             names.append(f"{i}.itch")
             (folder / names[-1]).write_bytes(content)
         done = subprocess.run(
-            [folder / "fuzz", *options, *names],
+            [harness, *options, *names],
             cwd=folder,
             capture_output=True,
             text=True,

@@ -5,30 +5,17 @@ import subprocess
 
 import pytest
 
-from tests.test_sanitizers_itch import FLAGS, ROOT, compiler
+from tests.test_sanitizers import ADDRESSES, build
 
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory):
     """Runs the harness with these arguments in its folder; what it printed."""
-    cc = compiler()
     folder = tmp_path_factory.mktemp("fuzz")
-    (folder / "empty.c").write_text("int main(void) { return 0; }")
-    sanitize = "-fsanitize=address,undefined"
-    probe = subprocess.run(
-        [cc, sanitize, "empty.c", "-o", "empty"], cwd=folder, capture_output=True, check=False
-    )
-    if probe.returncode or subprocess.run([folder / "empty"], check=False).returncode:
-        pytest.skip(f"{cc} has no sanitizers")
-    source, headers = ROOT / "tests" / "native" / "fuzz_levels.c", ROOT / "tickplant" / "_core"
-    build = [cc, sanitize, *FLAGS.split(), f"-I{headers}", str(source), "-o", "fuzz", "-lm"]
-    made = subprocess.run(build, cwd=folder, capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stderr
+    program = build(folder, "fuzz_levels.c", *ADDRESSES)
 
     def run(*arguments: str) -> str:
-        done = subprocess.run(
-            [folder / "fuzz", *arguments], cwd=folder, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([program, *arguments], cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
