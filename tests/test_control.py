@@ -9,7 +9,7 @@ from tickplant._core.memory import Word
 from tickplant.clock import monotonic_ns
 from tickplant.control import BELL, SYNCED, Control
 from tickplant.errors import NotRunning, SegmentError
-from tickplant.schema import Schema, declare
+from tickplant.schema import TABLES_MAX, Schema, declare
 
 SCHEMA = Schema([declare("trade", 1, {"price": "f8"}), declare("quote", 2, {"bid": "f8"})])
 DATA = Path("/nowhere")
@@ -86,6 +86,15 @@ def test_a_block_that_is_not_sound_is_made_anew(plant_name, damage):
     fresh = Control.create(plant_name, schema, DATA)
     assert fresh.written.load() == 0
     assert Control.attach(plant_name).schema.describe() == schema.describe()
+
+
+def test_a_block_describes_as_many_tables_as_a_plant_may_have(plant_name):
+    columns = {f"column_{n:03}": "f8" for n in range(30)}
+    schema = Schema([declare(f"table_{n:03}", n, columns) for n in range(1, TABLES_MAX + 1)])
+    made = Control.create(plant_name, schema, DATA)
+    made.written.store(5)
+    assert Control.attach(plant_name).schema.describe() == schema.describe()
+    assert Control.create(plant_name, schema, DATA).written.load() == 5
 
 
 def test_without_a_block_nothing_runs(plant_name):

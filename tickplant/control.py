@@ -64,9 +64,10 @@ class Control:
             segment.remove(_flag(plant))
             flag = segment.create(_flag(plant), 4096, 0o660)
             flag.allocate(0, 4096)
-            block = segment.create(_block(plant), segment.HEADER_SIZE)
-            block.allocate(0, segment.HEADER_SIZE)
-            segment.describe(block, MAGIC, about)
+            size = segment.header_size(about)
+            block = segment.create(_block(plant), size)
+            block.allocate(0, size)
+            segment.describe(block, MAGIC, about, size)
         return cls(plant, block, flag, own=True)
 
     @classmethod

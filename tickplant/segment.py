@@ -107,7 +107,15 @@ _DESCRIPTION = 1024
 _LEAD = struct.Struct("<8sII")
 
 
-def describe(segment: Segment, magic: bytes, description: dict[str, Any]) -> None:
+def header_size(description: dict[str, Any]) -> int:
+    """Bytes of the header that a description needs: whole pages, HEADER_SIZE at least."""
+    needed = _DESCRIPTION + len(msgpack.packb(description))
+    return max(HEADER_SIZE, -(-needed // mmap.PAGESIZE) * mmap.PAGESIZE)
+
+
+def describe(
+    segment: Segment, magic: bytes, description: dict[str, Any], header_size: int = HEADER_SIZE
+) -> None:
     """Write the header of a new segment; readers believe it once the magic, written last, is there.
 
         offset  0     magic, 8 bytes
@@ -118,7 +126,7 @@ def describe(segment: Segment, magic: bytes, description: dict[str, Any]) -> Non
     Raises SegmentError if the description does not fit.
     """
     packed = msgpack.packb(description)
-    if _DESCRIPTION + len(packed) > HEADER_SIZE:
+    if _DESCRIPTION + len(packed) > header_size:
         raise SegmentError(f"the description of {segment.name} takes {len(packed)} bytes: too long")
     segment.map[_DESCRIPTION : _DESCRIPTION + len(packed)] = packed
     lead = _LEAD.pack(magic, len(packed), framing.crc32c(packed))
@@ -133,7 +141,7 @@ def description(segment: Segment, magic: bytes) -> dict[str, Any]:
     found, length, crc = _LEAD.unpack(segment.map[: _LEAD.size])
     if found == bytes(8):
         raise NotRunning(f"shared memory {SHM / segment.name} is just being made")
-    packed = segment.map[_DESCRIPTION : _DESCRIPTION + min(length, HEADER_SIZE)]
+    packed = segment.map[_DESCRIPTION : _DESCRIPTION + min(length, segment.size)]
     if found != magic or len(packed) != length or framing.crc32c(packed) != crc:
         raise SegmentError(
             f"{SHM / segment.name} is not what it should be (damaged, or of another version); "
