@@ -13,6 +13,7 @@ import logging
 import random
 import statistics
 import sys
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from faults import report
+from faults.case import Fault
 from faults.cases import CASES
 from faults.check import Findings, check, journaled
 from faults.room import own_shm
@@ -105,15 +107,27 @@ def run(case: str, seed: int, seconds: float) -> Outcome:
 
 def _inject(site: Site, case: str, choice: random.Random, seconds: float) -> tuple[int, list[float]]:
     """Faults one after the other; how many came to be, and the ms from each until rows flowed again."""
+    faults, longest, lately, around = CASES[case].faults, 0, deque[str](maxlen=3), ""
     site.longest_outage_ns = 0
     end, injected, recovered = monotonic_ns() + int(seconds * SECOND_NS), 0, []
     while monotonic_ns() < end or not injected:
         site.pause(choice.uniform(0.1, 1.0))
-        injected += choice.choice(CASES[case].faults)(site, choice)
+        fault = choice.choice(faults)
+        lately.append(_of_case(fault))
+        injected += fault(site, choice)
         began, written = monotonic_ns(), site.plant.control.written.load()
         site.until(lambda w=written: site.plant.control.written.load() > w, "rows to flow again")  # type: ignore[misc]
         recovered.append((monotonic_ns() - began) / MILLISECOND_NS)
+        if site.longest_outage_ns > longest:
+            longest, around = site.longest_outage_ns, ", ".join(lately)
+    if case == "mixed":
+        site.figures.append(f"faults up to the end of the longest outage, each by its case: {around}")
     return injected, recovered
+
+
+def _of_case(fault: Fault) -> str:
+    """The case that a fault is of."""
+    return next(name for name, case in CASES.items() if fault in case.faults)
 
 
 def finish(site: Site) -> list[int]:
