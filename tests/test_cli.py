@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -125,6 +126,7 @@ def test_what_needs_a_plant_without_one_is_status_69(tickplant, cfg, words):
     status, out, error = tickplant("--config", cfg.path, *words)
     assert (status, out) == (69, "")
     assert error.startswith("tickplant: there is no ")
+    assert re.search(r"tickplant (up|status|journal ls)", error), "it says what to type"
     assert error.count("\n") == 1
 
 

@@ -89,7 +89,9 @@ class Control:
             except NotRunning:
                 pass
             if monotonic_ns() > end:
-                raise NotRunning(f"no ticker plant of {plant} has begun a trading date; start it first")
+                raise NotRunning(
+                    f"no ticker plant of {plant} has begun a trading date; is it running (tickplant status)?"
+                )
             time.sleep(0.02)
 
     @property

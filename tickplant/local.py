@@ -230,5 +230,7 @@ def wait_for(plant: str, timeout: float) -> Plant:
             if monotonic_ns() > end:
                 raise
         if monotonic_ns() > end:
-            raise NotRunning(f"the ticker plant of {plant} did not come up in {timeout:g} s")
+            raise NotRunning(
+                f"the ticker plant of {plant} did not come up in {timeout:g} s; see: tickplant status"
+            )
         time.sleep(0.02)

@@ -80,7 +80,9 @@ def attach(name: str, *, writable: bool = False) -> Segment:
     try:
         fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
-        raise NotRunning(f"there is no shared memory {path}; is the ticker plant running?") from None
+        raise NotRunning(
+            f"there is no shared memory {path}; is the ticker plant running (tickplant status)?"
+        ) from None
     except OSError as e:
         raise SegmentError(f"can't open shared memory {path}: {e.strerror}") from None
     found = os.fstat(fd)

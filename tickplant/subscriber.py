@@ -109,7 +109,9 @@ class Subscription:
             frame = self._link.sub.recv()
             if not framing.check(frame) and wire.header(frame).kind == wire.HEARTBEAT:
                 return wire.header(frame).trading_date, wire.small_map(wire.payload(frame))
-        raise NotRunning(f"the publisher of {self.endpoint} sends no heartbeat")
+        raise NotRunning(
+            f"the publisher of {self.endpoint} sends no heartbeat; on its host, see: tickplant status"
+        )
 
     def _begin(
         self, from_row: FromRow, trading_date: int | None, open_date: int, rows: dict[Any, Any]

@@ -19,9 +19,11 @@ def _folders(path: Path | None, which: str | None) -> list[Path]:
     if which and Path(which).is_dir():
         return [Path(which)]
     root = config.load(path).journal_dir
-    found = [root / which] if which else sorted(p for p in root.glob("[0-9]" * 8))
-    if not found or not found[0].is_dir():
-        raise NotRunning(f"there is no journal {which or ''} in {root}")
+    found = [root / which] if which else sorted(root.glob("[0-9]" * 8))
+    if not found:
+        raise NotRunning(f"there is no journal in {root} yet; the ticker plant begins one: tickplant up")
+    if not found[0].is_dir():
+        raise NotRunning(f"there is no journal {which} in {root}; see: tickplant journal ls")
     return found
 
 
