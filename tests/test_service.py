@@ -234,3 +234,15 @@ print("stopped")
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "stopped\n"
+
+
+def test_a_process_may_have_as_many_descriptors_as_the_system_allows_however_few_a_shell_does():
+    said = (
+        "import resource; from tickplant import service\n"
+        "_, most = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, most))\n"
+        "service.allow_descriptors()\n"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE) == (most, most))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import queue
+import resource
 import signal
 import socket
 import threading
@@ -52,6 +53,12 @@ def notify(message: str) -> bool:
             log.debug("systemd does not listen at %s: %s", address, e.strerror)
             return False
     return True
+
+
+def allow_descriptors() -> None:
+    """Have as many descriptors as the system allows this process: tables and connections take some each."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class Pulse:

@@ -57,6 +57,7 @@ def up(path: Path | None) -> None:
 @click.group()
 def run() -> None:
     """Run one process of the plant in the foreground (what the systemd units do)."""
+    service.allow_descriptors()
 
 
 def _role(name: str) -> None:
