@@ -107,27 +107,28 @@ def run(case: str, seed: int, seconds: float) -> Outcome:
 
 def _inject(site: Site, case: str, choice: random.Random, seconds: float) -> tuple[int, list[float]]:
     """Faults one after the other; how many came to be, and the ms from each until rows flowed again."""
-    faults, longest, lately, around = CASES[case].faults, 0, deque[str](maxlen=3), ""
+    faults, longest, lately, around = CASES[case].faults, 0, deque[Fault](maxlen=3), list[Fault]()
     site.longest_outage_ns = 0
     end, injected, recovered = monotonic_ns() + int(seconds * SECOND_NS), 0, []
     while monotonic_ns() < end or not injected:
         site.pause(choice.uniform(0.1, 1.0))
         fault = choice.choice(faults)
-        lately.append(_of_case(fault))
+        lately.append(fault)
         injected += fault(site, choice)
         began, written = monotonic_ns(), site.plant.control.written.load()
         site.until(lambda w=written: site.plant.control.written.load() > w, "rows to flow again")  # type: ignore[misc]
         recovered.append((monotonic_ns() - began) / MILLISECOND_NS)
         if site.longest_outage_ns > longest:
-            longest, around = site.longest_outage_ns, ", ".join(lately)
+            longest, around = site.longest_outage_ns, list(lately)
     if case == "mixed":
-        site.figures.append(f"faults up to the end of the longest outage, each by its case: {around}")
+        names = ", ".join(map(case_of, around))
+        site.figures.append(f"faults up to the end of the longest outage, each by its case: {names}")
     return injected, recovered
 
 
-def _of_case(fault: Fault) -> str:
-    """The case that a fault is of."""
-    return next(name for name, case in CASES.items() if fault in case.faults)
+def case_of(fault: Fault) -> str:
+    """The case that a fault of the mixed one is of."""
+    return next(name for name, case in CASES.items() if case.mixed and fault in case.faults)
 
 
 def finish(site: Site) -> list[int]:

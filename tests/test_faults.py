@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from faults import bench
+from faults import bench, report
 from faults.cases import CASES
-from faults.check import check
+from faults.check import Findings, check
 from faults.failpoint import AT_THE_ROLL, POINTS, ROLES
 from faults.site import Site
 
@@ -109,6 +109,24 @@ def test_every_step_at_which_a_process_can_be_killed_exists():
     for points in (*ROLES.values(), *AT_THE_ROLL.values()):
         assert set(points) <= set(POINTS)
     assert {"mixed", "kill-tickerplant", "stop-and-go", "network-feed", "network-reader"} <= set(CASES)
+
+
+def test_the_report_has_a_row_for_each_case_and_what_was_measured_besides(tmp_path):
+    calm = bench.Outcome("kill-hdb", 3, Findings(published=1234), 0, 56, 7)
+    noted = bench.Outcome("feed-burst", 1, Findings(lost=2), 0, 8, 9, ["memory grew by 3 MiB"])
+    report.write(tmp_path / "page.md", "bin/faults", [calm.plain(), noted.plain()])
+    text = (tmp_path / "page.md").read_text()
+    assert "| kill-hdb | 3 | 1,234 | 0 | 0 | 0 | 0 | 56 | 7 | good |\n" in text
+    assert "| feed-burst | 1 | 0 | 2 | 0 | 0 | 0 | 8 | 9 | bad |\n" in text
+    assert "- `feed-burst`: memory grew by 3 MiB.\n" in text
+    assert "kill-hdb`:" not in text
+
+
+def test_each_fault_that_is_mixed_is_of_a_case_by_name():
+    for fault in CASES["mixed"].faults:
+        name = bench.case_of(fault)
+        assert name != "mixed"
+        assert CASES[name].mixed
 
 
 def test_the_report_names_cases_and_tests_that_are_there():
