@@ -1,6 +1,7 @@
 """The demo: real processes from capture to proof, whatever is killed meanwhile, and nothing left behind."""
 
 import contextlib
+import io
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ import tempfile
 import time
 
 import pytest
+from rich.console import Console
 
 from tickplant.batch import Batch
 from tickplant.clock import now_ns
@@ -290,3 +292,38 @@ def test_rows_of_a_recording_tell_nothing_of_how_late_they_come():
     rows["ts_recv"] = now_ns()
     tally.take(Batch.of(rows, "trade", 20261126, 2), Instruments())
     assert tally.status()["latency_us"]["p50"] > 0
+
+
+def shown(verdict, width):
+    out = io.StringIO()
+    screen.show(verdict, [], Console(file=out, width=width))
+    return out.getvalue()
+
+
+def counted(rows, **places):
+    names = ("published", "journaled", "shared_memory", "postgres", "remote", "local")
+    table = {
+        **dict.fromkeys(names, rows),
+        **places,
+        "checksum": "e248a34db4b00a49",
+        "checksum_ok": not places,
+    }
+    return {"trading_date": 20261126, "complete": not places, "seconds": 1.0, "tables": {"trade": table},
+            "latency_us": {"p50": 1.0, "p99": 2.0}}  # fmt: skip
+
+
+def test_the_proof_shows_every_count_and_checksum_where_there_is_room():
+    wide = shown(counted(123_456_789_012), 160)
+    assert wide.count("123,456,789,012") == 6
+    assert "e248a34db4b00a49" in wide
+    usual = shown(counted(304_368), 80)
+    assert usual.count("304,368") == 6
+    assert "ok" in usual
+
+
+def test_in_a_narrow_terminal_counts_that_are_the_same_are_shown_once_and_others_in_full():
+    assert shown(counted(123_456_789_012), 80).count("123,456,789,012") == 1
+    narrow = shown(counted(123_456_789, postgres=123_456_788), 80)
+    assert (narrow.count("123,456,789"), narrow.count("123,456,788"), narrow.count("=")) == (1, 1, 4)
+    assert "DIFFERS" in narrow
+    assert "NOT complete" in narrow

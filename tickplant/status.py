@@ -7,9 +7,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from tickplant import sessions
+from tickplant import screen, sessions
 from tickplant.clock import SECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
 from tickplant.control import Control
@@ -174,23 +173,28 @@ def show(seen: dict[str, Any], console: Console) -> None:
     console.print(
         f"plant [bold]{seen['plant']}[/] {seen['state']}, trading date {seen['trading_date'] or '-'}"
     )
-    table = Table("process", "state", "market", "pid", "memory", "said")
+    processes = screen.table(
+        "process", "state", "market", "pid", "memory", "said", right=("pid", "memory", "said")
+    )
     for name, said in seen["processes"].items():
         ago = _age_ns(said) / SECOND_NS
         memory = f"{said.get('memory_bytes', 0) / 1e6:,.0f} MB"
         venue = _market(seen["markets"].get(name.removeprefix("feed-"))) if name.startswith("feed-") else ""
-        table.add_row(name, str(said.get("state")), venue, str(said.get("pid")), memory, f"{ago:.1f} s ago")
-    console.print(table)
-    rows = Table("table", "rows today")
+        pid = str(said.get("pid"))
+        processes.add_row(name, str(said.get("state")), venue, pid, memory, f"{ago:.1f} s ago")
+    console.print(processes)
+    rows = screen.table("table", "rows today", right=("rows today",))
     for name, count in seen["rows"].items():
         rows.add_row(name, f"{count:,}")
     console.print(rows)
+    console.print()
     for proof in seen["proofs"]:
         style = "none" if proof["complete"] else "red"
-        console.print(f"trading date {proof['trading_date']}: [{style}]{escape(proof['summary'])}[/]")
+        said = f"trading date {proof['trading_date']}: [{style}]{escape(proof['summary'])}[/]"
+        console.print(said, soft_wrap=True)
     if doing := seen["processes"].get("hdb", {}).get("doing"):
         console.print(f"hdb: {escape(doing)}")
     for problem in seen["problems"]:
-        console.print(f"[red]![/] {escape(problem)}")
+        console.print(f"[red]![/] {escape(problem)}", soft_wrap=True)  # with commands to copy
     if not seen["problems"]:
         console.print("[green]all is well[/]")

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from tickplant import config as configuration
-from tickplant import local
+from tickplant import local, screen
 from tickplant.books import LiveBook
 
 _LOOK_S = 0.25
@@ -48,14 +48,13 @@ def book(path: Path | None, instrument: str, levels: int, once: bool, as_json: b
 def _screen(book: LiveBook, levels: int) -> Table:
     at = datetime.fromtimestamp(book.ts_event / 1e9, UTC) if book.ts_event else None
     state = "stale: no book, or one that waits to be rebuilt" if book.stale else f"{at:%H:%M:%S.%f}"
-    screen = Table("orders", "size", "bid", "ask", "size", "orders", title=f"{book.instrument}  {state}")
-    for column in screen.columns:
-        column.justify = "right"
+    columns = ("orders", "size", "bid", "ask", "size", "orders")
+    shown = screen.table(*columns, right=columns, title=f"{book.instrument}  {state}")
     bids, asks = book.levels("B", levels), book.levels("S", levels)
     for i in range(max(len(bids), len(asks))):
         bid, ask = (_cells(side[i]) if i < len(side) else ("", "", "") for side in (bids, asks))
-        screen.add_row(bid[2], bid[1], f"[green]{bid[0]}[/]", f"[red]{ask[0]}[/]", ask[1], ask[2])
-    return screen
+        shown.add_row(bid[2], bid[1], f"[green]{bid[0]}[/]", f"[red]{ask[0]}[/]", ask[1], ask[2])
+    return shown
 
 
 def _cells(level: tuple[float, float, int]) -> tuple[str, str, str]:

@@ -10,10 +10,9 @@ from zoneinfo import ZoneInfo
 import click
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from tickplant import config as configuration
-from tickplant import local, sessions, status
+from tickplant import local, screen, sessions, status
 from tickplant.batch import Batch, Notice, Skipped
 from tickplant.eod import end_of_day, open_date
 from tickplant.feed.decode import decode as decode_capture
@@ -178,22 +177,23 @@ def decode(
 
 def _show_decoded(found: dict[str, Any]) -> None:
     console = Console()
-    console.print(f"{found['capture']}: {found['format']}, {found['malformed']} malformed", markup=False)
+    about = f"{found['capture']}: {found['format']}, {found['malformed']} malformed"
+    console.print(about, markup=False, soft_wrap=True)
     for account in ("messages", "ignored"):
         if found[account]:
             counts = "  ".join(f"{k} {v:,}" for k, v in sorted(found[account].items()))
             console.print(f"{account}: {counts}", markup=False)
-    shown = Table("table", "rows", "sum of sizes", "notional", "first event", "last event")
+    numbers = ("rows", "sum of sizes", "notional")
+    shown = screen.table("table", *numbers, "first and last event", right=numbers)
     for name, t in found["tables"].items():
         times = [_text("ts_event", t[k]) if t[k] else "" for k in ("first_ts_event", "last_ts_event")]
         sums = [f"{t[k]:,.2f}" if t[k] is not None else "" for k in ("size_sum", "notional_sum")]
-        shown.add_row(name, f"{t['rows']:,}", *sums, *times)
-    for column in shown.columns:
-        column.overflow = "fold"  # in a narrow terminal nothing is cut off
+        shown.add_row(name, f"{t['rows']:,}", *sums, "\n".join(times))
     console.print(shown)
+    console.print()
     for event in found["events"]:
         said = f"{event['kind']}: bytes {event['first']:,} to {event['last']:,}: {event['text']}"
-        console.print(said, markup=False)
+        console.print(said, markup=False, soft_wrap=True)
 
 
 @click.command()

@@ -15,9 +15,11 @@ from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.config import Config
 from tickplant.errors import TickplantError
 from tickplant.journal import JournalReader
+from tickplant.screen import table
 
 BUSIEST = 8
 EVENTS_MAX = 4
+WIDE = 1000
 PLACES = ("published", "journaled", "shared_memory", "postgres")
 
 
@@ -51,9 +53,8 @@ class Screen:
             self._rows, self._at_ns = rows, at
 
     def _flow(self, rows: dict[str, int]) -> Table:
-        flow = Table("table", "rows/s", "rows", title=f"plant {self.config.plant.name}")
-        for name in ("rows/s", "rows"):
-            flow.columns[["table", "rows/s", "rows"].index(name)].justify = "right"
+        numbers = ("rows/s", "rows")
+        flow = table("table", *numbers, right=numbers, title=f"plant {self.config.plant.name}")
         for name, count in rows.items():
             if count:
                 flow.add_row(name, f"{self._rates.get(name, 0):,.0f}", f"{count:,}")
@@ -61,7 +62,8 @@ class Screen:
 
     def _quotes(self) -> Table:
         assert self._plant is not None
-        shown = Table("instrument", "bid", "ask", "bid size", "ask size", title="busiest instruments")
+        numbers = ("bid", "ask", "bid size", "ask size")
+        shown = table("instrument", *numbers, right=numbers, title="busiest instruments")
         if "quote" not in self._plant.schema:
             return shown
         quotes = self._plant.table("quote")
@@ -148,23 +150,38 @@ def events(config: Config, date: int) -> list[str]:
     return found + [f"event {k}: {n:,} more" for k, n in more.items() if n > 0]
 
 
-def show(verdict: dict[str, Any], happened: list[str], console: Console) -> None:
-    """The verdict for people."""
-    places = ["published", "journaled", "shared_memory", "remote", "local", "postgres"]
-    shown = Table("table", *(p.replace("_", " ") for p in places), "checksum", "",
+def _proof(verdict: dict[str, Any], *, checksums: bool, counts: bool) -> Table:
+    """`checksums`: shown, not only compared; without `counts` = stands for as many as were published."""
+    places = {
+        "published": "published", "journaled": "journaled", "shared_memory": "memory", "remote": "remote",
+        "local": "local", "postgres": "postgres",
+    }  # fmt: skip
+    shown = table("table", *places.values(), *(["checksum"] if checksums else []), "", right=places.values(),
                   title=f"proof of trading date {verdict['trading_date']}")  # fmt: skip
     for name, t in verdict["tables"].items():
-        counts = ["-" if t[p] is None else f"{t[p]:,}" for p in places]
-        shown.add_row(
-            name, *counts, t["checksum"] or "differs", "ok" if t["checksum_ok"] else "[red]DIFFERS[/]"
-        )
-    for column in shown.columns[1:7]:
-        column.justify = "right"
-    for column in shown.columns:
-        column.overflow = "fold"  # in a narrow terminal nothing is cut off
-    console.print(shown)
+        there = ["-" if t[p] is None else f"{t[p]:,}" for p in places]
+        if not counts:
+            there[1:] = ["=" if n == there[0] else n for n in there[1:]]
+        sums = [t["checksum"] or "differs"] if checksums else []
+        shown.add_row(name, *there, *sums, "ok" if t["checksum_ok"] else "[red]DIFFERS[/]")
+    return shown
+
+
+def _fitting(verdict: dict[str, Any], console: Console) -> Table:
+    """The proof with as much of it as there is room for."""
+    for checksums, counts in ((True, True), (False, True)):
+        shown = _proof(verdict, checksums=checksums, counts=counts)
+        if console.measure(shown, options=console.options.update(width=WIDE)).maximum <= console.width:
+            return shown
+    return _proof(verdict, checksums=False, counts=False)
+
+
+def show(verdict: dict[str, Any], happened: list[str], console: Console) -> None:
+    """The verdict for people."""
+    console.print(_fitting(verdict, console))
+    console.print()
     for event in happened:
-        console.print(event, markup=False)
+        console.print(event, markup=False, soft_wrap=True)
     late = verdict["latency_us"]
     p50, p99 = late["p50"] or "-", late["p99"] or "-"  # rows of a recording are of another day
     console.print(f"feed to local reader: p50 {p50} us, p99 {p99} us; {verdict['seconds']} s in all")
