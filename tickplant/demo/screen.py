@@ -43,7 +43,7 @@ class Screen:
         except TickplantError:
             return Group(Text("the plant is starting"))
         self._measure(rows)
-        return Group(self._flow(rows), self._quotes(), Text(self._vitals()))
+        return Group(self._flow(rows), "", self._quotes(), "", Text(self._vitals()))
 
     def _measure(self, rows: dict[str, int]) -> None:
         at = monotonic_ns()
