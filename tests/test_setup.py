@@ -11,7 +11,7 @@ from fix_core import ROOT
 @pytest.fixture
 def set_up(tmp_path):
     """Runs it in a copy of the checkout in which no .venv can be made: its exit status and what it said."""
-    for name in ("setup.py", "setup.cfg", "pyproject.toml"):
+    for name in ("setup.py", "setup.cfg", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "tickplant" / "_core", tmp_path / "tickplant" / "_core")
     (tmp_path / "bin").mkdir()
@@ -37,7 +37,8 @@ def test_a_checkout_in_which_nothing_is_installed_is_set_up(set_up, extra):
 
 def test_nothing_is_done_where_it_is_installed_with_what_is_asked_for(set_up):
     sources = (
-        "setup.py setup.cfg pyproject.toml tickplant/_core/*.pyx tickplant/_core/*.pxd tickplant/_core/*.h"
+        "setup.py setup.cfg pyproject.toml constraints.txt "
+        "tickplant/_core/*.pyx tickplant/_core/*.pxd tickplant/_core/*.h"
     )
     stamp = subprocess.run(
         f"cat {sources} | cksum | tr ' ' '-'", shell=True, cwd=set_up.folder, capture_output=True, text=True,
