@@ -15,7 +15,7 @@ LAYERS = (
     ("schema", "instruments", "sessions"),
     ("config",),
     ("keys", "wire"),
-    ("analytics", "batch", "dates", "doorbell", "journal", "lock", "segment", "sockets"),
+    ("analytics", "batch", "dates", "doorbell", "journal", "lock", "messages", "segment", "sockets"),
     ("control", "latest", "link", "sequencer", "syncer", "table", "zap"),
     ("catchup", "checkpoint", "conflation", "curve", "follower", "outboxes", "registry"),
     ("arrivals", "day", "questions", "refusals"),

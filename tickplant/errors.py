@@ -4,7 +4,8 @@
      ├─ ConfigError         the configuration is missing, wrong or contradicts itself
      ├─ SchemaError         rows, a declaration or a stored schema do not fit together
      ├─ FrameError          bytes that should be a frame are not
-     │   └─ MessageDamaged  a message is not what was sent
+     │   ├─ MessageDamaged  a message is not what was sent
+     │   └─ MessageRefused  a message says what may not be said
      ├─ JournalError        a journal can't be written or read
      │   ├─ JournalDamaged  bytes of a journal that were promised durable are wrong
      │   └─ JournalFull     there is no room for more now; there may be later
@@ -44,6 +45,11 @@ class FrameError(TickplantError):
 
 class MessageDamaged(FrameError):
     """A message is not what was sent, or never was one of ours."""
+
+
+class MessageRefused(FrameError):
+    """A message says what may not be said: an unknown kind, or a field that is missing, of another type or out
+    of range."""
 
 
 class JournalError(TickplantError):

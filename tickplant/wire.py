@@ -105,17 +105,29 @@ def topic(table: int) -> bytes:
 
 def pack(op: str, /, **fields: Any) -> bytes:
     """A control message."""
-    packed: bytes = msgpack.packb({"op": op, **fields})
+    return sealed(msgpack.packb({"op": op, **fields}))
+
+
+def sealed(packed: bytes) -> bytes:
+    """The msgpack of a control message with its checksum, as it travels."""
     return packed + _CRC.pack(framing.crc32c(packed))
+
+
+def opened(message: bytes | memoryview) -> bytes | memoryview:
+    """The inverse of `sealed`. Raises FrameError for what is too long, MessageDamaged for a wrong checksum:
+    the sender can be asked to say it again."""
+    if len(message) > CONTROL_MAX * 16:
+        raise FrameError(f"a control message of {len(message):,} bytes is too long")
+    packed, crc = message[: -_CRC.size], message[-_CRC.size :]
+    if _CRC.pack(framing.crc32c(packed)) != crc:
+        raise MessageDamaged(f"not a control message, or damaged on its way: {len(message):,} bytes")
+    return packed
 
 
 def unpack(message: bytes | memoryview) -> dict[Any, Any]:
     """The fields of a control message. Raises FrameError on anything else, of which MessageDamaged
     if the sender can be asked to say it again."""
-    packed, sealed = message[: -_CRC.size], message[-_CRC.size :]
-    if len(message) <= CONTROL_MAX * 16 and _CRC.pack(framing.crc32c(packed)) != sealed:
-        raise MessageDamaged(f"not a control message, or damaged on its way: {len(message):,} bytes")
-    return small_map(packed)
+    return small_map(opened(message))
 
 
 def small_map(packed: bytes | memoryview) -> dict[Any, Any]:
