@@ -101,8 +101,9 @@ def test_the_shipped_configuration_shows_every_key(section):
         ("feeds/two/speed", 1, "feeds.two: Object contains unknown field `speed`"),
         ("feeds/two/options", [], "feeds.two.options"),
         ("feeds/no:good", FEED | {"id": 9}, "feed name 'no:good'"),
-        ("tables", None, "missing required field `tables`"),
-        ("tables/event", None, "tables.event is missing"),
+        ("tables", [], "tables: Expected `object`"),
+        ("tables/event", False, "tables.event is missing"),
+        ("tables/event", True, "tables.event is true; declare its columns"),
         ("tables/instrument/columns/code", None, "tables.instrument.columns.code must be 'u4'"),
         ("tables/event/columns/kind", "S8", "tables.event.columns.kind must be 'S16'"),
         ("tables/trade/columns/price", "f16", "column trade.price has type 'f16'"),
@@ -121,9 +122,23 @@ def test_each_mistake_is_one_error_that_names_file_and_key(tmp_path, key, value,
     assert "\n" not in message
 
 
+def test_tables_that_are_not_declared_are_the_shipped_ones(tmp_path):
+    path = tmp_path / "plant.toml"
+    path.write_text(
+        '[tables]\nbar = false\n[tables.mine.columns]\nscore = "f8"\n[tables.quote.columns]\nbid = "f8"\n'
+    )
+    ours = {t.name: t for t in load(path).schema}
+    theirs = {t.name: t for t in load(shipped()).schema}
+    assert list(ours) == [n for n in theirs if n not in ("bar", "quote")] + ["mine", "quote"]
+    assert [c.name for c in ours["quote"].columns][6:] == ["bid"]
+    assert ours["trade"].columns == theirs["trade"].columns
+    path.write_text("")
+    assert load(path).schema.describe() == load(shipped()).schema.describe()
+
+
 @pytest.mark.parametrize(
     ("content", "what"),
-    [(b"[plant\n", "line"), (b"\xff\xfe", "utf-8"), (b"a = 1\na = 2", "a"), (b"", "tables")],
+    [(b"[plant\n", "line"), (b"\xff\xfe", "utf-8"), (b"a = 1\na = 2", "a")],
 )
 def test_a_file_that_is_no_toml_is_refused(tmp_path, content, what):
     path = tmp_path / "plant.toml"

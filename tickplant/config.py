@@ -3,8 +3,10 @@
 conf/tickplant.toml shows every key with its default and the reason for it.
 """
 
+import functools
 import os
 import re
+import site
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -165,7 +167,7 @@ class _File(_Section, frozen=True, kw_only=True):
     outbox: Outbox = Outbox()
     limits: Limits = Limits()
     feeds: dict[str, Feed] = {}
-    tables: dict[str, _TableEntry]
+    tables: dict[str, _TableEntry | bool] = {}
 
 
 class Config:
@@ -185,7 +187,7 @@ class Config:
         try:
             self.schema = Schema(
                 declare(name, number, t.columns, max_rows=t.max_rows, latest=t.latest)
-                for number, (name, t) in enumerate(file.tables.items(), 1)
+                for number, (name, t) in enumerate(_tables(file.tables).items(), 1)
             )
             self.calendar = TradingCalendar(self.plant.timezone, self.plant.roll)
             self._check()
@@ -291,12 +293,34 @@ def load(path: str | Path | None = None) -> Config:
 
 def shipped() -> Path:
     """The configuration that comes with tickplant. Raises ConfigError if the installation lost it."""
-    checkout = Path(__file__).parent.parent / "conf" / "tickplant.toml"
-    installed = Path(sys.prefix) / "share" / "tickplant" / "conf" / "tickplant.toml"
-    for path in (checkout, installed):
+    inside = Path("conf", "tickplant.toml")
+    prefixes = (sys.prefix, site.getuserbase(), Path(__file__).parents[4])  # the last: pip install --target
+    checkout = Path(__file__).parents[1] / inside
+    paths = [checkout, *(Path(prefix) / "share" / "tickplant" / inside for prefix in prefixes)]
+    for path in paths:
         if path.is_file():
             return path
-    raise ConfigError(f"the shipped configuration is neither at {checkout} nor at {installed}")
+    raise ConfigError(
+        f"the shipped configuration is at none of {', '.join(map(str, paths))}; install tickplant again"
+    )
+
+
+@functools.cache
+def shipped_tables() -> Mapping[str, _TableEntry]:
+    """The tables that a plant has which declares none. Raises ConfigError if the installation lost them."""
+    content = msgspec.toml.decode(shipped().read_bytes())
+    return msgspec.convert(content["tables"], dict[str, _TableEntry])
+
+
+def _tables(declared: Mapping[str, _TableEntry | bool]) -> dict[str, _TableEntry]:
+    """The shipped tables that the file does not mention, then those that it declares, in its order."""
+    tables = {name: entry for name, entry in shipped_tables().items() if name not in declared}
+    for name, entry in declared.items():
+        if entry is True:
+            raise ConfigError(f"tables.{name} is true; declare its columns, or leave it out with false")
+        if entry:
+            tables[name] = entry
+    return tables
 
 
 def _path(kind: type, value: Any) -> Any:
@@ -315,8 +339,8 @@ def _place(message: str, content: Mapping[str, Any]) -> str:
 def _named(where: str, content: Mapping[str, Any]) -> str:
     """For msgspec each entry of a map is at `[...]`; find the one it means."""
     section, _, rest = where.partition("[...]")
-    kinds: dict[str, type] = {"feeds": Feed, "tables": _TableEntry}
-    if not rest and section not in kinds:
+    kinds: dict[str, Any] = {"feeds": Feed, "tables": _TableEntry | bool}
+    if "[...]" not in where or section not in kinds:
         return where
     for name, entry in content[section].items():
         try:
