@@ -98,6 +98,17 @@ def test_what_is_no_whole_datagram_is_counted_by_its_reason(tmp_path):
     assert reader.ignored == {"unknown link layer": 1}
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_a_packet_of_a_pcapng_that_was_cut_is_an_event_and_each_interface_has_its_link_layer(tmp_path, order):
+    cooked = bytes(14) + b"\x08\0" + packets.ipv4(b"hello")
+    data = packets.section(order) + packets.interface(order, resolution=9)
+    data += packets.interface(order, link=113, resolution=9) + packets.enhanced(cooked, T0, order, number=1)
+    data += packets.enhanced(FRAME[:-2], T0 + 1, order, wire=len(FRAME)) + packets.enhanced(FRAME, T0, order)
+    reader, found = read(tmp_path, data)
+    assert found == WHOLE * 2
+    assert [t[:4] for t in reader.troubles] == [("truncated", T0 + 1, 2, 2)]
+
+
 def test_a_packet_that_was_not_kept_whole_is_an_event_and_the_others_are_read(tmp_path):
     data = packets.classic(
         [(T0, FRAME), (T0 + 1, FRAME[:-1], len(FRAME)), (T0 + 2, FRAME[:20], 99), (T0, FRAME)]
@@ -163,6 +174,13 @@ def test_zstd_frames_one_after_the_other_are_one_file_and_bad_ones_are_damage(tm
     ONE + packets.enhanced(FRAME, 5, number=1),
     ONE + packets.block(6, b"abcd"),
     ONE + struct.pack("<IIII", 9, 16, 0, 12),
+    ONE + packets.block(1, struct.pack("<HHIHHI", 1, 0, 0, 9, 8, 1)),
+    ONE + packets.block(1, struct.pack("<HHIHH", 1, 0, 0, 9, 1)),
+    ONE + packets.block(1, struct.pack("<HHIHHI", 1, 0, 0, 9, 2, 9)),
+    ONE + packets.block(1, struct.pack("<HHIHHI", 1, 0, 0, 14, 4, 9)),
+    ONE + packets.block(1, b""),
+    ONE + packets.block(2, b"abcd"),
+    ONE + packets.block(6, struct.pack("<IIIII", 0, 0, 5, 900, 900) + FRAME),
 ])  # fmt: skip
 def test_a_container_that_is_broken_is_damage_after_what_was_sound(tmp_path, data):
     reader, found = read(tmp_path, data)
@@ -227,6 +245,25 @@ def test_no_frame_makes_the_reader_fail(data, link):
     body = packets.classic([(T0, data)], link=link)
     assert reader.scan(body, out) == len(body)
     assert len(out) + reader.ignored.total() + len(reader.troubles) == 1
+
+
+def test_options_behind_the_end_of_options_and_of_packets_are_passed_over(tmp_path):
+    options = struct.pack("<HHB3xHHHHI", 9, 1, 9, 0, 0, 9, 200, 0)
+    comment = struct.pack("<HH4sI", 1, 4, b"note", 0)
+    packet = struct.pack("<IIIII", 0, 0, 5, len(FRAME), len(FRAME)) + FRAME + bytes(-len(FRAME) % 4) + comment
+    data = packets.section() + packets.block(1, struct.pack("<HHI", 1, 0, 0) + options)
+    reader, found = read(tmp_path, data + packets.block(6, packet))
+    assert (found, reader.damaged) == ([(5, FROM, A, b"hello")], False)
+
+
+@given(st.binary(max_size=40), st.sampled_from("<>"))
+def test_no_options_of_an_interface_make_the_reader_fail(options, order):
+    data = packets.section(order) + packets.block(1, struct.pack(order + "HHI", 1, 0, 0) + options, order)
+    data += packets.enhanced(FRAME, 5, order)
+    out = []
+    reader = pcap.Blocks()
+    assert reader.scan(data, out) == len(data) or reader.broken
+    assert len(out) + len(reader.troubles) == 1 or reader.broken
 
 
 @given(st.data())

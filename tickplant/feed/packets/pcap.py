@@ -38,6 +38,8 @@ ENDS_MAX = 4096
 MAGIC = {0xA1B2C3D4: 1000, 0xA1B23C4D: 1}
 """Of classic pcap: nanoseconds in a unit of the fraction."""
 NG_MAGIC, NG_ORDER = 0x0A0D0D0A, 0x1A2B3C4D
+END_OF_OPTIONS, TSRESOL, TSOFFSET = 0, 9, 14
+"""Codes of options of an interface (pcapng, section 4.2)."""
 _USUAL = struct.Struct(">12xHBxH2xHxB2x12sH")
 """Ethernet, IPv4 without options, UDP: EtherType, version and header length, total length, fragment,
 protocol, addresses and ports, UDP length."""
@@ -216,18 +218,34 @@ class Blocks(Container):
 
     def _interface(self, body: bytes) -> None:
         (link,) = struct.unpack_from(self._order + "H", body)
-        units, offset, at = 1_000_000, 0, 8
-        while len(body) - at >= 4:
-            code, size = struct.unpack_from(self._order + "HH", body, at)
-            value = body[at + 4 : at + 4 + size]
-            if code == 9 and size == 1:  # if_tsresol
-                units = 2 ** (value[0] & 127) if value[0] & 128 else 10 ** value[0]
-            elif code == 14 and size == 8:  # if_tsoffset
-                (offset,) = struct.unpack(self._order + "q", value)
-            at += 4 + size + -size % 4
+        options = self._options(body[8:])
+        if self.broken:
+            return
+        units, offset = 1_000_000, 0
+        if TSRESOL in options:
+            (value,) = struct.unpack("B", options[TSRESOL])
+            units = 2 ** (value & 127) if value & 128 else 10**value
+        if TSOFFSET in options:
+            (offset,) = struct.unpack(self._order + "q", options[TSOFFSET])
         if len(self._interfaces) == INTERFACES_MAX:
             self.broken = f"more than {INTERFACES_MAX} interfaces"
         self._interfaces.append(Interface(link, units, offset))
+
+    def _options(self, body: bytes) -> dict[int, bytes]:
+        """The options at the end of a block, by their code. One that says more bytes than there are is
+        damage: the clock of the interface would be a guess."""
+        found: dict[int, bytes] = {}
+        at = 0
+        while len(body) - at >= 4:
+            code, size = struct.unpack_from(self._order + "HH", body, at)
+            if code == END_OF_OPTIONS:
+                break
+            if size > len(body) - at - 4:
+                self.broken = f"an option of {size} bytes in {len(body) - at - 4}"
+                break
+            found[code] = body[at + 4 : at + 4 + size]
+            at += 4 + size + -size % 4
+        return found
 
 
 def container(head: bytes) -> Container | None:
