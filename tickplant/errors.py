@@ -48,8 +48,7 @@ class MessageDamaged(FrameError):
 
 
 class MessageRefused(FrameError):
-    """A message says what may not be said: an unknown kind, or a field that is missing, of another type or out
-    of range."""
+    """A message says what may not be said: an unknown kind, a field that is missing or not as declared."""
 
 
 class JournalError(TickplantError):
