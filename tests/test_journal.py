@@ -426,3 +426,16 @@ def test_a_journal_that_is_not_there_reads_empty_until_it_comes(shm_folder):
     frames = filled(shm_folder / "later", [b"x"])
     assert read_all(reader) == frames
     assert reader.position > 0
+
+
+def test_a_reader_that_is_left_in_the_middle_holds_no_file(shm_folder):
+    journal, _ = writer(shm_folder)
+    append(journal, b"x")
+    journal.close()
+    reader = JournalReader(shm_folder)
+    reader.read()
+    descriptor = reader._fd
+    os.fstat(descriptor)
+    del reader
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)

@@ -180,3 +180,14 @@ def test_a_header_cut_short_is_refused(plant_name):
         with pytest.raises(SegmentError, match="too short"):
             SharedLatest(plant_name, "copies")
         segment.remove(made.name)
+
+
+@pytest.mark.parametrize(
+    ("first", "upto"), [(4096, 5000), (300_000, 300_001), (1 << 62, 1 << 62), (0, 0), (5, 2)]
+)
+def test_beyond_the_instruments_that_have_a_slot_there_are_no_cells(plant_name, first, upto):
+    latest, intake = writer(plant_name, slots=4096)
+    put(intake, 3, 1)
+    assert len(SharedLatest(plant_name, "copies").cells(first, upto)) == 0
+    assert len(SharedLatest(plant_name, "copies").cells(0, 1 << 62)) == 1
+    assert latest.slots == 4096

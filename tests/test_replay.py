@@ -1,6 +1,9 @@
 """Rows by number out of a journal, from any row, in answers of bounded size."""
 
+import contextlib
+import os
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +13,7 @@ from tickplant import wire
 from tickplant._core import framing
 from tickplant.errors import FrameError, JournalDamaged
 from tickplant.journal import JournalReader, JournalWriter
-from tickplant.replay import ReplayIndex
+from tickplant.replay import READERS_KEPT, ReplayIndex
 
 ROW = 32
 
@@ -151,3 +154,45 @@ def test_few_rows_in_much_else_are_found_without_reading_it_all(tmp_path, monkey
             row = found[-1][1] + 1
         assert found == [(1, n, 1) for n in range(20)]
         assert sum(read) < journal.position / 2
+
+
+def files_open(folder):
+    """Descriptors of this process for files of a folder."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the descriptor of this very look
+            found.append(os.readlink(link))
+    return sum(Path(name).parent == folder for name in found)
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_equal_requests_and_readers_that_come_one_after_the_other_hold_no_more_files(tmp_path, check):
+    journal, *_ = written(tmp_path, [(1 + n % 3, 1, 900) for n in range(40)])
+    before = files_open(tmp_path)
+    with closing(journal), closing(ReplayIndex(tmp_path)) as index:
+        while index.follow():
+            pass
+        for _ in range(3 * READERS_KEPT):  # the same again and again
+            assert index.fetch(2, 0, 4 * 900 * ROW, check)
+        assert files_open(tmp_path) <= before + 2
+        for row in range(13):  # and such as join one after the other, and read to the end
+            while blob := index.fetch(1, row, 900 * ROW, check):
+                row = sum(places(blob)[-1][1:])
+        assert files_open(tmp_path) <= before + 1 + READERS_KEPT
+    assert files_open(tmp_path) == 0
+
+
+def test_a_request_that_fails_holds_no_file(tmp_path):
+    journal, *_ = written(tmp_path, [(1, 2, 9)] * 8)
+    with closing(journal), closing(ReplayIndex(tmp_path)) as index:
+        while index.follow():
+            pass
+        before = files_open(tmp_path)
+        (path,) = tmp_path.glob("*.tpj")
+        data = bytearray(path.read_bytes())
+        data[int(framing.index(data)[1, 0]) + wire.HEADER_SIZE] ^= 1
+        path.write_bytes(data)
+        for _ in range(20):
+            with pytest.raises(JournalDamaged):
+                index.fetch(1, 0, 1 << 20)
+        assert files_open(tmp_path) == before

@@ -74,13 +74,14 @@ def durable_position(folder: Path) -> int:
 class JournalReader:
     """Reads whole, verified frames from a position on; follows a journal that is being written."""
 
+    _fd = -1
+
     def __init__(self, folder: Path, position: int | None = None, last_crc: int | None = None) -> None:
         """`position`: where to begin (None: the first byte there is); `last_crc`: the crc of the
         frame before, if known, so that the chain is checked from the first frame on."""
         self.folder = folder
         self.position = position
         self.last_crc = last_crc
-        self._fd = -1
         self._begins = 0
 
     def read(self, bound: int | None = None, chunk: int = CHUNK) -> bytes:
@@ -107,6 +108,8 @@ class JournalReader:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    __del__ = close  # a reader that nobody has any more holds no file, however it was left
 
     def _open(self) -> bool:
         files = segments(self.folder)

@@ -167,6 +167,8 @@ class SharedLatest:
         """Of each cell the part that begins there."""
         slots = max(0, min(upto, len(self._slots)) - first)
         out = np.empty(slots, dtype)
+        if not slots:  # and where they would begin may be beyond the map
+            return out
         start = _FIRST + self._slot * first
         count = latch_snapshot(
             self.segment.map, start, self._slot, self._cell, slots, out.view(np.uint8), begin, dtype.itemsize

@@ -77,10 +77,16 @@ class ReplayIndex:
         except BaseException:
             reader.close()
             raise
-        self._kept[table, following, check] = reader
+        self._keep((table, following, check), reader)
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def _keep(self, place: tuple[int, int, bool], reader: JournalReader) -> None:
+        """Of several that end at one place the last is kept; every other is closed."""
+        if before := self._kept.pop(place, None):
+            before.close()
+        self._kept[place] = reader
         if len(self._kept) > READERS_KEPT:
             self._kept.pop(next(iter(self._kept))).close()
-        return out[0] if len(out) == 1 else b"".join(out)
 
     def _reader(self, table: int, row: int, check: bool) -> JournalReader:
         """One that begins near a row."""
@@ -167,7 +173,9 @@ class Dates:
 
     def _keep(self, trading_date: int, index: ReplayIndex) -> None:
         """The newest asked for is the last to go: an index half made would have to be begun again."""
-        self._indexes.pop(trading_date, None)
+        before = self._indexes.pop(trading_date, index)
+        if before is not index:
+            before.close()
         self._indexes[trading_date] = index
         while len(self._indexes) > INDEXES_MAX:
             self._indexes.pop(next(iter(self._indexes))).close()
