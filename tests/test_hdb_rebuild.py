@@ -76,7 +76,7 @@ def test_whatever_was_there_a_rebuilt_date_is_complete(loading, date, pg_admin, 
         pg_admin, loading, "SELECT count(*) FROM pg_indexes WHERE schemaname = %s AND tablename = %s",
         loading.cfg.plant.name, f"trade_{date}",
     )  # fmt: skip
-    assert indexes.fetchone() == (2,)
+    assert indexes.fetchone() == (4,)
 
 
 def test_a_date_that_differed_is_complete_when_it_is_rebuilt(loading, date, pg_admin):

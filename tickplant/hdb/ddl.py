@@ -3,7 +3,7 @@
 In one PostgreSQL schema (`namespace`), so that several plants can share a database:
 
     <table>             partitioned by trading_date: trading_date, row, then the declared columns
-    <table>_<yyyymmdd>  a date's rows; without indexes until the date is finished: load, then index
+    <table>_<yyyymmdd>  a date's rows, and their indexes (indexes.py)
     <table>_<yyyymmdd>_new  the same while the date is rebuilt (rebuild.py)
     <table>_view        the same to read: times as timestamptz, texts as text, venue and symbol
     <table>_corrected   of tables with trade_id and action: what stands when busts and corrections are done
@@ -20,12 +20,14 @@ stay bytea of their exact width.
 
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from psycopg import sql
 
+from tickplant.hdb import indexes
 from tickplant.hdb.connection import Connection, HistoryForeign
 from tickplant.hdb.copy import date_of
+from tickplant.hdb.views import VERSION as VIEWS
 from tickplant.hdb.views import views
 from tickplant.schema import Column, Schema, Table
 
@@ -72,6 +74,7 @@ CREATE TABLE IF NOT EXISTS {s}.verdict (
 # A history that an earlier tickplant made gains these.
 _GAINED = (
     ("layout", "plant", "text"),
+    ("layout", "views", "integer NOT NULL DEFAULT 0"),
     ("proof", "missing", "bigint NOT NULL DEFAULT 0"),
     ("proof", "missing_checksum", "numeric(20) NOT NULL DEFAULT 0"),
 )
@@ -146,6 +149,21 @@ def init(connection: Connection, schema: Schema, namespace: str, plant: str = ""
         stored = declared(connection, namespace)
         for table in schema:
             _bring_up(connection, table, namespace, stored.get(table.name, {}))
+        _renew_views(connection, namespace)
+
+
+def _renew_views(connection: Connection, namespace: str) -> None:
+    """Replace the views that an earlier tickplant made."""
+    layout = sql.Identifier(namespace, "layout")
+    row = connection.execute(sql.SQL("SELECT views FROM {}").format(layout)).fetchone()
+    if row is None or row[0] >= VIEWS:
+        return
+    for table, columns in declared(connection, namespace).items():
+        for view in views(table, columns, namespace):
+            connection.execute(view)
+    symbols = sql.SQL("CREATE INDEX IF NOT EXISTS registry_symbol ON {} (symbol)")
+    connection.execute(symbols.format(sql.Identifier(namespace, "registry")))
+    connection.execute(sql.SQL("UPDATE {} SET views = %s").format(layout), [VIEWS])
 
 
 def open_date(
@@ -166,6 +184,8 @@ def open_date(
                 make_leaf(connection, namespace, table.name, name)
             fill_leaf(connection, table, namespace, name, stored.get(table.name, {}))
             if new:
+                for index in indexes.opening(namespace, name, {c.name: c.type for c in table.columns}):
+                    connection.execute(index)
                 attach_leaf(connection, namespace, table.name, name, trading_date)
         begin = sql.SQL("INSERT INTO {} VALUES (%s, 0, 0, '{{}}') ON CONFLICT DO NOTHING")
         connection.execute(begin.format(sql.Identifier(namespace, "progress")), [day])
@@ -196,20 +216,6 @@ def attach_leaf(connection: Connection, namespace: str, table: str, name: str, t
     connection.execute(attach)
 
 
-def finishing(namespace: str, leaf_name: str) -> Iterator[sql.Composed]:
-    """Index a partition, freeze and analyze it; harmless if that is done.
-
-    Not for a transaction: each statement holds by itself.
-    """
-    leaf = sql.Identifier(namespace, leaf_name)
-    unique = sql.SQL("CREATE UNIQUE INDEX IF NOT EXISTS {} ON {} (row)")
-    yield unique.format(sql.Identifier(f"{leaf_name}_row"), leaf)
-    index = sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} (instrument, ts_event)")
-    yield index.format(sql.Identifier(f"{leaf_name}_instrument"), leaf)
-    # Nothing changes here any more: frozen once, never looked after again.
-    yield sql.SQL("VACUUM (FREEZE, ANALYZE) {}").format(leaf)
-
-
 def drop_date(connection: Connection, namespace: str, trading_date: int) -> None:
     """Take away the date's partitions, progress and proof, all at once.
 
@@ -230,10 +236,11 @@ def replace_date(connection: Connection, schema: Schema, namespace: str, trading
         old, new = leaf_name(table.name, trading_date), new_name(table.name, trading_date)
         rename = sql.SQL("ALTER TABLE {} RENAME TO {}")
         connection.execute(rename.format(sql.Identifier(namespace, new), sql.Identifier(old)))
-        for index in ("row", "instrument"):
+        ask = "SELECT indexname FROM pg_indexes WHERE schemaname = %s AND tablename = %s"
+        for (index,) in connection.execute(ask, [namespace, old]).fetchall():
             rename = sql.SQL("ALTER INDEX {} RENAME TO {}")
-            there = sql.Identifier(namespace, f"{new}_{index}")
-            connection.execute(rename.format(there, sql.Identifier(f"{old}_{index}")))
+            there = sql.Identifier(namespace, index)
+            connection.execute(rename.format(there, sql.Identifier(old + index.removeprefix(new))))
         attach_leaf(connection, namespace, table.name, old, trading_date)
     forget_date(connection, namespace, trading_date)
 

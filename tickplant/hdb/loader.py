@@ -11,7 +11,7 @@ what no waiting mends (HistoryForeign) ends it.
 
 import logging
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 from tickplant import wire
@@ -25,6 +25,7 @@ from tickplant.hdb.evidence import journal_schema, sealed_at
 from tickplant.hdb.proof import Verdict, proving
 from tickplant.hdb.server import PostgresServer
 from tickplant.hdb.store import History
+from tickplant.hdb.tending import Tending
 from tickplant.journal import JournalReader
 from tickplant.lock import Lock
 from tickplant.registry import RegistryReader
@@ -37,6 +38,8 @@ RETRY_MIN_NS, RETRY_MAX_NS = SECOND_NS // 2, 10 * SECOND_NS
 """From one try to reach or write PostgreSQL to the next: twice as long each time."""
 RECONNECT_S = 0.2
 """How long one turn tries to connect."""
+CAUGHT_UP_BYTES = 1 << 22
+"""Who is so near the end of the journal has caught up."""
 START_S = 2.0
 """How long one turn waits for a server of the plant's own to answer; it goes on starting meanwhile."""
 
@@ -95,8 +98,10 @@ class Loader:
         self._rows = 0
         self._since_ns = 0
         self._reader: JournalReader | None = None
+        self._proven = False
         self._steps: Iterator[str] | None = None
         self._registered = 1
+        self._tending = Tending()
         self._end = 0
         """Position behind the date's seal, once it is known."""
 
@@ -176,7 +181,7 @@ class Loader:
         sealed = not chunk and 0 < self._end <= position
         old = monotonic_ns() - self._since_ns >= self.settings.chunk_ms * MILLISECOND_NS
         if self._chunks and (self._rows >= self.settings.chunk_rows or old or sealed):
-            self._load()
+            self._tend(self._load())
             self._well()
             return True
         if sealed:
@@ -210,6 +215,7 @@ class Loader:
         self.trading_date, self._position = date, progress.position
         folder = self.config.journal_dir / str(date)
         self.history.declare(journal_schema(self.config, folder))
+        self._tending = Tending()
         self._reader = JournalReader(folder, progress.position, progress.last_crc)
         running = date == self.control.date.load() and self.control.state() in ("running", "stalled")
         self._end = 0 if running else sealed_at(folder)[1]
@@ -224,18 +230,28 @@ class Loader:
         same = self.control.date.load() == self.trading_date
         return int(self.control.durable.load()) if same else None
 
-    def _load(self) -> None:
+    def _tend(self, rows: Mapping[str, int]) -> None:
+        """Have the open date indexed as far as it is due, with so many rows by table."""
+        bound = self._bound()
+        if bound is None:
+            return
+        caught_up = bound - self._position <= CAUGHT_UP_BYTES
+        if due := self._tending.due(rows, caught_up=caught_up):
+            self._steps = self.history.tending(self.trading_date, due)
+
+    def _load(self) -> Mapping[str, int]:
         assert self._reader is not None
         data = b"".join(self._chunks) if len(self._chunks) > 1 else self._chunks[0]
         self._register()
         end = self._reader.position or 0
-        self.history.load(
+        reached = self.history.load(
             self.trading_date, _rows(self.history.schema, data), end, self._reader.last_crc or 0,
             expected=self._position,
         )  # fmt: skip
         self._position = end
         self._chunks.clear()
         self._rows = 0
+        return reached.rows
 
     def _register(self) -> None:
         """Instruments before the rows that name them."""
@@ -251,12 +267,15 @@ class Loader:
         yield from self.history.finishing(date)
         self.verdict = yield from proving(self.config, self.history, self.registry, date)
         log.info("trading date %d: %s", date, self.verdict.summary())
+        self._proven = True
 
     def _step(self, steps: Iterator[str]) -> bool:
-        """One step on the way to the proof."""
+        """One step of what takes long: indexes, the proof."""
         self.doing = next(steps, None)
         if self.doing is None:
-            self._drop_reader()
+            self._steps = None
+            if self._proven:
+                self._drop_reader()
             self._well()
         return True
 
@@ -269,6 +288,7 @@ class Loader:
         self._reader = None
         self._chunks.clear()
         self._rows = self._end = 0
+        self._proven = False
 
     def status(self) -> dict[str, Any]:
         """How the hdb is, for the status file."""

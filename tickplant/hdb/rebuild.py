@@ -49,7 +49,7 @@ def rebuild(config: Config, history: History, trading_date: int) -> Iterator[str
         finally:
             reader.close()
         for table in history.schema:
-            yield from history.finishing_leaf(connection, ddl.new_name(table.name, trading_date))
+            yield from history.finishing_leaf(connection, table, ddl.new_name(table.name, trading_date))
         yield f"{sum(rows.values()):,} rows loaded; putting them in place"
         yield from _replace(history, connection, trading_date, end, reader.last_crc or 0, rows)
 

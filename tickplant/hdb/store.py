@@ -19,11 +19,12 @@ from psycopg.copy import LibpqWriter
 from psycopg.types.json import Jsonb
 
 from tickplant.errors import HistoryError
-from tickplant.hdb import ddl
+from tickplant.hdb import ddl, indexes
 from tickplant.hdb.connection import Connection, HistoryForeign, HistoryLost, connect, said
 from tickplant.hdb.copy import HEADER, TRAILER, Decoder, Encoder, Numbers, date_of
 from tickplant.hdb.records import Outcome, Proof, read_outcome, read_proofs, store_proof
-from tickplant.schema import Rows, Schema
+from tickplant.hdb.tending import Due
+from tickplant.schema import Rows, Schema, Table
 
 READ_ROWS = 1 << 16
 """Rows that `read_back` gives at a time."""
@@ -183,15 +184,29 @@ class History:
         with self._connected(f"finish {trading_date}") as connection:
             self._open_date(connection, trading_date)
             for table in self.schema:
-                yield from self.finishing_leaf(connection, ddl.leaf_name(table.name, trading_date))
+                yield from self.finishing_leaf(connection, table, ddl.leaf_name(table.name, trading_date))
             done = self._sql("UPDATE {} SET finished_at = now() WHERE trading_date = %s")
             connection.execute(done, [date_of(trading_date)])
 
-    def finishing_leaf(self, connection: Connection, name: str) -> Iterator[str]:
-        """Index, freeze and analyze one partition."""
-        for statement in ddl.finishing(self.namespace, name):
+    def finishing_leaf(self, connection: Connection, table: Table, name: str) -> Iterator[str]:
+        """Index, freeze and analyze one partition of a table."""
+        columns = {c.name: c.type for c in table.columns}
+        for statement in indexes.finishing(self.namespace, name, columns):
             for _ in _beside(connection, statement):
                 yield f"indexing {name}"
+
+    def tending(self, trading_date: int, due: Due) -> Iterator[str]:
+        """Keep an open date quick to ask, step by step; each step says what it is at."""
+        steps = [
+            ("summarizing", indexes.summarizing, due.summary),
+            ("analyzing", indexes.analyzing, due.statistics),
+        ]
+        steps.append(("indexing", indexes.by_instrument, due.index))
+        with self.loading(f"index the open date {trading_date}") as connection:
+            for doing, statement, tables in steps:
+                for leaf in [ddl.leaf_name(table, trading_date) for table in tables]:
+                    for _ in _beside(connection, statement(self.namespace, leaf)):
+                        yield f"{doing} {leaf}"
 
     def counts(self, trading_date: int) -> dict[str, dict[int, int]]:
         """Rows that are really there, counted, by table and feed."""
