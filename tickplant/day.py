@@ -22,7 +22,14 @@ from tickplant.catchup import CatchUp
 from tickplant.checkpoint import Checkpoint
 from tickplant.clock import as_int
 from tickplant.config import Config
-from tickplant.errors import FrameError, JournalDamaged, JournalError, SchemaError, TableFull
+from tickplant.errors import (
+    FrameError,
+    JournalDamaged,
+    JournalError,
+    SchemaError,
+    TableFull,
+    TickplantError,
+)
 from tickplant.instruments import Name, named
 from tickplant.journal import JournalReader, JournalWriter
 from tickplant.latest import LatestTable
@@ -105,6 +112,7 @@ class Day:
             self.catch_up.behind(0)
         about = {
             "plant": self.config.plant.name,
+            "identity": self.registry.identity,
             "what": "journal",
             "trading_date": trading_date,
             "schema": self.schema.describe(),
@@ -368,6 +376,21 @@ class Day:
 
 def declared(folder: Path) -> Schema:
     """The tables with which a trading date began, as its journal says."""
+    return Schema.read(_about(folder)["schema"])
+
+
+def identity_in(journals: Path) -> tuple[str, bool]:
+    """The plant's token as its newest sound journal repeats it, and whether there is any journal."""
+    folders = sorted(p for p in journals.glob("[0-9]" * 8) if any(p.iterdir()))
+    for folder in reversed(folders):
+        with contextlib.suppress(TickplantError):
+            if token := _about(folder).get("identity"):
+                return str(token), True
+    return "", bool(folders)
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """What the first segment of a journal says. Raises JournalError if there is nothing in it."""
     reader = JournalReader(folder)
     try:
         frames = reader.read()
@@ -376,7 +399,7 @@ def declared(folder: Path) -> Schema:
     if len(frames) < wire.HEADER_SIZE:
         raise JournalError(f"the journal in {folder} is empty")
     size = wire.HEADER_SIZE + wire.header(frames).size
-    return Schema.read(wire.small_map(wire.payload(frames[:size]))["schema"])
+    return wire.small_map(wire.payload(frames[:size]))
 
 
 def read_seal(payload: bytes | memoryview) -> dict[str, Any]:

@@ -10,14 +10,13 @@ import ctypes
 import logging
 import os
 import signal
-import uuid
 from collections import deque
 from pathlib import Path
 from typing import Any
 
 import zmq
 
-from tickplant import segment, wire
+from tickplant import identity, segment, wire
 from tickplant._core import framing, rowsums
 from tickplant._core.drain import BELL, MESSAGE, Drain
 from tickplant._core.intake import STAGE_FULL
@@ -25,10 +24,11 @@ from tickplant.clock import MILLISECOND_NS, SECOND_NS, date_after, monotonic_ns,
 from tickplant.config import Config
 from tickplant.control import Control
 from tickplant.curve import Guard
-from tickplant.day import Day, declared
+from tickplant.day import Day, declared, identity_in
 from tickplant.doorbell import Doorbell
 from tickplant.errors import AlreadyRunning, FrameError
 from tickplant.finished import FinishedDates
+from tickplant.identity import Identity
 from tickplant.ingress import Ingress
 from tickplant.ingress import sockets as ingress_sockets
 from tickplant.keys import FEEDS
@@ -62,13 +62,6 @@ def _lock(*paths: Path) -> list[Lock]:
     return held
 
 
-def _identity(path: Path) -> str:
-    """What tells this plant's data from those of another plant, or of an earlier one of its name."""
-    if not path.exists():
-        path.write_text(uuid.uuid4().hex)
-    return path.read_text()
-
-
 def _keep_memory() -> None:
     """Have malloc keep what a turn frees: to give it back and fault it in anew each turn took a fifth of
     the ticker plant's time under load."""
@@ -99,9 +92,10 @@ class TickerPlant:
         plant = self.config.plant
         # First, for it is the one thing in shared memory that nothing goes on without.
         self.control = Control.create(plant.name, self.config.schema, plant.data_dir)
-        self.registry = RegistryWriter(
-            self.config.registry_dir, plant.name, _identity(plant.data_dir / "identity")
-        )
+        repeated, data = identity_in(self.config.journal_dir)
+        token = identity.own(plant.data_dir, repeated, data)
+        self.identity = Identity(plant.name, token)
+        self.registry = RegistryWriter(self.config.registry_dir, plant.name, token)
         self.registry.open(self.settings.instruments_max)
         self.day = Day(self.config, self.registry)
         self.finished = FinishedDates(self.config, self.registry.identity)
