@@ -16,7 +16,7 @@ LAYERS = (
     ("config",),
     ("keys", "wire"),
     ("analytics", "batch", "dates", "doorbell", "journal", "lock", "messages", "segment", "sockets"),
-    ("control", "latest", "link", "sequencer", "syncer", "table", "zap"),
+    ("control", "latest", "link", "listing", "sequencer", "syncer", "table", "zap"),
     ("catchup", "checkpoint", "conflation", "curve", "follower", "outboxes", "registry"),
     ("arrivals", "day", "questions", "refusals"),
     ("claimants", "definitions"),

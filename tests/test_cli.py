@@ -1,6 +1,8 @@
 """The command line: every command, what it prints, and its exit status when something is wrong."""
 
 import contextlib
+import csv
+import io
 import json
 import os
 import pathlib
@@ -185,25 +187,25 @@ def test_real_captures_have_the_verified_figures(tickplant):
     assert "truncated: bytes 1,048,574 to 1,048,575: the file ends inside a message" in out
 
 
-def fields(line):
-    return dict(f.split("=", 1) for f in line.split("  "))
-
-
 def test_the_last_rows_can_be_seen_here_and_from_elsewhere(tickplant, live):
     request = until(lambda: status_of(live, "publisher").get("request"))
     for where in ([], ["--remote", request]):
-        status, out, error = tickplant("--config", live.path, "tail", "trade", "-n", "3", *where)
+        status, out, error = tickplant("--config", live.path, "tail", "trade", "-n", "3", "--json", *where)
         assert status == 0, error
-        assert [int(fields(x)["row"]) for x in out.splitlines()] == [37, 38, 39]
-        last = fields(out.splitlines()[-1])
-        assert (last["instrument"], last["price"], last["size"]) == ("XTST:B", "20.5", "10.0")
-        assert last["ts_event"] == "2001-09-09T01:46:40.000000019Z"
+        rows = [json.loads(line) for line in out.splitlines()]
+        assert [row["row"] for row in rows] == [37, 38, 39]
+        assert (rows[-1]["instrument"], rows[-1]["price"], rows[-1]["size"]) == ("XTST:B", 20.5, 10.0)
+        assert rows[-1]["ts_event"] == 1_000_000_000_000_000_019
     status, out, _ = tickplant("--config", live.path, "tail", "trade", "-s", "XTST:A", "-n", "2")
-    assert [fields(x)["trade_id"] for x in out.splitlines()] == ["18", "19"]
-    status, out, _ = tickplant("tail", "trade", "-s", "XTST:B", "-n", "2", "--remote", request)
-    assert [fields(x)["trade_id"] for x in out.splitlines()] == ["18", "19"]
+    head, *lines = out.splitlines()
+    assert head.split()[:4] == ["row", "2001-09-09", "UTC", "instrument"]
+    assert [line.split()[:3] for line in lines] == [
+        ["18", "01:46:40.000000018", "XTST:A"], ["19", "01:46:40.000000019", "XTST:A"],
+    ]  # fmt: skip
+    status, out, _ = tickplant("tail", "trade", "-s", "XTST:B", "-n", "2", "--csv", "--remote", request)
+    assert [row["trade_id"] for row in csv.DictReader(io.StringIO(out))] == ["18", "19"]
     assert tickplant("--config", live.path, "tail", "trade", "-n", "0") == (0, "", "")
-    assert len(tickplant("--config", live.path, "tail", "trade", "-n", "999")[1].splitlines()) == 40
+    assert len(tickplant("--config", live.path, "tail", "trade", "-n", "999")[1].splitlines()) == 41
     for words in (
         ["tail", "nonsense"],
         ["tail", "trade", "-s", "XTST:C"],

@@ -16,3 +16,10 @@ def table(*columns: str, right: Container[str] = (), title: str | None = None) -
     for name in columns:
         made.add_column(name, overflow="fold", justify="right" if name in right else "left")
     return made
+
+
+def printable(text: str) -> str:
+    """The text with escapes (\\x1b, \\n, \\u202e) for characters that a terminal acts on or does not show."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

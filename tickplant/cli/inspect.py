@@ -2,23 +2,17 @@
 
 import json
 import time
-from datetime import datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import click
-import numpy as np
 from rich.console import Console
 
 from tickplant import config as configuration
-from tickplant import local, screen, sessions, status
-from tickplant.batch import Batch, Notice, Skipped
+from tickplant import screen, sessions, status
 from tickplant.eod import end_of_day, open_date
 from tickplant.feed.decode import decode as decode_capture
-from tickplant.follower import Follower
-from tickplant.instruments import Instruments
-from tickplant.subscriber import POLICIES, Policy, Subscription, subscribe
+from tickplant.listing import day_text, time_text
 
 
 @click.command("status")
@@ -32,121 +26,6 @@ def status_command(context: click.Context, as_json: bool) -> None:
     else:
         status.show(seen, Console())
     context.exit(1 if seen["problems"] else 0)
-
-
-@click.command()
-@click.argument("table")
-@click.option("-s", "--symbol", metavar="VENUE:SYMBOL", help="Only this instrument.")
-@click.option("-n", "--rows", type=click.IntRange(min=0), default=10, show_default=True,
-              help="How many of the last rows.")  # fmt: skip
-@click.option("--follow", "-f", is_flag=True, help="Go on with new rows.")
-@click.option("--remote", metavar="ENDPOINT", help="From a publisher's request endpoint, not shared memory.")
-@click.option("--policy", type=click.Choice(POLICIES), default="catch-up", show_default=True,
-              help="With --remote: what to do when rows come faster than they are printed.")  # fmt: skip
-@click.option("--keys", metavar="FILE", help="With --remote: this reader's NAME.key_secret.")
-@click.option(
-    "--server-key", metavar="KEY", help="With --remote: the plant's public key, if FILE has another."
-)
-@click.pass_obj
-def tail(
-    path: Path | None, table: str, symbol: str | None, rows: int, follow: bool, remote: str | None,
-    policy: Policy, keys: str | None, server_key: str | None,
-) -> None:  # fmt: skip
-    """Print the last rows of TABLE.
-
-    Beside them, on stderr: rows skipped, rows that a feed lost, and when the ticker plant is not running.
-    """
-    if remote:
-        symbols, start = [symbol] if symbol else None, {table: -rows} if rows else None
-        subscription = subscribe(
-            remote, [table], symbols, start, policy=policy, keys=keys, server_key=server_key
-        )
-        _tail_remote(subscription, rows, follow)
-        return
-    plant = local.connect(configuration.load(path))
-    seen = plant.table(table)
-    there = len(seen)
-    first = max(0, there - rows)
-    if symbol:
-        _print(seen.rows(symbol, last=rows), plant.instruments)
-    else:
-        _print(
-            Batch.of(seen.packed(first, there - first), table, seen.trading_date, first), plant.instruments
-        )
-    if follow:
-        _follow_local(plant, seen.follow(there), symbol)
-
-
-def _follow_local(plant: local.Plant, batches: Follower, symbol: str | None) -> None:
-    state = "running"
-    while True:
-        batch = batches.next(1.0)
-        if batch is not None:
-            wanted = batch.only(batch["instrument"] == plant.instruments.number(symbol)) if symbol else batch
-            _print(wanted, plant.instruments)
-        else:
-            state = _say_state(state, plant.state, plant.idle)
-
-
-def _tail_remote(subscription: Subscription, rows: int, follow: bool) -> None:
-    printed, state = 0, "running"
-    try:
-        while follow or printed < rows:
-            batch = subscription.next(1.0)
-            if batch is not None:
-                for notice in batch.notices:
-                    click.echo(_told(notice, batch.table), err=True)
-                if batch.passed_over:
-                    click.echo(f"{batch.passed_over:,} rows of {batch.table} passed over", err=True)
-                _print(batch, subscription.instruments)
-                printed += len(batch)
-            elif not follow:
-                return
-            else:
-                state = _say_state(state, subscription.state, subscription.idle)
-    finally:
-        subscription.close()
-
-
-def _say_state(before: str, state: str, idle: float | None) -> str:
-    """Say once, when it changes, how the ticker plant is."""
-    if state != before:
-        ago = "" if idle is None or state == "running" else f"; its last turn was {idle:.1f} s ago"
-        what = (
-            "no heartbeat of the publisher; the ticker plant is"
-            if state == "unknown"
-            else "the ticker plant is"
-        )
-        click.echo(f"{what} {state}{ago}", err=True)
-    return state
-
-
-def _told(notice: Notice, table: str) -> str:
-    if isinstance(notice, Skipped):
-        rows = f"rows {notice.first_row:,} to {notice.last_row:,}"
-        return f"skipped {rows} of {notice.table} on {notice.trading_date}"
-    lost = f"rows {notice.first:,} to {notice.last:,} of its session {notice.session}"
-    return f"feed {notice.feed} lost {lost} on {notice.trading_date}, some perhaps of {table}: {notice.text}"
-
-
-def _print(rows: Batch, instruments: Instruments) -> None:
-    names = rows.dtype.names or ()
-    for i, row in enumerate(rows):
-        number = int(rows.numbers[i]) if rows.numbers is not None else rows.first_row + i
-        values = {"row": number, "instrument": instruments[int(row["instrument"])]}
-        values |= {n: _text(n, row[n]) for n in names if n not in ("instrument", "ts_recv", "ts_plant")}
-        click.echo("  ".join(f"{k}={v}" for k, v in values.items() if v != ""))
-
-
-def _text(name: str, value: Any) -> str:
-    if name == "ts_event":
-        at = datetime.fromtimestamp(int(value) // 1_000_000_000, ZoneInfo("UTC"))
-        return f"{at:%Y-%m-%dT%H:%M:%S}.{int(value) % 1_000_000_000:09d}Z"
-    if isinstance(value, np.bytes_):
-        return value.decode("utf-8", "backslashreplace")
-    if isinstance(value, np.floating):
-        return repr(float(value))
-    return str(value)
 
 
 @click.command()
@@ -186,7 +65,8 @@ def _show_decoded(found: dict[str, Any]) -> None:
     numbers = ("rows", "sum of sizes", "notional")
     shown = screen.table("table", *numbers, "first and last event", right=numbers)
     for name, t in found["tables"].items():
-        times = [_text("ts_event", t[k]) if t[k] else "" for k in ("first_ts_event", "last_ts_event")]
+        ends = (t["first_ts_event"], t["last_ts_event"])
+        times = [f"{day_text(at)}T{time_text(at)}Z" if at else "" for at in ends]
         sums = [f"{t[k]:,.2f}" if t[k] is not None else "" for k in ("size_sum", "notional_sum")]
         shown.add_row(name, f"{t['rows']:,}", *sums, "\n".join(times))
     console.print(shown)

@@ -14,7 +14,7 @@ COMMANDS = {
     "up": "run:up",
     "run": "run:run",
     "status": "inspect:status_command",
-    "tail": "inspect:tail",
+    "tail": "tail:tail",
     "book": "books:book",
     "decode": "inspect:decode",
     "eod": "inspect:eod",
