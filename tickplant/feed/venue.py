@@ -40,6 +40,8 @@ PAUSE_MAX_S = 60.0
 """Times that something is asked for of which the answer can't be read, and the longest pause between."""
 REFUSED_MAX = 4096
 """Requests for which such answers are counted."""
+OTHER_BOOK = "other book"
+"""Type of messages about a book of an instrument that is not the one that is followed: ignored."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class Channel:
     checksum: str = ""
     rest: str = ""
     """What is had over REST: the snapshot, missed trades."""
+    types: Sequence[str] = ()
+    """Types of its messages, as `frame` gives them back."""
+    silence_s: float = 0.0
+    """So long a connection says nothing at all of it only if something is wrong; 0: as long as it likes."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,9 @@ class Venue(ABC):
         self.urls: dict[str, str] = {}
         """What each connection of a recording went to; recorders name connections as they like."""
         self._codes: dict[str, int] = {}
+        self._followed: dict[str, tuple[str, int]] = {}
+        """Which of its books is followed, and its rank, by the venue's own name of the instrument."""
+        self._told_others: set[tuple[str, str]] = set()
         self._refused: dict[str, int] = {}
         """Answers that could not be read, by the request, since the last one that could."""
         self.trades, self.holes = TradeIds(self.sink, self.missed), Holes(self.sink)
@@ -207,6 +216,25 @@ class Venue(ABC):
         elif conn:
             book.conn = conn
         return book
+
+    def follows(self, native: str, kind: str, ts_recv: int, rank: int = 0) -> bool:
+        """Is this kind of book the one that is followed of an instrument? There is one, and one only.
+
+        It is the first that comes, until one of a higher `rank` does: the old book is emptied then, and
+        the new one asked for. A kind that is not followed is an event, once; its messages are OTHER_BOOK.
+        """
+        held = self._followed.get(native)
+        if held is None or (held[0] != kind and rank > held[1]):
+            self._followed[native] = kind, rank
+            if held is not None and (book := self.books.get(native)) is not None:
+                book.follow(self.RULE)
+                book.gap(ts_recv, f"{kind} is followed now, not {held[0]}")
+            return True
+        if held[0] != kind and (native, kind) not in self._told_others:
+            self._told_others.add((native, kind))
+            text = f"book of {native}: {kind} is left out, since {held[0]} is followed"
+            self.sink.event("other_book", ts_recv, text, instrument=self.code(native, ts_recv))
+        return held[0] == kind
 
     def numbered(
         self, native: str, number: int, ts_recv: int, series: str = "trades", *, again: bool = False
@@ -309,7 +337,8 @@ class Venue(ABC):
         """Every message so far."""
         made = Account(malformed=self.malformed)
         for kind, count in self.counts.items():
-            (made.ignored if kind in self.IGNORED else made.messages)[kind] = count
+            ignored = kind in self.IGNORED or kind == OTHER_BOOK
+            (made.ignored if ignored else made.messages)[kind] = count
         return made
 
     def take(self) -> Batch:
