@@ -1,30 +1,51 @@
 """Binance: spot, USD-M and COIN-M futures.
 
     trade, aggTrade      trade; trade_id is t or a, one above the last; where the buyer is the maker (m) it
-                         is a sale
+                         is a sale. Futures: X says what it is. NA, with price and size 0, is no trade. What
+                         the insurance fund or a deleveraged account takes over (INSURANCE_FUND, ADL) is none
+                         in the book, and the venue has it in no history: status takeover, level_1 its
+                         price, level_2 its size
+    blockTrade           trade, condition BLOCK
     bookTicker           quote; venue_seq is u; spot gives no time
     depth                depth, and SYNTHETIC quotes: from U to u, each one above the last; futures name the
                          one before (pu). Snapshot over REST
+    depth5, 10, 20       all of so many levels each time: depth, where an instrument has no other book
+    rpiDepth             with orders of retail price improvement: as depth, where an instrument has no other
     markPrice            status funding: level_1 mark price, level_2 index price, level_3 funding rate
-    kline                ignored
+    contractInfo         status state
+    serverShutdown       status system: shutdown; the connection is made anew
+    klines, statistics of a day, index and reference prices, liquidation orders: ignored
 
-Source: "WebSocket Streams" and "Market Data" of each API's documentation.
+A message is an event alone (raw streams), or {stream, data}. Times are milliseconds, or microseconds where
+the address asks for them (timeUnit). Streams of all symbols have those of both futures markets since
+2026-06-30; st tells them apart.
+
+Source: "WebSocket Streams" and "Market Data" of each API's documentation; docs/FEEDS.md has the addresses.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import msgspec
 
 from tickplant.feed.book import Rule
 from tickplant.feed.holes import Page, Traded
-from tickplant.feed.numbers import amount, given, number, sides
+from tickplant.feed.numbers import NAN, amount, given, number, sides
 from tickplant.feed.symbols import Instrument, currency, spot
 from tickplant.feed.times import MS_NS, yymmdd
-from tickplant.feed.venue import Channel, Connection, Request, Venue
+from tickplant.feed.venue import OTHER_BOOK, Channel, Connection, Request, Venue
 
 GROUP = 50
-"""Instruments of one connection; the venue takes 1024 streams, and its servers long addresses."""
+"""Instruments of one connection: 1024 streams are allowed, but servers limit how long an address is."""
+MICROSECONDS = 10**15
+"""A time from here on is in microseconds: as milliseconds it would be in the year 33658."""
+PARTIAL = ("depth5", "depth10", "depth20")
+BOOKS = {"depth": 5, "rpiDepth": 4, "depth20": 3, "depth10": 2, "depth5": 1}
+"""Books of an instrument; of several, the one with the highest number is followed."""
+US_NS = 1000
+TAKEOVERS = {"INSURANCE_FUND": "INSURANCE", "ADL": "ADL"}
+"""Positions that are closed outside the book, by X, and what their status rows say."""
 
 
 class Trade(msgspec.Struct, gc=False):
@@ -35,6 +56,17 @@ class Trade(msgspec.Struct, gc=False):
     m: bool
     t: int = 0
     a: int = 0
+    X: str = "MARKET"
+    st: int = 0
+
+
+class Block(msgspec.Struct, gc=False):
+    s: str
+    t: int
+    p: str
+    q: str
+    T: int
+    m: bool = False
 
 
 class Ticker(msgspec.Struct, gc=False):
@@ -45,6 +77,7 @@ class Ticker(msgspec.Struct, gc=False):
     a: str
     A: str
     E: int = 0
+    st: int = 0
 
 
 class Depth(msgspec.Struct, gc=False):
@@ -63,6 +96,14 @@ class Mark(msgspec.Struct, gc=False):
     p: str
     i: str = ""
     r: str = ""
+    st: int = 0
+
+
+class Contract(msgspec.Struct, gc=False):
+    s: str
+    E: int
+    cs: str
+    st: int = 0
 
 
 class Snapshot(msgspec.Struct):
@@ -87,78 +128,173 @@ class Old(msgspec.Struct):
     m: bool = False
 
 
+class Refusal(msgspec.Struct):
+    code: int = 0
+    msg: str = ""
+
+
 class Frame(msgspec.Struct, gc=False):
+    """A message with its stream, or an event alone."""
+
     stream: str = ""
     data: msgspec.Raw = msgspec.Raw(b"")
+    e: str = ""
+    s: str = ""
     lastUpdateId: int = 0
+    A: str = ""
+    error: Refusal | None = None
+    code: int | None = None
+    msg: str = ""
+    result: msgspec.Raw = msgspec.Raw(b"")
 
 
-KINDS: dict[str, Any] = {
-    "trade": Trade,
-    "aggTrade": Trade,
-    "bookTicker": Ticker,
-    "depth": Depth,
-    "markPrice": Mark,
-}
-_FRAME = msgspec.json.Decoder(Frame)
-_KINDS = {name: msgspec.json.Decoder(kind) for name, kind in KINDS.items()}
-_DEPTH = msgspec.json.Decoder(Depth)
-_SNAPSHOT = msgspec.json.Decoder(Snapshot)
-_PAST = msgspec.json.Decoder(list[Old])
+class Event(msgspec.Struct, gc=False):
+    e: str = ""
+
+
+_FRAME, _EVENT = msgspec.json.Decoder(Frame), msgspec.json.Decoder(Event)
+_EVENTS = msgspec.json.Decoder(list[Event])
+_TRADE, _BLOCK = msgspec.json.Decoder(Trade), msgspec.json.Decoder(Block)
+_TICKER, _TICKERS = msgspec.json.Decoder(Ticker), msgspec.json.Decoder(list[Ticker])
+_MARK, _MARKS = msgspec.json.Decoder(Mark), msgspec.json.Decoder(list[Mark])
+_DEPTH, _CONTRACT = msgspec.json.Decoder(Depth), msgspec.json.Decoder(Contract)
+_SNAPSHOT, _PAST = msgspec.json.Decoder(Snapshot), msgspec.json.Decoder(list[Old])
+
+KINDS_OF_EVENTS = {
+    "depthUpdate": "depth", "markPriceUpdate": "markPrice", "24hrTicker": "ticker",
+    "24hrMiniTicker": "miniTicker", "1hTicker": "ticker", "4hTicker": "ticker", "1dTicker": "ticker",
+    "continuous_kline": "kline", "indexPrice_kline": "kline", "markPrice_kline": "kline",
+    "indexPriceUpdate": "indexPrice", "assetIndexUpdate": "assetIndex",
+}  # fmt: skip
+"""Kinds of messages by `e`, where that is not their name."""
+SILENT = frozenset({
+    "kline", "ticker", "miniTicker", "avgPrice", "referencePrice", "indexPrice", "assetIndex",
+    "compositeIndex", "forceOrder", "EquityUpdate", "CommodityUpdate", "tradingSession",
+})  # fmt: skip
+"""Kinds of messages that say nothing for any table."""
 
 
 class Binance(Venue):
     """Spot."""
 
     NAME, VENUE, RECORDED = "binance", "BINANCE", ("BINANCE",)
-    IGNORED = frozenset({"kline", "response"})
+    IGNORED = SILENT | {"no trade", "other market", "response"}
     RULE = Rule.STEP
     CHANNELS: ClassVar[Sequence[Channel]] = (
-        Channel("trades", "trade", gap="trade id = last + 1", rest="missed trades, of the last 1,000"),
-        Channel("quotes", "quote"),
-        Channel("book", "depth", gap="U = last u + 1", rest="snapshot"),
-    )
+        Channel("trades", "trade", gap="trade id = last + 1", rest="missed trades, of the last 1,000",
+                types=("trade",)),
+        Channel("quotes", "quote", types=("bookTicker",)),
+        Channel("book", "depth", gap="U = last u + 1", rest="snapshot", types=("depth",)),
+    )  # fmt: skip
     STREAMS: ClassVar[dict[str, str]] = {
         "trades": "trade", "quotes": "bookTicker", "book": "depth@100ms", "funding": "markPrice@1s",
     }  # fmt: skip
-    QUOTES = ("USDT", "USDC", "FDUSD", "BTC", "ETH", "BNB", "EUR", "TRY", "USD")
-    SOCKET, REST = "wss://stream.binance.com:9443/stream", "https://api.binance.com/api/v3"
+    ROUTES: ClassVar[dict[str, str]] = {}
+    """By channel: the part of the address that its streams are below."""
+    SYMBOLS = 0
+    """Its `st`: 1 for USD-M, 2 for COIN-M."""
+    QUOTES = (
+        "USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USDP", "USD1", "DAI", "PAX", "BTC", "ETH", "BNB", "TRX",
+        "XRP", "DOGE", "EUR", "EURI", "AEUR", "GBP", "AUD", "TRY", "BRL", "JPY", "ARS", "MXN", "COP", "CZK",
+        "PLN", "RON", "ZAR", "UAH", "RUB", "NGN", "BIDR", "IDRT",
+    )  # fmt: skip
+    SOCKET, REST = "wss://stream.binance.com:9443", "https://api.binance.com/api/v3"
 
     def begin(self) -> Sequence[Request]:
         return [Request(f"{self.REST}/exchangeInfo")]
 
-    def _groups(self) -> dict[str, list[str]]:
-        names = self.wanted()
-        return {f"{self.NAME}.ws.{at // GROUP}": names[at : at + GROUP] for at in range(0, len(names), GROUP)}
+    def _groups(self) -> dict[str, tuple[str, list[str], list[str]]]:
+        """Connections by name: the route, and channels and instruments of each."""
+        names, made = self.wanted(), {}
+        for route in dict.fromkeys(self.ROUTES.get(c, "") for c in self.channels):
+            channels = [c for c in self.channels if self.ROUTES.get(c, "") == route]
+            prefix = ".".join(p for p in (self.NAME, "ws", route.strip("/")) if p)
+            for at in range(0, len(names), GROUP):
+                made[f"{prefix}.{at // GROUP}"] = route, channels, names[at : at + GROUP]
+        return made
 
     def connections(self) -> Sequence[Connection]:
-        def streams(natives: list[str]) -> str:
-            return "/".join(f"{n.lower()}@{self.STREAMS[c]}" for c in self.channels for n in natives)
-
-        return [Connection(c, f"{self.SOCKET}?streams={streams(n)}") for c, n in self._groups().items()]
+        made = []
+        for conn, (route, channels, natives) in self._groups().items():
+            streams = "/".join(f"{n.lower()}@{self.STREAMS[c]}" for c in channels for n in natives)
+            made.append(Connection(conn, f"{self.SOCKET}{route}/stream?streams={streams}"))
+        return made
 
     def connected(self, conn: str, ts_recv: int) -> None:
-        if "book" in self.channels:
-            for native in self._groups().get(conn, ()):
-                self.resync(native)
+        _, channels, natives = self._groups().get(conn, ("", [], []))
+        for native in natives if "book" in channels else ():
+            self.resync(native)
 
     def resync(self, native: str) -> None:
         self.requests.append(Request(f"{self.REST}/depth?symbol={native}&limit=1000", after_s=0.5))
 
     def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
+        if data[:1] == b"[":  # a raw stream of all symbols
+            events = _EVENTS.decode(data)
+            return self._message(_of_event(events[0].e), "", msgspec.Raw(data), ts_recv, conn)
         frame = _FRAME.decode(data)
-        if not frame.stream:
-            if frame.lastUpdateId:  # a snapshot among the frames, as some recorders write it
-                return self._snapshot(self._only(), data, ts_recv)
-            return "response"
-        kind = frame.stream.partition("@")[2].partition("@")[0]
-        if kind.startswith("kline"):
-            return "kline"
+        if frame.stream:
+            return self._message(_of_stream(frame.stream), frame.stream, frame.data, ts_recv, conn)
+        if frame.data:
+            return self._message(_of_event(_EVENT.decode(frame.data).e), "", frame.data, ts_recv, conn)
+        if frame.e or frame.A:
+            return self._raw(frame, data, ts_recv, conn)
+        if frame.lastUpdateId:
+            return self._unnamed(data, ts_recv, conn)
+        if frame.error is not None or frame.code is not None:
+            refusal = frame.error or Refusal(frame.code or 0, frame.msg)
+            self.sink.event("refused", ts_recv, f"{conn}: {refusal.msg} ({refusal.code})")
+            return "error"
+        if not frame.result:
+            raise ValueError("a message of no stream and no event")
+        return "response"
+
+    def _raw(self, frame: Frame, data: bytes, ts_recv: int, conn: str) -> str:
+        """An event without its stream. Of which book changes are, only the address says."""
+        kind = _of_event(frame.e) if frame.e else "bookTicker"
         if kind == "depth":
-            self._depth(_DEPTH.decode(frame.data), ts_recv, conn)
-        else:
-            message = _KINDS[kind].decode(frame.data)
-            getattr(self, f"_{kind}")(message, ts_recv)
+            books = [s for s in self._streams_of(conn, frame.s) if _of_stream(s) in BOOKS]
+            kind = _of_stream(books[0]) if len(books) == 1 else kind
+        return self._message(kind, "", msgspec.Raw(data), ts_recv, conn)
+
+    def _unnamed(self, data: bytes, ts_recv: int, conn: str) -> str:
+        """A book without its symbol: of a raw stream, or a snapshot that a recorder put among the frames."""
+        books = [s for s in self._streams_of(conn) if _of_stream(s) in PARTIAL]
+        if len(books) == 1:
+            return self._partial(_of_stream(books[0]), books[0], msgspec.Raw(data), ts_recv, conn)
+        (native,) = self.books
+        return self._snapshot(native, data, ts_recv)
+
+    def _streams_of(self, conn: str, native: str = "") -> list[str]:
+        """The streams that the address of a raw connection names, of one instrument or of all."""
+        path = self.urls.get(conn, "").partition("/ws/")[2].partition("?")[0]
+        return [s for s in path.split("/") if s.startswith(f"{native.lower()}@" if native else "") and s]
+
+    def _message(self, kind: str, stream: str, data: msgspec.Raw, ts_recv: int, conn: str) -> str:
+        """Decode an event; its type."""
+        if kind in ("trade", "aggTrade"):
+            return self._trade(kind, _TRADE.decode(data), ts_recv)
+        if kind == "bookTicker":
+            many = bytes(data)[:1] == b"["
+            return self._quotes(_TICKERS.decode(data) if many else [_TICKER.decode(data)], ts_recv)
+        if kind in ("depth", "rpiDepth"):
+            return self._depth(kind, _DEPTH.decode(data), ts_recv, conn)
+        if kind in SILENT:
+            return kind
+        if kind == "markPrice":
+            many = bytes(data)[:1] == b"["
+            return self._marks(_MARKS.decode(data) if many else [_MARK.decode(data)], ts_recv)
+        if kind in PARTIAL:
+            return self._partial(kind, stream, data, ts_recv, conn)
+        if kind == "blockTrade":
+            return self._block(_BLOCK.decode(data), ts_recv)
+        if kind == "contractInfo":
+            return self._contract(_CONTRACT.decode(data), ts_recv)
+        if kind != "serverShutdown":
+            raise ValueError(f"a message of type {kind[:20]!r}")
+        self.sink.add("status", 0, ts_recv, kind="system", value="shutdown")
+        self.sink.event("shutdown", ts_recv, f"{conn}: the venue's server is about to shut down")
+        self.reconnects.add(conn)
         return kind
 
     def answer(self, url: str, data: bytes, ts_recv: int) -> str:
@@ -166,8 +302,9 @@ class Binance(Venue):
             for each in msgspec.json.decode(data)["symbols"]:
                 self.known[each["symbol"]] = self.listed(each)
             return "instruments"
-        if "/depth?" in url:
-            return self._snapshot(url.partition("symbol=")[2].partition("&")[0], data, ts_recv)
+        where, _, query = url.rpartition("/")[2].partition("?")
+        if where in ("depth", "rpiDepth"):
+            return self._snapshot(query.partition("symbol=")[2].partition("&")[0], data, ts_recv, where)
         return super().answer(url, data, ts_recv)
 
     def listed(self, each: dict[str, Any]) -> Instrument:
@@ -177,52 +314,130 @@ class Binance(Venue):
         lot = float(filters.get("LOT_SIZE", {}).get("stepSize", "nan"))
         return spot(each["baseAsset"], each["quoteAsset"], tick, lot)
 
-    def page(self, series: str, native: str, first: int, last: int) -> Page:
+    def page(self, series: str, native: str, first: int, last: int) -> Page | None:
         if series == "trades":  # the newest; older ones need a key
             return Page(f"{self.REST}/trades?symbol={native}&limit=1000", limit=1000)
-        return Page(f"{self.REST}/aggTrades?symbol={native}&fromId={first}&limit=1000", 1000, "forward")
+        if series == "aggregate trades":
+            return Page(f"{self.REST}/aggTrades?symbol={native}&fromId={first}&limit=1000", 1000, "forward")
+        return None
 
     def past(self, native: str, data: bytes) -> list[Traded]:
         return [
-            Traded(t.id or t.a, (t.time or t.T) * MS_NS,
+            Traded(t.id or t.a, _ns(t.time or t.T),
                  {"trade_id": t.id or t.a, "price": number(t.price or t.p), "size": amount(t.qty or t.q),
                   "side": "S" if t.isBuyerMaker or t.m else "B"})
             for t in _PAST.decode(data)
         ]  # fmt: skip
 
-    def _only(self) -> str:
-        (native,) = self.books
-        return native
-
-    def _trade(self, m: Trade, ts_recv: int) -> None:
+    def _trade(self, kind: str, m: Trade, ts_recv: int) -> str:
+        if self._is_foreign(m.st):
+            return "other market"
         price, size, code = number(m.p), amount(m.q), self.code(m.s, ts_recv)
-        if self.numbered(m.s, m.t or m.a, ts_recv, "trades" if m.t else "aggregate trades"):
-            self.sink.add("trade", m.T * MS_NS, ts_recv, instrument=code, trade_id=m.t or m.a, price=price,
-                          size=size, action="T", side="S" if m.m else "B")  # fmt: skip
+        is_none = price == size == 0  # it has a number among the trades' all the same
+        if not is_none and not (price > 0 and size > 0):
+            raise ValueError(f"a trade of {m.q[:20]} at {m.p[:20]}")
+        trade_id, series = (m.t, "trades") if kind == "trade" else (m.a, "aggregate trades")
+        new = self.numbered(m.s, trade_id, ts_recv, series)
+        if is_none:
+            return "no trade"
+        if not new:
+            return kind
+        if m.X in TAKEOVERS:
+            self.sink.add("status", _ns(m.T), ts_recv, instrument=code, venue_seq=trade_id, kind="takeover",
+                          value=TAKEOVERS[m.X], level_1=price, level_2=size)  # fmt: skip
+            return "takeover"
+        self.sink.add("trade", _ns(m.T), ts_recv, instrument=code, trade_id=trade_id, price=price, size=size,
+                      action="T", side="S" if m.m else "B",
+                      condition="" if m.X == "MARKET" else m.X[:6])  # fmt: skip
+        return kind
 
-    _aggTrade = _trade
+    def _block(self, m: Block, ts_recv: int) -> str:
+        price, size, code = number(m.p), amount(m.q), self.code(m.s, ts_recv)
+        if not (price > 0 and size > 0):
+            raise ValueError(f"a block trade of {m.q[:20]} at {m.p[:20]}")
+        self.sink.add("trade", _ns(m.T), ts_recv, instrument=code, trade_id=m.t, price=price, size=size,
+                      action="T", side="S" if m.m else "B", condition="BLOCK")  # fmt: skip
+        return "blockTrade"
 
-    def _bookTicker(self, m: Ticker, ts_recv: int) -> None:
-        quote = sides(number(m.b), amount(m.B), number(m.a), amount(m.A))
-        code = self.code(m.s, ts_recv)
-        self.sink.add("quote", m.E * MS_NS, ts_recv, instrument=code, venue_seq=m.u, **quote)
+    def _quotes(self, tickers: list[Ticker], ts_recv: int) -> str:
+        rows = [(_ns(m.E), {"instrument": self.code(m.s, ts_recv), "venue_seq": m.u,
+                            **sides(number(m.b), amount(m.B), number(m.a), amount(m.A))})
+                for m in tickers if not self._is_foreign(m.st)]  # fmt: skip
+        self.sink.add_all("quote", ts_recv, rows)
+        return "bookTicker" if rows else "other market"
 
-    def _depth(self, m: Depth, ts_recv: int, conn: str) -> None:
+    def _depth(self, kind: str, m: Depth, ts_recv: int, conn: str) -> str:
         changes = self.changes.halves(m.b, m.a)
+        if not self.follows(m.s, kind, ts_recv, BOOKS[kind]):
+            return OTHER_BOOK
         book = self.book(m.s, ts_recv, conn)
-        book.change(changes, m.E * MS_NS, ts_recv, first=m.U, last=m.u, prev=m.pu)
+        book.change(changes, _ns(m.E), ts_recv, first=m.U, last=m.u, prev=m.pu)
+        return kind
 
-    def _markPrice(self, m: Mark, ts_recv: int) -> None:
-        self.sink.add("status", m.E * MS_NS, ts_recv, instrument=self.code(m.s, ts_recv), kind="funding",
-                      level_1=number(m.p), level_2=given(m.i), level_3=given(m.r))  # fmt: skip
+    def _partial(self, kind: str, stream: str, data: msgspec.Raw, ts_recv: int, conn: str) -> str:
+        """All of a few levels each time. Futures have them as changes are written, spot as snapshots."""
+        m = _DEPTH.decode(data) if b'"depthUpdate"' in bytes(data) else _SNAPSHOT.decode(data)
+        if isinstance(m, Depth):
+            native, seq, changes = m.s, m.u, self.changes.halves(m.b, m.a)
+        else:
+            native, seq = stream.partition("@")[0].upper(), m.lastUpdateId
+            changes = self.changes.halves(m.bids, m.asks)
+        if not self.follows(native, kind, ts_recv, BOOKS[kind]):
+            return OTHER_BOOK
+        book = self.book(native, ts_recv, conn)
+        book.follow(Rule.NONE)
+        book.snapshot(changes, _ns(m.E), ts_recv, seq, in_order=True)
+        return kind
 
-    def _snapshot(self, native: str, data: bytes, ts_recv: int) -> str:
+    def _marks(self, marks: list[Mark], ts_recv: int) -> str:
+        rows = [(_ns(m.E), {"instrument": self.code(m.s, ts_recv), "kind": "funding",
+                            "level_1": number(m.p), "level_2": given(m.i), "level_3": given(m.r)})
+                for m in marks if not self._is_foreign(m.st)]  # fmt: skip
+        self.sink.add_all("status", ts_recv, rows)
+        return "markPrice" if rows else "other market"
+
+    def _contract(self, m: Contract, ts_recv: int) -> str:
+        if self._is_foreign(m.st):
+            return "other market"
+        self.sink.add("status", _ns(m.E), ts_recv, instrument=self.code(m.s, ts_recv), kind="state",
+                      value=m.cs[:12])  # fmt: skip
+        return "contractInfo"
+
+    def _is_foreign(self, symbols: int) -> bool:
+        return bool(symbols) and symbols != self.SYMBOLS
+
+    def _snapshot(self, native: str, data: bytes, ts_recv: int, kind: str = "depth") -> str:
         m = _SNAPSHOT.decode(data)
         changes = self.changes.halves(m.bids, m.asks)
+        if not self.follows(native, kind, ts_recv, BOOKS[kind]):
+            return OTHER_BOOK
         book = self.book(native, ts_recv)
         if not book.live or m.lastUpdateId > book.seq:  # else an answer that came late: it is ahead already
-            book.snapshot(changes, m.E * MS_NS, ts_recv, m.lastUpdateId)
+            book.snapshot(changes, _ns(m.E), ts_recv, m.lastUpdateId)
         return "depth snapshot"
+
+
+def _expiry(native: str) -> str:
+    """When a future ends, by its name: BTCUSDT_240628. Empty for perpetuals: BTCUSDT, BTCUSD_PERP."""
+    term = native.partition("_")[2]
+    return "" if term in ("", "PERP") else yymmdd(term)
+
+
+def _of_event(event: str) -> str:
+    """The kind of an event, by its `e`."""
+    return KINDS_OF_EVENTS.get(event, event)
+
+
+@lru_cache(maxsize=8192)
+def _of_stream(stream: str) -> str:
+    """The kind of a stream's messages: btcusdt@depth20@100ms, !ticker_1h@arr."""
+    name = stream[1:] if stream.startswith("!") else stream.partition("@")[2] or stream
+    kind = name.partition("@")[0].partition("_")[0]
+    return "kline" if kind.endswith("Kline") else kind
+
+
+def _ns(time: int) -> int:
+    return time * (US_NS if time >= MICROSECONDS else MS_NS)
 
 
 class BinanceUsdm(Binance):
@@ -231,25 +446,40 @@ class BinanceUsdm(Binance):
     NAME, VENUE, RECORDED = "binance-usdm", "BINANCE-USDM", ("BINANCE_FUTURES",)
     RULE = Rule.CHAIN
     CHANNELS = (
-        Channel("trades", "trade", gap="trade id = last + 1", rest="missed trades by id"),
-        Channel("quotes", "quote"),
-        Channel("book", "depth", gap="pu = last u", rest="snapshot"),
-        Channel("funding", "status"),
-    )
+        Channel("trades", "trade", gap="trade id = last + 1", rest="missed trades by id",
+                types=("aggTrade",)),
+        Channel("quotes", "quote", types=("bookTicker",)),
+        Channel("book", "depth", gap="pu = last u", rest="snapshot", types=("depth",)),
+        Channel("funding", "status", types=("markPrice",), silence_s=30),
+    )  # fmt: skip
     STREAMS: ClassVar[dict[str, str]] = {**Binance.STREAMS, "trades": "aggTrade"}
-    SOCKET, REST = "wss://fstream.binance.com/stream", "https://fapi.binance.com/fapi/v1"
+    ROUTES: ClassVar[dict[str, str]] = {
+        "trades": "/market", "quotes": "/public", "book": "/public", "funding": "/market",
+    }  # fmt: skip
+    SYMBOLS = 1
+    SOCKET, REST = "wss://fstream.binance.com", "https://fapi.binance.com/fapi/v1"
+
+    QUOTES = ("USDT", "USDC", "BUSD", "USD1", "BTC")
 
     def listed(self, each: dict[str, Any]) -> Instrument:
         pair = super().listed(each)
-        expiry = "" if "PERPETUAL" in each["contractType"] else yymmdd(each["symbol"].rpartition("_")[2])
+        expiry = "" if "PERPETUAL" in each.get("contractType", "") else _expiry(each["symbol"])
         return Instrument(
             pair.base, currency(each["quoteAsset"]), "future" if expiry else "perp", expiry,
             tick_size=pair.tick_size, lot_size=pair.lot_size, multiplier=float(each.get("contractSize", 1)),
         )  # fmt: skip
+
+    def instrument(self, native: str) -> Instrument:
+        pair, expiry = super().instrument(native.partition("_")[0]), _expiry(native)
+        worth = 1.0 if self.SYMBOLS == BinanceUsdm.SYMBOLS else NAN  # of COIN-M only the list says it
+        return Instrument(pair.base, pair.quote, "future" if expiry else "perp", expiry, multiplier=worth)
 
 
 class BinanceCoinm(BinanceUsdm):
     """COIN-M futures; sizes are contracts of `multiplier` quote units."""
 
     NAME, VENUE, RECORDED = "binance-coinm", "BINANCE-COINM", ("BINANCE_DELIVERY",)
-    SOCKET, REST = "wss://dstream.binance.com/stream", "https://dapi.binance.com/dapi/v1"
+    ROUTES: ClassVar[dict[str, str]] = {}
+    SYMBOLS = 2
+    QUOTES = ("USD",)
+    SOCKET, REST = "wss://dstream.binance.com", "https://dapi.binance.com/dapi/v1"
