@@ -193,7 +193,7 @@ class Binance(Venue):
     """By channel: the part of the address that its streams are below."""
     SYMBOLS = 0
     """Its `st`: 1 for USD-M, 2 for COIN-M."""
-    QUOTES = (
+    QUOTES: ClassVar[tuple[str, ...]] = (
         "USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USDP", "USD1", "DAI", "PAX", "BTC", "ETH", "BNB", "TRX",
         "XRP", "DOGE", "EUR", "EURI", "AEUR", "GBP", "AUD", "TRY", "BRL", "JPY", "ARS", "MXN", "COP", "CZK",
         "PLN", "RON", "ZAR", "UAH", "RUB", "NGN", "BIDR", "IDRT",
