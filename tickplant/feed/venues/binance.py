@@ -459,7 +459,7 @@ class BinanceUsdm(Binance):
     SYMBOLS = 1
     SOCKET, REST = "wss://fstream.binance.com", "https://fapi.binance.com/fapi/v1"
 
-    QUOTES = ("USDT", "USDC", "BUSD", "USD1", "BTC")
+    QUOTES: ClassVar[tuple[str, ...]] = ("USDT", "USDC", "BUSD", "USD1", "BTC")
 
     def listed(self, each: dict[str, Any]) -> Instrument:
         pair = super().listed(each)
