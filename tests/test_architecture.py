@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "tickplant"
 LAYERS = (
     ("errors", "_core"),
     ("clock", "screen"),
-    ("identity", "schema", "instruments", "sessions"),
+    ("identity", "progress", "schema", "instruments", "sessions"),
     ("config",),
     ("keys", "wire"),
     ("analytics", "batch", "dates", "doorbell", "journal", "lock", "messages", "segment", "sockets"),

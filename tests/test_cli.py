@@ -164,7 +164,7 @@ def test_a_capture_is_decoded_as_json(tickplant, tmp_path, monkeypatch):
 
 
 def test_a_capture_that_is_damaged_or_malformed_is_status_1_and_none_is_refused(tickplant, tmp_path):
-    path = tmp_path / "day"
+    path = tmp_path / "20191230"
     for content in (itch.file(itch.one_of_each())[:-1], itch.file([*itch.one_of_each(), b"?"])):
         path.write_bytes(content)
         status, out, _ = tickplant("decode", path, "--json")
@@ -179,10 +179,12 @@ def test_a_capture_that_is_damaged_or_malformed_is_status_1_and_none_is_refused(
 
 @pytest.mark.skipif(not ITCH.is_dir(), reason=f"no captures in {ITCH}")
 def test_real_captures_have_the_verified_figures(tickplant):
-    status, out, _ = tickplant("decode", ITCH / "bx_sampled_obfuscated.itch.gz", "--json")
+    status, out, _ = tickplant(
+        "decode", ITCH / "bx_sampled_obfuscated.itch.gz", "--date", "2019-12-30", "--json"
+    )
     assert status == 0
     assert sum(json.loads(out)["messages"].values()) == 12_012
-    status, out, _ = tickplant("decode", ITCH / "real_day_prefix_1MiB.itch.gz")
+    status, out, _ = tickplant("decode", ITCH / "real_day_prefix_1MiB.itch.gz", "--date", "2019-01-30")
     assert status == 1
     assert "truncated: bytes 1,048,574 to 1,048,575: the file ends inside a message" in out
 
@@ -384,3 +386,24 @@ def postmasters(cfg):
             if str(cfg.plant.data_dir / "postgres").encode() in (entry / "cmdline").read_bytes():
                 found.append(entry.name)
     return found
+
+
+@pytest.mark.parametrize(("width", "lines"), [(80, 2), (119, 2), (120, 1), (200, 1)])
+def test_decode_fits_the_terminal_with_whole_times(tickplant, tmp_path, monkeypatch, width, lines):
+    path = tmp_path / "12302019.itch"
+    path.write_bytes(itch.file(itch.one_of_each()))
+    monkeypatch.setenv("COLUMNS", str(width))
+    _, out, _ = tickplant("decode", path)
+    shown = out.splitlines()[1:]
+    assert max(len(line) for line in shown) <= width
+    about_trades = [line for line in shown if line.startswith("trade ")]
+    assert len(about_trades) == lines
+    assert sum(line.count("2019-12-30T05:00:00.000") for line in about_trades) == 2
+
+
+def test_what_an_event_counts_has_its_name(tickplant, tmp_path):
+    path = tmp_path / "12302019.itch"
+    path.write_bytes(itch.file([itch.directory(), itch.delete(77)])[:-1])
+    assert "truncated: bytes 41 to 60" in tickplant("decode", path)[1]
+    path.write_bytes(itch.file([itch.directory(), itch.delete(77)]))
+    assert "orphan: order 77: D of an order never added" in tickplant("decode", path)[1]

@@ -61,7 +61,7 @@ def test_options_that_make_no_sense_are_refused(tmp_path, options, said):
 
 
 def test_what_is_malformed_is_counted_and_told_but_only_so_much_of_it(tmp_path):
-    path = written(tmp_path / "day", [itch.directory(), *[b"?" * 20] * 100])
+    path = written(tmp_path / "20191230", [itch.directory(), *[b"?" * 20] * 100])
     found = decode(path)
     assert found["malformed"] == 100
     assert found["event_kinds"] == {"malformed": 100}
@@ -72,7 +72,7 @@ def test_what_is_malformed_is_counted_and_told_but_only_so_much_of_it(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a zip", b"hello " * 100])
 def test_what_is_no_capture_is_refused(tmp_path, content):
-    path = tmp_path / "day"
+    path = tmp_path / "20191230"
     path.write_bytes(content)
     with pytest.raises(CaptureError, match="is not a capture that tickplant reads"):
         decode(path)

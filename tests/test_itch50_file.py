@@ -28,6 +28,7 @@ def values(row, *names):
 
 
 def read(path, **options):
+    options.setdefault("date", datetime.date(2019, 12, 30))
     capture = Itch50(path, recv_clock=lambda: RECEIVED, **options)
     taken = {table: [] for table in DTYPES}
     for batch in capture:
@@ -151,6 +152,8 @@ def test_files_that_are_missing_or_something_else_are_refused(tmp_path):
         with pytest.raises(CaptureError, match="does not begin with"):
             Itch50(path)
     path.write_bytes(MINIMAL)
+    with pytest.raises(CaptureError, match="its name does not tell which day: give --date YYYY-MM-DD"):
+        Itch50(path)
     with pytest.raises(CaptureError, match="time zone"):
         Itch50(path, timezone="Mars/Base")
     with pytest.raises(CaptureError, match="venue"):

@@ -1,4 +1,4 @@
-"""The commands that look: status, tail, decode, config; and eod, the one that tells the plant something."""
+"""The commands that look: status, config; and eod, the one that tells the plant something."""
 
 import json
 import time
@@ -9,10 +9,8 @@ import click
 from rich.console import Console
 
 from tickplant import config as configuration
-from tickplant import screen, sessions, status
+from tickplant import sessions, status
 from tickplant.eod import end_of_day, open_date
-from tickplant.feed.decode import decode as decode_capture
-from tickplant.listing import day_text, time_text
 
 
 @click.command("status")
@@ -26,54 +24,6 @@ def status_command(context: click.Context, as_json: bool) -> None:
     else:
         status.show(seen, Console())
     context.exit(1 if seen["problems"] else 0)
-
-
-@click.command()
-@click.argument("capture", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@click.option("--date", metavar="YYYY-MM-DD", help="Trading date of the capture, if its name does not tell.")
-@click.option("--venue", help="Venue of its instruments.")
-@click.option("--mapping", metavar="NAME|FILE", help="What the columns of a CSV or Parquet file mean.")
-@click.option("--schema", type=click.Path(exists=True, dir_okay=False), help="Its venue's SBE schema (XML).")
-@click.option("--protocol", metavar="NAME|FILE", help="What the packets of a capture mean.")
-@click.option("--instruments", metavar="FILE", help="What numbers of instruments mean: id, symbol, decimals.")
-@click.pass_context
-def decode(
-    context: click.Context, capture: Path, as_json: bool, date: str | None, venue: str | None,
-    mapping: str | None, schema: str | None, protocol: str | None, instruments: str | None,
-) -> None:  # fmt: skip
-    """Decode CAPTURE and say what is in it; exit status 1 if any of it is damaged or malformed."""
-    given = {"date": date, "venue": venue, "mapping": mapping, "schema": schema,
-             "protocol": protocol, "instruments": instruments}  # fmt: skip
-    options = {k: v for k, v in given.items() if v}
-    found = decode_capture(capture, **options)
-    if as_json:
-        click.echo(json.dumps(found))
-    else:
-        _show_decoded(found)
-    context.exit(1 if found["malformed"] or found["damaged"] else 0)
-
-
-def _show_decoded(found: dict[str, Any]) -> None:
-    console = Console()
-    about = f"{found['capture']}: {found['format']}, {found['malformed']} malformed"
-    console.print(about, markup=False, soft_wrap=True)
-    for account in ("messages", "ignored"):
-        if found[account]:
-            counts = "  ".join(f"{k} {v:,}" for k, v in sorted(found[account].items()))
-            console.print(f"{account}: {counts}", markup=False)
-    numbers = ("rows", "sum of sizes", "notional")
-    shown = screen.table("table", *numbers, "first and last event", right=numbers)
-    for name, t in found["tables"].items():
-        ends = (t["first_ts_event"], t["last_ts_event"])
-        times = [f"{day_text(at)}T{time_text(at)}Z" if at else "" for at in ends]
-        sums = [f"{t[k]:,.2f}" if t[k] is not None else "" for k in ("size_sum", "notional_sum")]
-        shown.add_row(name, f"{t['rows']:,}", *sums, "\n".join(times))
-    console.print(shown)
-    console.print()
-    for event in found["events"]:
-        said = f"{event['kind']}: bytes {event['first']:,} to {event['last']:,}: {event['text']}"
-        console.print(said, markup=False, soft_wrap=True)
 
 
 @click.command()

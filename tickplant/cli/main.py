@@ -16,7 +16,7 @@ COMMANDS = {
     "status": "inspect:status_command",
     "tail": "tail:tail",
     "book": "books:book",
-    "decode": "inspect:decode",
+    "decode": "captures:decode",
     "eod": "inspect:eod",
     "config": "inspect:config",
     "journal": "journals:journal",

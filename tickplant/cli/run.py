@@ -20,8 +20,11 @@ ROLES = {
 @click.argument("captures", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--seconds", type=click.FloatRange(min=0.5), help="How long simulated venues run [8].")
 @click.option("--json", "as_json", is_flag=True, help="No screen; the last line is one JSON object.")
+@click.option("--date", default="", metavar="YYYY-MM-DD", help="Date of captures whose names do not tell.")
 @click.pass_context
-def demo(context: click.Context, captures: tuple[Path, ...], seconds: float | None, as_json: bool) -> None:
+def demo(
+    context: click.Context, captures: tuple[Path, ...], seconds: float | None, as_json: bool, date: str
+) -> None:
     """Run a throw-away plant, show what flows, roll the day and prove it.
 
     Without CAPTURES two simulated venues publish; with them, those market-data files do. Exit status 0 only
@@ -29,7 +32,7 @@ def demo(context: click.Context, captures: tuple[Path, ...], seconds: float | No
     """
     from tickplant.demo.run import demo as run_demo
 
-    context.exit(run_demo(captures, seconds, as_json))
+    context.exit(run_demo(captures, seconds, as_json, date))
 
 
 @click.command()

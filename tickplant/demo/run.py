@@ -31,6 +31,7 @@ from tickplant.config import Config
 from tickplant.demo import screen
 from tickplant.eod import end_of_day
 from tickplant.errors import NotRunning, TickplantError
+from tickplant.feed.formats import dated
 from tickplant.service import PARENT
 from tickplant.sockets import free_port
 from tickplant.supervisor import Supervisor
@@ -43,7 +44,7 @@ PROOF_PATIENCE_S = 600.0
 TURN_S = 0.1
 
 
-def settings(folder: Path, captures: Sequence[Path], seconds: float | None) -> dict[str, Any]:
+def settings(folder: Path, captures: Sequence[Path], seconds: float | None, date: str = "") -> dict[str, Any]:
     """The shipped configuration, with everything below `folder` and these sources."""
     content: dict[str, Any] = msgspec.toml.decode(configuration.shipped().read_bytes())
     name = f"demo{os.getpid()}"
@@ -59,7 +60,7 @@ def settings(folder: Path, captures: Sequence[Path], seconds: float | None) -> d
         content.setdefault("feeds", {})[f"capture-{number}"] = {
             "id": number,
             "handler": "capture",
-            "options": {"path": str(path.absolute())},
+            "options": {"path": str(path.absolute())} | ({"date": date} if date and dated(path) else {}),
         }
     if not captures:
         content["feeds"] = {
@@ -89,12 +90,12 @@ def _endpoints(*names: str) -> dict[str, str]:
     return {name: f"tcp://127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)}
 
 
-def demo(captures: Sequence[Path], seconds: float | None, as_json: bool) -> int:
+def demo(captures: Sequence[Path], seconds: float | None, as_json: bool, date: str = "") -> int:
     """Run the demo; 0 if the day is complete everywhere, else 1."""
     logging.getLogger("tickplant").setLevel(logging.ERROR)
     folder = Path(tempfile.mkdtemp(prefix="tickplant-demo-"))
     folder.chmod(0o711)  # root's PostgreSQL may have to come through, as `nobody`
-    content = settings(folder, captures, seconds)
+    content = settings(folder, captures, seconds, date)
     plant = Config(content, folder / "tickplant.toml")
     plant.path.write_bytes(msgspec.toml.encode(content))
     janitor = subprocess.Popen(

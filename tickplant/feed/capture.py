@@ -6,9 +6,10 @@ a line in `formats`. Handlers, `tickplant decode` and the demo all read captures
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from tickplant.schema import Rows
 
@@ -35,6 +36,9 @@ class Capture(ABC):
     """
 
     format: str
+    EVENT_UNITS: ClassVar[Mapping[str, str]] = {}
+    """By kind of event: what its `first` and `last` count (`byte`, `line`, `order`); kinds that are not here
+    have the venue's own numbers."""
 
     @staticmethod
     @abstractmethod

@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from tickplant.feed.capture import Capture
 from tickplant.feed.formats import open_capture
+from tickplant.feed.source import bytes_read
+from tickplant.progress import Progress
 from tickplant.schema import Rows
 
 EVENTS_MAX = 20
@@ -57,12 +60,15 @@ def decode(path: Path, **options: Any) -> dict[str, Any]:
     tables: dict[str, Account] = {}
     events: list[dict[str, Any]] = []
     kinds: Counter[str] = Counter()
-    for batch in source:
-        for table, rows in batch:
-            tables.setdefault(table, Account()).add(rows)
-            if table == "event":
-                kinds.update(k.decode() for k in rows["kind"].tolist())
-                events += [_event(r) for r in rows[: max(0, EVENTS_MAX - len(events))]]
+    with Progress(f"decode {path.name}", path.stat().st_size) as progress:
+        before = bytes_read()
+        for batch in source:
+            progress.reach(bytes_read() - before)
+            for table, rows in batch:
+                tables.setdefault(table, Account()).add(rows)
+                if table == "event":
+                    kinds.update(k.decode() for k in rows["kind"].tolist())
+                    events += [_event(r, source) for r in rows[: max(0, EVENTS_MAX - len(events))]]
     return {
         "capture": str(path),
         "format": source.format,
@@ -77,9 +83,11 @@ def decode(path: Path, **options: Any) -> dict[str, Any]:
     }
 
 
-def _event(row: np.void) -> dict[str, Any]:
+def _event(row: np.void, source: Capture) -> dict[str, Any]:
+    kind = row["kind"].decode()
     return {
-        "kind": row["kind"].decode(),
+        "kind": kind,
+        "unit": source.EVENT_UNITS.get(kind, "number"),
         "first": int(row["first"]),
         "last": int(row["last"]),
         "text": row["text"].decode("utf-8", "replace"),

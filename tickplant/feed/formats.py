@@ -68,6 +68,13 @@ def open_capture(path: Path, **options: Any) -> Capture:
     raise CaptureError(f"{path} is {what} (it reads: {reads})")
 
 
+def dated(path: Path) -> bool:
+    """Is a capture of a format that takes the option `date`? Raises CaptureError if it can't be read."""
+    head = _head(path)
+    kind: Any = next((k for f in FORMATS if (k := f.load()).sniff(head)), None)
+    return kind is not None and "date" in inspect.signature(kind).parameters
+
+
 def _opened(kind: Callable[..., Capture], path: Path, options: dict[str, Any]) -> Capture:
     signature = inspect.signature(kind)
     if "recv_clock" in signature.parameters:

@@ -51,6 +51,7 @@ import zlib
 import zoneinfo
 from collections import Counter
 from collections.abc import Callable, Iterator
+from types import MappingProxyType
 from typing import BinaryIO
 
 import numpy as np
@@ -69,15 +70,19 @@ class Itch50(Capture):
     """A day of Nasdaq TotalView-ITCH 5.0 from a file, gzip or plain (told by content, not by name).
 
     `venue` is the MIC in the instrument rows; `date` the trading date, by default that in the
-    file's name (MMDDYYYY or YYYYMMDD; SMMDDYY-v50), else today, in `timezone`, whose midnight the
-    venue's times are counted from. Without `books` none are kept: there are no quotes, and decoding takes
+    file's name (MMDDYYYY or YYYYMMDD; SMMDDYY-v50), in `timezone`, whose midnight the venue's times are
+    counted from. Without `books` none are kept: there are no quotes, and decoding takes
     half the time. The file is read in pieces of `chunk_bytes`, one batch each;
     `recv_clock` is asked for each piece's ts_recv (ns UTC; by default the time now).
 
-    Raises CaptureError if the file can't be read or does not begin with a message of ITCH 5.0.
+    Raises CaptureError if the file can't be read, does not begin with a message of ITCH 5.0, or nothing tells
+    its date.
     """
 
     format = "itch50"
+    EVENT_UNITS = MappingProxyType({
+        "malformed": "byte", "truncated": "byte", "damaged": "byte", "orphan": "order", "duplicate": "order",
+    })  # fmt: skip
 
     @staticmethod
     def sniff(head: Head) -> bool:
@@ -107,11 +112,6 @@ class Itch50(Capture):
             zone = zoneinfo.ZoneInfo(timezone)
         except (zoneinfo.ZoneInfoNotFoundError, ValueError):
             raise CaptureError(f"there is no time zone {timezone!r}, to read {self.path}") from None
-        today = datetime.datetime.fromtimestamp(now_ns() // 1_000_000_000, zone).date()
-        self.date = date or date_in_name(self.path) or today
-        midnight = datetime.datetime.combine(self.date, datetime.time(), zone)
-        self.midnight_ns = int(midnight.timestamp()) * 1_000_000_000
-        self._decoder = ItchDecoder(self.midnight_ns, books=books)
         with self._open() as file:
             source = Source(file, 4096)
             head = source.read()
@@ -121,6 +121,16 @@ class Itch50(Capture):
             raise CaptureError(
                 f"{self.path} does not begin with a message of Nasdaq ITCH 5.0 in a BinaryFILE"
             )
+        found = date or date_in_name(self.path)
+        if found is None:
+            raise CaptureError(
+                f"{self.path} has times of a day, and its name does not tell which day: give --date "
+                "YYYY-MM-DD (of a feed: the option `date`), or rename it like 01302019.NASDAQ_ITCH50.gz"
+            )
+        self.date = found
+        midnight = datetime.datetime.combine(self.date, datetime.time(), zone)
+        self.midnight_ns = int(midnight.timestamp()) * 1_000_000_000
+        self._decoder = ItchDecoder(self.midnight_ns, books=books)
 
     def __iter__(self) -> Iterator[Batch]:
         """Batches of rows in the order to publish them in. Raises CaptureError if reading fails."""

@@ -18,6 +18,17 @@ ZSTD_STEP = 1024
 memory."""
 ZSTD_WINDOW = 1 << 27
 PIECE = 1 << 17
+_READ = [0]
+
+
+def bytes_read() -> int:
+    """Bytes of files that this process has read here so far, as they lie on the disk: to show progress."""
+    return _READ[0]
+
+
+def count_read(size: int) -> None:
+    """So much more of a file was read."""
+    _READ[0] += size
 
 
 def is_zstd(start: bytes) -> bool:
@@ -63,6 +74,7 @@ class Source:
             self.error = e.strerror or str(e)
             return b""
         self._read += len(data)
+        count_read(len(data))
         return data
 
     def _inflate(self, data: bytes) -> Iterator[bytes]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date as Date
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,7 @@ class Columns(Capture):
     """
 
     format = "columns"
+    EVENT_UNITS = MappingProxyType({"malformed": "line", "truncated": "line", "damaged": "line"})
 
     @staticmethod
     def sniff(head: Head) -> bool:

@@ -35,6 +35,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,7 @@ class Dbn(Capture):
     """
 
     format = "dbn"
+    EVENT_UNITS = MappingProxyType({"malformed": "byte", "truncated": "byte", "damaged": "byte"})
 
     @staticmethod
     def sniff(head: Head) -> bool:

@@ -4,6 +4,7 @@ frame."""
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from tickplant.errors import CaptureError
@@ -45,6 +46,8 @@ class PacketCapture(Capture):
     fragments, and datagrams to addresses that are not read; in `malformed` frames that were not kept
     whole.
     """
+
+    EVENT_UNITS = MappingProxyType({"damaged": "byte"})
 
     def __init__(self, path: Path, to: list[str] | None, decoder: Decoder) -> None:
         """`to`: addresses IP:PORT whose datagrams are read; None: all. Those with + between them, lines A and
