@@ -186,7 +186,7 @@ def test_a_line_that_is_none_is_an_event_and_the_next_is_read(tmp_path, bad):
     rows = [dict(b) for b in capture]
     assert (capture.malformed, capture.damaged, capture.messages) == (1, False, {"trade": 1})
     kinds = np.concatenate([r["event"]["kind"] for r in rows if "event" in r])
-    assert kinds.tolist() == [b"malformed"]
+    assert kinds.tolist() == [b"malformed", b"unlisted"]  # no list was recorded
     trades = np.concatenate([r["trade"] for r in rows if "trade" in r])
     assert trades["ts_recv"].tolist() == [1_500_000_000]
 

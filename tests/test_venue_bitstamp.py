@@ -170,7 +170,7 @@ def test_pairs_are_listed_and_subscribed_to():
         {"event": "data", "channel": "order_book_btcusd", "data": {}},
         diff("x"),
         diff(5, [["1"]]),
-        TRADE | {"channel": "live_trades_nothing"},
+        TRADE | {"channel": "live_trades"},
         TRADE | {"data": TRADE["data"] | {"type": 2}},
         diff(2**63),
         TRADE | {"data": TRADE["data"] | {"amount_str": "-1"}},

@@ -170,7 +170,7 @@ def test_answers_klines_and_refusals_are_accounted_for():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"p": "x"}, {"v": "-1"}, {"S": "Hold"}, {"T": 1 << 70}, {"s": "NONE"}, {"seq": 1 << 70}]
+    "bad", [{"p": "x"}, {"v": "-1"}, {"S": "Hold"}, {"T": 1 << 70}, {"s": "NO SUCH"}, {"seq": 1 << 70}]
 )
 def test_one_bad_trade_of_a_message_leaves_none(bad):
     heard = known()(trades(trade(), trade(**bad)))

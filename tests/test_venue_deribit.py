@@ -132,7 +132,10 @@ def test_a_heartbeat_that_asks_is_answered_over_its_connection():
 
 def test_states_are_status_and_what_is_new_is_looked_up():
     heard = known()(state(), state("BTC-1JAN30", "created"), state("BTC-2JAN30", "terminated"))
-    assert heard.table("status", "kind", "value") == [("state", "closed")]
+    said = heard.symbols()
+    assert [(said[code], value) for code, value in heard.table("status", "instrument", "value")] == [
+        ("BTC-USD-PERP", "closed"), ("BTC-USD-20300101", "created"), ("BTC-USD-20300102", "terminated")
+    ]  # fmt: skip
     assert [r.url.partition("?")[2] for r in heard.venue.requests] == ["instrument_name=BTC-1JAN30"]
     heard.answer(
         URL.replace("get_instruments", "get_instrument"),
@@ -143,7 +146,7 @@ def test_states_are_status_and_what_is_new_is_looked_up():
 
 @pytest.mark.parametrize("bad", [{"price": "x"}, {"amount": -1.0}, {"direction": "up"},
 {"timestamp": 1 << 70},
-                                 {"trade_id": "x"}, {"instrument_name": "NONE"},
+                                 {"trade_id": "x"}, {"instrument_name": "NO SUCH"},
                                  {"trade_seq": 1 << 70}])  # fmt: skip
 def test_one_bad_trade_of_a_message_leaves_none(bad):
     heard = known()(SNAPSHOT, trades(trade(5), trade(6, **bad)))

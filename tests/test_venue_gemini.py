@@ -125,11 +125,13 @@ def test_an_unreadable_message_takes_the_book_out_of_step_and_subscribes_again()
 
 def test_a_perpetual_is_told_by_its_name_where_it_is_not_listed():
     venue = Gemini()
-    assert [venue.instrument(n).symbol for n in ("SOLUSDCPERP", "ETHGUSD", "BTCEUR")] == [
+    assert [venue.instrument(n).symbol for n in ("SOLUSDCPERP", "ETHSGD", "BTCEUR")] == [
         "SOL-USDC-PERP",
-        "ETH-GUSD",
+        "ETH-SGD",
         "BTC-EUR",
     ]
+    with pytest.raises(ValueError, match="ETH-GUSD or ETHG-USD"):
+        venue.instrument("ETHGUSD")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,7 @@ def test_a_perpetual_is_told_by_its_name_where_it_is_not_listed():
         CHANGE | {"changes": [["buy", "1"]]},
         CHANGE | {"changes": [["buy", "1", "-1"]]},
         TRADE | {"price": "x"},
-        TRADE | {"symbol": "X"},
+        TRADE | {"symbol": "NO SUCH"},
         SNAPSHOT | {"trades": [OLD, OLD | {"quantity": "-1"}]},
         [],
         "",

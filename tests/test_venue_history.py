@@ -92,7 +92,7 @@ PAST = {
 def heard(request):
     made = Heard(venues()[request.param](), conn="spot")
     if request.param == "kraken-v2":
-        made.venue.remember(spot("BTC", "USD"), {"altname": "XBTUSD"})
+        made.venue.rest_names["BTC/USD"] = "XBTUSD"
     if request.param == "bybit":
         made.venue.known["spot/BTCUSDT"] = spot("BTC", "USDT")
     if request.param == "bitfinex":

@@ -192,7 +192,7 @@ def test_status_subscriptions_and_heartbeats():
         [1, {"a": [["1"]]}, "book-10", "XBT/USD"],
         [1, {"a": [["1", "-1", AT]]}, "book-10", "XBT/USD"],
         [0, [["1", "1", AT, "x", "l", ""]], "trade", "XBT/USD"],
-        [0, [["1", "1", AT, "b", "l", ""]], "trade", "XBTUSD"],
+        [0, [["1", "1", AT, "b", "l", ""]], "trade", "XBT USD"],
         [0, [["1", "1", AT, "b", "l", ""], ["1", "-1", AT, "b", "l", ""]], "trade", "XBT/USD"],
         "x",
         "",
@@ -381,14 +381,17 @@ def test_a_frame_of_several_books_is_applied_whole_or_not_at_all():
     whole = v2_books(("BTC/USD", 100.5, 1.0, {}), ("ETH/USD", 10.5, 1.0, {}), kind="snapshot")
     feed(venue, whole)
     good = ("BTC/USD", 101.5, 2.0, {})
-    for bad in (("ETH/USD", 10.5, -1.0, {}), ("ETH/USD", 10.5, 1.0, {"timestamp": "yesterday"}),
-                ("nothing", 1.0, 1.0, {})):  # fmt: skip
+    for bad in (("ETH/USD", 10.5, -1.0, {}), ("ETH/USD", 10.5, 1.0, {"timestamp": "yesterday"})):
         got = feed(venue, v2_books(good, bad))
         assert 101.5 not in [d.get("price") for d in got["depth"]]
         assert [d["action"] for d in got["depth"]] == ["R", "R"]
         assert events(got) == ["malformed", "gap", "gap"]
         assert not any(book.live for book in venue.books.values())
         feed(venue, whole)
+    got = feed(venue, v2_books(good, ("no thing", 1.0, 1.0, {})))
+    assert events(got) == ["malformed", "gap"]
+    assert [name for name, book in venue.books.items() if book.live] == ["ETH/USD"]  # it was not named
+    feed(venue, whole)
     got = feed(venue, v2_books(good, ("ETH/USD", 11.5, 2.0, {})))
     assert [d["price"] for d in got["depth"]] == [101.5, 11.5]
 

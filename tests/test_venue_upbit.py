@@ -84,7 +84,7 @@ def test_status_errors_and_unheard_types_are_accounted_for():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"tp": "x"}, {"tv": -1.0}, {"ab": "UP"}, {"ttms": 1 << 70}, {"sid": 1 << 70}, {"cd": "BTC"}]
+    "bad", [{"tp": "x"}, {"tv": -1.0}, {"ab": "UP"}, {"ttms": 1 << 70}, {"sid": 1 << 70}, {"cd": "NO SUCH"}]
 )
 def test_a_bad_trade_is_no_row(bad):
     heard = Heard(Upbit())(trade(**bad))

@@ -58,7 +58,8 @@ class Heard:
         return [tuple(_plain(row[c]) for c in columns) for row in rows]
 
     def events(self):
-        return self.table("event", "kind", "first", "last")
+        """Events but those that say that no list was heard."""
+        return [e for e in self.table("event", "kind", "first", "last") if e[0] != "unlisted"]
 
     def symbols(self):
         return {code: symbol for code, symbol in self.table("instrument", "code", "symbol")}
@@ -70,11 +71,16 @@ class Heard:
 
 
 def rows(venue):
-    """{table: [row as a dict without empty columns]} of all since the last time."""
+    """{table: [row as a dict without empty columns]} of all since the last time.
+
+    But for the events that say that no list was heard.
+    """
     out = {}
     for table, taken in venue.take():
         for row in taken:
             plain = {n: _plain(row[n]) for n in taken.dtype.names}
+            if plain.get("kind") == "unlisted":
+                continue
             out.setdefault(table, []).append({n: v for n, v in plain.items() if not _empty(v)})
     return out
 

@@ -73,6 +73,8 @@ class Flag(enum.IntFlag):
     """Refers to an order that the feed never saw."""
     STALE = 256
     """Of a book that is out of step with its venue, and empty until it is rebuilt."""
+    PROVISIONAL = 512
+    """A definition from an instrument's name alone: no list of its venue has it (yet)."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import enum
 from collections import deque
 from collections.abc import Callable
 
-from tickplant._core.changes import Changes
+from tickplant._core.changes import ASK, BID, Changes
 from tickplant._core.levels import Levels
 from tickplant.feed.sink import Sink
 from tickplant.schema import Flag
@@ -79,6 +79,8 @@ class Book:
         self.gaps = 0
         self.by_order = False
         """Are its orders rows, too?"""
+        self.levels_max = 0
+        """Levels that are kept of each side; 0: all."""
         self._asks, self._asked_ns = 0, 0
         self._unverified = False
         self._kept: deque[tuple[Changes, int, int, int, int, int]] = deque()
@@ -160,6 +162,25 @@ class Book:
         self.sink.event("gap", ts_recv, f"book of {self.name}: {cause}", first=first, last=max(first, last),
                         instrument=self.code)  # fmt: skip
         self._ask(ts_recv)
+
+    def move(self, levels: Levels, code: int, ts_recv: int) -> None:
+        """Its instrument has another code from now on: nothing is left under the old one.
+
+        `levels`: empty ones, of the new code; they get what is in the book.
+        """
+        if self.by_order:  # of its orders, only a snapshot can make rows again
+            self.gap(ts_recv, "its instrument has another name")
+        old, self.levels, self.code = self.levels, levels, code
+        if not self.live:
+            return
+        changes = Changes()
+        for half in (BID, ASK):
+            most = old.count(half)
+            texts, tops = old.texts(half, most), old.top(half, most)
+            for (price, size), (_, _, orders) in zip(texts, tops, strict=True):
+                changes.add(half, price, size, orders)
+        old.reset(0, ts_recv, self.seq, Flag.STALE)
+        levels.load(changes, 0, ts_recv, self.seq, Flag.SNAPSHOT)
 
     def verified(self, holds: bool | None, told: int, ts_recv: int) -> None:
         """It was compared with the venue's checksum; None: which could not be made: an event, once."""

@@ -33,7 +33,7 @@ table each message goes to, under its section's name in the specification:
                                                                         release time (s of the day)
     J    LULD Auction Collar                luld         extension      reference, upper, lower
     N    Retail Price Improvement           rpii         interest flag
-    O    Direct Listing with Capital Raise  dlcr         eligibility    minimum and maximum allowed,
+    O    Direct Directory with Capital Raise  dlcr         eligibility    minimum and maximum allowed,
                                                                         near execution price
                                             dlcr_collar  eligibility    lower, upper collar,
                                                                         near execution time

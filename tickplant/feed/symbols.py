@@ -37,10 +37,14 @@ class Instrument:
     multiplier: float = 1.0
     priced: str = ""
     """In what its price is, where that is not the quote: options on BTC-USD that cost BTC."""
+    name: str = ""
+    """The venue's own name, where nothing says what it is made of."""
 
     @property
     def symbol(self) -> str:
         """The one name."""
+        if self.name:
+            return self.name
         last = {"spot": "", "perp": "PERP", "future": self.expiry}.get(
             self.kind, f"{self.expiry}-{self.strike}-{self.right}"
         )
@@ -49,10 +53,15 @@ class Instrument:
     def definition(self, native: str) -> dict[str, Any]:
         """Columns of table instrument; the venue's own name stands in `attributes`."""
         return {
-            "kind": self.kind, "currency": (self.priced or self.quote)[:8], "base": self.base[:16],
+            "kind": self.kind, "currency": _cut(self.priced or self.quote, 8), "base": _cut(self.base, 16),
             "tick_size": self.tick_size, "lot_size": self.lot_size, "multiplier": self.multiplier,
-            "attributes": native[:32],
+            "attributes": _cut(native, 32),
         }  # fmt: skip
+
+
+def _cut(text: str, size: int) -> str:
+    """As much of a text as fits into so many bytes of UTF-8."""
+    return text if len(text) <= size and text.isascii() else text.encode()[:size].decode(errors="ignore")
 
 
 NAN = float("nan")
@@ -63,9 +72,15 @@ def spot(base: str, quote: str, tick_size: float = NAN, lot_size: float = NAN) -
     return Instrument(currency(base), currency(quote), tick_size=tick_size, lot_size=lot_size)
 
 
-def ends(name: str, quotes: Sequence[str]) -> tuple[str, str] | None:
-    """Base and quote of a name that is both in one word; None if it ends with none of these quotes."""
-    for quote in quotes:
-        if name.endswith(quote) and len(name) > len(quote):
-            return name.removesuffix(quote), quote
-    return None
+def ends(name: str, quotes: Sequence[str]) -> tuple[str, str]:
+    """Base and quote of a name that is both in one word.
+
+    Raises ValueError if it ends with none of these quotes, or can be read in two ways: BTCBUSD is BTC-BUSD,
+    or BTCB-USD.
+    """
+    found = [(name.removesuffix(q), q) for q in quotes if name.endswith(q) and len(name) > len(q)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ValueError("it ends with no quote that is known")
+    raise ValueError(" or ".join(f"{currency(base)}-{currency(quote)}" for base, quote in found) + "?")

@@ -11,6 +11,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?(Z|[+-]\d\d(?::?\d\d)?)?", re.ASCII
 )
+_DAY_MONTH_YEAR = re.compile(r"(\d{1,2})([A-Z]{3})((?:20)?\d\d)", re.ASCII)
 _SECONDS = re.compile(r"(\d{1,12})(?:\.(\d+))?", re.ASCII)
 
 
@@ -54,6 +55,15 @@ def yymmdd(text: str) -> str:
     if len(text) != 6:
         raise ValueError(f"{text[:40]!r} is not a date of six digits")
     return datetime.strptime("20" + text, "%Y%m%d").strftime("%Y%m%d")
+
+
+def day_month_year(text: str) -> str:
+    """An expiry as 5MAR27, or 28JUN2024, as YYYYMMDD. Raises ValueError if it is none."""
+    found = _DAY_MONTH_YEAR.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text[:40]!r} is not a date such as 5MAR27")
+    day, month, year = found.groups()
+    return datetime.strptime(f"{day} {month} {year[-2:]}", "%d %b %y").strftime("%Y%m%d")
 
 
 def ms_date(ms: int) -> str:

@@ -14,27 +14,21 @@ Whoever runs it (`live`, or `recording` for what has been recorded; both through
 
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
-
-import msgspec
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 from tickplant._core.changes import Changes
 from tickplant._core.levels import LevelRows, Levels
-from tickplant.errors import SchemaError
 from tickplant.feed.book import Book, Rule
 from tickplant.feed.capture import Batch
+from tickplant.feed.directory import REFUSED, Directory, Entry
 from tickplant.feed.holes import Hole, Holes, Page, Traded
 from tickplant.feed.sink import Sink
 from tickplant.feed.symbols import Instrument, ends, spot
 from tickplant.feed.trades import TradeIds
 from tickplant.schema import Flag
 
-REFUSED = (msgspec.MsgspecError, SchemaError, ValueError, KeyError, IndexError, TypeError, OverflowError)
-"""What a decoder may raise at a message that is not as the venue documents it."""
-INSTRUMENTS_MAX = 65_536
-"""Of one feed; as many as the plant takes of one (limits.feed_instruments)."""
 TRIES_MAX = 8
 PAUSE_MAX_S = 60.0
 """Times that something is asked for of which the answer can't be read, and the longest pause between."""
@@ -77,6 +71,8 @@ class Connection:
     ping_s: float = 20.0
     silence_s: float = 60.0
     """Silence after which it is taken for dead and made anew."""
+    natives: Sequence[str] = ()
+    """The instruments that it is for, by the venue's names."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +121,9 @@ class Venue(ABC):
         self.counts: dict[str, int] = {}
         """Messages that were decoded or ignored, by type."""
         self.malformed = 0
-        self.known: dict[str, Instrument] = {}
-        """Instruments that the venue lists, by its own names."""
+        self.directory = Directory(self.sink, self.instrument, self.renamed)
+        self.natives: dict[str, Sequence[str]] = {}
+        """The instruments that a connection is for, by its name."""
         self.books: dict[str, Book] = {}
         """By the venue's own name of the instrument."""
         self.requests: deque[Request] = deque()
@@ -138,7 +135,7 @@ class Venue(ABC):
         """For the message at hand."""
         self.urls: dict[str, str] = {}
         """What each connection of a recording went to; recorders name connections as they like."""
-        self._codes: dict[str, int] = {}
+        self._restricted: frozenset[str] | None = None
         self._followed: dict[str, tuple[str, int]] = {}
         """Which of its books is followed, and its rank, by the venue's own name of the instrument."""
         self._told_others: set[tuple[str, str]] = set()
@@ -176,31 +173,79 @@ class Venue(ABC):
         """A connection stands, for the first time or again; its subscriptions are being sent."""
 
     def instrument(self, native: str) -> Instrument:
-        """What the venue's own name stands for, where its list does not tell. Raises ValueError."""
-        if parts := ends(native, self.QUOTES):
-            return spot(*parts)
-        raise ValueError(f"{self.NAME} has no instrument {native!r}")
+        """What the venue's own name says by its form, where no list has it.
+
+        Raises ValueError if it says nothing, or could be read in two ways: then it is not guessed.
+        """
+        return spot(*ends(native, self.QUOTES))
+
+    def names(self, conn: str, data: bytes) -> Iterable[str]:
+        """The instruments that a message is about which can't be read otherwise. Raises one of REFUSED.
+
+        Only what is certain, as the channel of the message; none: it may have been about any.
+        """
+        return ()
+
+    def renamed(self, native: str, code: int, ts_recv: int) -> None:
+        """An instrument has another code from now on: its list has another name than the one it was given."""
+        if book := self.books.get(native):
+            book.move(Levels(self.levels, code, book.levels_max), code, ts_recv)
 
     # ---- what every venue has ----
 
+    @property
+    def known(self) -> dict[str, Instrument]:
+        """Instruments that the venue lists, by its own names."""
+        return self.directory.known
+
+    @known.setter
+    def known(self, listed: dict[str, Instrument]) -> None:
+        self.directory.known = listed
+
+    def enlist(self, native: str, listed: Instrument, ts_recv: int) -> None:
+        """The venue says what an instrument is, in a list or over a listing channel."""
+        self.directory.enlist(native, listed, ts_recv)
+
+    def enlist_all(self, entries: Iterable[Any], read: Callable[[Any], Entry], ts_recv: int) -> None:
+        """The venue's list, or a page of it; `read` makes name and instrument of an entry, or None.
+
+        What `read` raises (one of REFUSED) is an event about that entry; the others stand.
+        """
+        self.directory.take(entries, read, ts_recv)
+
+    def missing(self) -> set[str]:
+        """What was asked for or heard of, and is in no list: names, the venue's or canonical ones."""
+        listed = {i.symbol for i in self.known.values()}
+        asked = {s for s in self.symbols if s not in self.known and s not in listed}
+        return asked | set(self.directory.unlisted)
+
     def wants(self, native: str) -> bool:
         """Is this instrument to be subscribed to? Without `symbols`, all are."""
+        if self._restricted is not None and native not in self._restricted:
+            return False
         listed = self.known.get(native)
         return not self.symbols or native in self.symbols or bool(listed and listed.symbol in self.symbols)
 
     def wanted(self) -> list[str]:
-        """The instruments to subscribe to, by the venue's names, in the order of its list."""
-        return [native for native in self.known if self.wants(native)]
+        """The instruments to subscribe to, by the venue's names, in the order of its list.
+
+        Without any list the names that were asked for are taken for the venue's own.
+        """
+        unread = [n for n in self.symbols if n in self.directory.unread or not self.known]
+        return [n for n in (*self.known, *unread) if self.wants(n)]
+
+    def connections_for(self, natives: Iterable[str], mark: str) -> Sequence[Connection]:
+        """What to connect to for these instruments alone, under names that end with `mark`."""
+        self._restricted = frozenset(natives)
+        try:
+            return [replace(c, name=f"{c.name}{mark}") for c in self.connections()]
+        finally:
+            self._restricted = None
 
     def code(self, native: str, ts_recv: int) -> int:
-        """The code of an instrument in rows, defined on first use."""
-        code = self._codes.get(native)
-        if code is None:
-            is_ = self.known.get(native) or self.instrument(native)
-            if len(self._codes) >= INSTRUMENTS_MAX:
-                raise ValueError(f"{native!r} is one instrument too many")
-            code = self._codes[native] = self.sink.define(is_.symbol, 0, ts_recv, **is_.definition(native))
-        return code
+        """The code of an instrument in rows, defined on first use, whether a list has it or not."""
+        code = self.directory.codes.get(native)
+        return code if code is not None else self.directory.code(native, ts_recv)
 
     def book(self, native: str, ts_recv: int, conn: str = "", levels_max: int = 0) -> Book:
         """The book of an instrument, made on first use.
@@ -209,9 +254,10 @@ class Venue(ABC):
         """
         book = self.books.get(native)
         if book is None:
-            code = self.code(native, ts_recv)
-            levels = Levels(self.levels, code, levels_max or self.LEVELS_MAX)
+            code, most = self.code(native, ts_recv), levels_max or self.LEVELS_MAX
+            levels = Levels(self.levels, code, most)
             book = self.books[native] = Book(levels, self.sink, code, native, self.RULE, conn)
+            book.levels_max = most
             book.wanted = lambda: self.resync(native)
         elif conn:
             book.conn = conn
@@ -306,10 +352,7 @@ class Venue(ABC):
         try:
             kind = self.frame(conn, data, ts_recv)
         except REFUSED as e:
-            self._refuse(conn, e, ts_recv)
-            self.trades.interrupt(conn)
-            for book in self._books_of(conn):  # it may have been a change of any of them
-                book.gap(ts_recv, "a message could not be read")
+            self._unreadable(conn, data, e, ts_recv)
             return
         self.counts[kind] = self.counts.get(kind, 0) + 1
 
@@ -322,6 +365,7 @@ class Venue(ABC):
             self._ask_again(url, ts_recv)
             return
         self._refused.pop(url, None)
+        self.directory.settle(ts_recv)
         self.counts[kind] = self.counts.get(kind, 0) + 1
 
     def lost(self, conn: str, ts_recv: int, cause: str) -> None:
@@ -363,7 +407,25 @@ class Venue(ABC):
                 self.holes.give_up(hole, self.code(hole.native, ts_recv), ts_recv)
             self.holes.done(url)
 
-    def _refuse(self, where: str, error: Exception, ts_recv: int) -> None:
+    def _unreadable(self, conn: str, data: bytes, error: Exception, ts_recv: int) -> None:
+        """A message could not be read, and may be missed: by the instruments that it names.
+
+        If it names none, by all of its connection.
+        """
+        try:
+            named = [n for n in self.names(conn, data) if isinstance(n, str) and n]
+        except REFUSED:
+            named = []
+        code = self.directory.codes.get(named[0], 0) if len(named) == 1 else 0
+        self._refuse(conn, error, ts_recv, code)
+        for native in named or [""]:
+            self.trades.interrupt(conn, native)
+        books = [self.books[n] for n in named if n in self.books] if named else self._books_of(conn)
+        for book in books:
+            book.gap(ts_recv, "a message could not be read")
+
+    def _refuse(self, where: str, error: Exception, ts_recv: int, instrument: int = 0) -> None:
         self.malformed += 1
         n = self.malformed
-        self.sink.event("malformed", ts_recv, f"{where}: {error or type(error).__name__}", first=n, last=n)
+        self.sink.event("malformed", ts_recv, f"{where}: {error or type(error).__name__}", first=n, last=n,
+                        instrument=instrument)  # fmt: skip

@@ -24,13 +24,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tickplant.feed.capture import Batch
+from tickplant.feed.directory import INSTRUMENTS_MAX
 from tickplant.feed.packets.decoder import MessageRows
 from tickplant.feed.packets.deribit_sbe_books import BOOK, SNAPSHOT, TIME_MAX_MS, Books
 from tickplant.feed.packets.deribit_sbe_instruments import STATES, listed
 from tickplant.feed.packets.sbe import Block, Columns, Schema, Whole
 from tickplant.feed.times import MS_NS
 from tickplant.feed.trades import TradeIds
-from tickplant.feed.venue import INSTRUMENTS_MAX
 from tickplant.schema import Rows
 
 Ints = npt.NDArray[np.int64]

@@ -111,9 +111,17 @@ class Bitflyer(Venue):
     def answer(self, url: str, data: bytes, ts_recv: int) -> str:
         if "markets" not in url:
             return super().answer(url, data, ts_recv)
-        for each in msgspec.json.decode(data):
-            self.known[each["product_code"]] = self.instrument(each["product_code"])
+        self.enlist_all(
+            msgspec.json.decode(data),
+            lambda e: (e["product_code"], self.instrument(e["product_code"])),
+            ts_recv,
+        )
         return "instruments"
+
+    def names(self, conn: str, data: bytes) -> Iterable[str]:
+        params = _FRAME.decode(data).params
+        found = _CHANNEL.fullmatch(params.channel) if params else None
+        return [found[2]] if found else []
 
     def instrument(self, native: str) -> Instrument:
         if found := _FUTURE.fullmatch(native):

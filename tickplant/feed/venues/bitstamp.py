@@ -21,7 +21,7 @@ import msgspec
 from tickplant.feed.book import Rule
 from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import amount, number, step
-from tickplant.feed.symbols import spot
+from tickplant.feed.symbols import Instrument, spot
 from tickplant.feed.times import SECOND_NS
 from tickplant.feed.venue import Channel, Connection, Request, Venue
 from tickplant.schema import Flag
@@ -80,7 +80,7 @@ _PAST = msgspec.json.Decoder(list[Old])
 _TRADE = msgspec.json.Decoder(Trade)
 _ORDER = msgspec.json.Decoder(Order)
 _LEVELS = msgspec.json.Decoder(Levels)
-_PAIRS = msgspec.json.Decoder(list[Pair])
+_PAIRS, _PAIR = msgspec.json.Decoder(list[msgspec.Raw]), msgspec.json.Decoder(Pair)
 
 
 class Bitstamp(Venue):
@@ -112,7 +112,7 @@ class Bitstamp(Venue):
 
     def connections(self) -> Sequence[Connection]:
         streams = [f"{self.NAMES[c]}_{n}" for c in self.channels if c in self.NAMES
-                   for n in self.known if self.wants(n)]  # fmt: skip
+                   for n in self.wanted()]  # fmt: skip
         send = [json.dumps({"event": "bts:subscribe", "data": {"channel": s}}) for s in streams]
         ping = json.dumps({"event": "bts:heartbeat"})
         return [Connection(f"{self.NAME}.ws", "wss://ws.bitstamp.net", send, ping=ping)]
@@ -135,16 +135,24 @@ class Bitstamp(Venue):
             return "depth snapshot"
         if "trading-pairs-info" not in url:
             return super().answer(url, data, ts_recv)
-        pairs = _PAIRS.decode(data)
-        for pair in pairs:
+        trading: dict[str, str] = {}
+
+        def read(raw: msgspec.Raw) -> tuple[str, Instrument]:
+            pair = _PAIR.decode(raw)
             base, _, quote = pair.name.partition("/")
             listed = spot(base, quote, step(pair.counter_decimals), step(pair.base_decimals))
-            self.known[pair.url_symbol] = listed
-        for pair in pairs:
-            if self.wants(pair.url_symbol):
-                self.sink.add("status", 0, ts_recv, instrument=self.code(pair.url_symbol, ts_recv),
-                              kind="trading", value=pair.trading[:12])  # fmt: skip
+            trading[pair.url_symbol] = pair.trading[:12]
+            return pair.url_symbol, listed
+
+        self.enlist_all(_PAIRS.decode(data), read, ts_recv)
+        for native in filter(self.wants, trading):
+            self.sink.add("status", 0, ts_recv, instrument=self.code(native, ts_recv), kind="trading",
+                          value=trading[native])  # fmt: skip
         return "instruments"
+
+    def names(self, conn: str, data: bytes) -> Iterable[str]:
+        name, _, native = _FRAME.decode(data).channel.rpartition("_")
+        return [native] if name in self.NAMES.values() else []
 
     def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
         m = _FRAME.decode(data)

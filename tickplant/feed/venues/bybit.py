@@ -15,6 +15,8 @@ linear/BTCUSDT. Which category a connection is of, its address tells.
 Source: "WebSocket Stream > Public" and "Market > Get Instruments Info" of the v5 documentation.
 """
 
+import calendar
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -23,10 +25,13 @@ import msgspec
 from tickplant.feed.book import Rule
 from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import NAN, amount, given, number, sides
-from tickplant.feed.symbols import Instrument, currency
-from tickplant.feed.times import MS_NS, ms_date
+from tickplant.feed.symbols import Instrument, currency, ends, spot
+from tickplant.feed.times import MS_NS, day_month_year, ms_date
 from tickplant.feed.venue import Channel, Connection, Request, Venue
 
+MONTHS = "FGHJKMNQUVXZ"
+"""January to December, as futures have them."""
+_INVERSE = re.compile(r"([A-Z0-9]+?)USD(?:([FGHJKMNQUVXZ])(\d\d))?", re.ASCII)
 CATEGORIES = ("spot", "linear", "inverse")
 GROUP, ARGS = 50, 10
 """Instruments of one connection, topics of one message."""
@@ -113,6 +118,7 @@ class Bybit(Venue):
     NAME, VENUE, RECORDED = "bybit", "BYBIT", ("BYBIT",)
     IGNORED = frozenset({"kline", "liquidation", "allLiquidation", "response"})
     RULE = Rule.STEP
+    QUOTES = ("USDT", "USDC", "USDE", "BTC", "ETH", "EUR", "BRL", "TRY", "PLN", "DAI", "MNT", "SOL")
     CHANNELS = (
         Channel("trades", "trade", rest="missed trades after a loss, of the last 60 (spot), 1,000"),
         Channel("quotes", "quote"),
@@ -169,12 +175,27 @@ class Bybit(Venue):
         if "/instruments-info" not in url:
             return super().answer(url, data, ts_recv)
         result = msgspec.json.decode(data)["result"]
-        for each in result["list"]:
-            self.known[f"{result['category']}/{each['symbol']}"] = _listed(each)
+        category = result["category"]
+        self.enlist_all(result["list"], lambda e: (f"{category}/{e['symbol']}", _listed(e)), ts_recv)
         if cursor := result.get("nextPageCursor"):
             begin = f"{self.REST}/instruments-info?category={result['category']}&limit=1000"
             self.requests.append(Request(f"{begin}&cursor={cursor}"))
         return "instruments"
+
+    def instrument(self, native: str) -> Instrument:
+        category, _, name = native.partition("/")
+        made = {"spot": self._pair, "linear": _linear, "inverse": _inverse}.get(category)
+        if made is None:
+            raise ValueError(f"{category[:20]!r} is no category")
+        return made(name)
+
+    def _pair(self, name: str) -> Instrument:
+        return spot(*ends(name, self.QUOTES))
+
+    def names(self, conn: str, data: bytes) -> Iterable[str]:
+        kind, _, rest = _FRAME.decode(data).topic.partition(".")
+        known = rest and kind in ("publicTrade", "tickers", "orderbook")
+        return [f"{self.category(conn)}/{rest.rpartition('.')[2]}"] if known else []
 
     def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
         frame = _FRAME.decode(data)
@@ -273,6 +294,32 @@ def _traded(seq: int, ms: int, name: str, price: str, size: str, side: str, bt: 
     values = {"venue_seq": seq, "trade_id": int(name) if name.isdecimal() else 0, "price": number(price),
               "size": amount(size), "side": side[0], "condition": _CONDITIONS[bt, rpi]}  # fmt: skip
     return Traded(seq, ms * MS_NS, values, key=name)
+
+
+def _linear(name: str) -> Instrument:
+    """BTCUSDT, BTCPERP (in USDC); BTCUSDT-27JUN25, BTC-27JUN25 (in USDC)."""
+    pair, dash, expiry = name.partition("-")
+    if dash and not pair.endswith(("USDT", "USDC")):
+        base, quote = pair, "USDC"
+    elif not dash and pair.endswith("PERP") and len(pair) > 4:
+        base, quote = pair.removesuffix("PERP"), "USDC"
+    else:
+        base, quote = ends(pair, ("USDT", "USDC", "USD"))
+    kind, day = ("future", day_month_year(expiry)) if dash else ("perp", "")
+    return Instrument(currency(base), quote, kind, day)
+
+
+def _inverse(name: str) -> Instrument:
+    """BTCUSD; BTCUSDM24, which ends on the last Friday of June 2024."""
+    found = _INVERSE.fullmatch(name)
+    if found is None:
+        raise ValueError("it is not of the form BTCUSD or BTCUSDM24")
+    base, month, year = found.groups(default="")
+    if not month:
+        return Instrument(currency(base), "USD", "perp")
+    days = calendar.monthcalendar(2000 + int(year), MONTHS.index(month) + 1)
+    day = max(week[calendar.FRIDAY] for week in days)
+    return Instrument(currency(base), "USD", "future", f"20{year}{MONTHS.index(month) + 1:02}{day:02}")
 
 
 def _listed(each: dict[str, Any]) -> Instrument:

@@ -11,16 +11,17 @@ Options are priced in the coin. Heartbeats that ask for an answer are answered.
 Source: "Subscriptions" and "Market data" of the API v2 documentation.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from tickplant.feed.book import Rule
 from tickplant.feed.holes import Page, Traded
-from tickplant.feed.numbers import or_nan, sides
-from tickplant.feed.symbols import Instrument, currency
-from tickplant.feed.times import MS_NS, ms_date
+from tickplant.feed.numbers import number, or_nan, sides
+from tickplant.feed.symbols import Instrument, currency, spot
+from tickplant.feed.times import MS_NS, day_month_year, ms_date
 from tickplant.feed.venue import Channel, Connection, Request, Venue
 
 GROUP = 200
@@ -90,6 +91,8 @@ class Frame(msgspec.Struct):
     error: dict[str, Any] | None = None
 
 
+_DELETE = re.compile(rb'(\[\s*"delete"\s*,[^,\]]+),[^\]]+\]')
+"""A level that goes, whatever its amount is."""
 _PAST = msgspec.json.Decoder(Answer)
 _FRAME = msgspec.json.Decoder(Frame)
 _KINDS: dict[str, msgspec.json.Decoder[Any]] = {
@@ -146,10 +149,35 @@ class Deribit(Venue):
         if "/get_instrument" not in url:
             return super().answer(url, data, ts_recv)
         result = msgspec.json.decode(data)["result"]
-        for each in result if isinstance(result, list) else [result]:
-            if each["kind"] in ("option", "future", "spot"):
-                self.known[each["instrument_name"]] = _listed(each)
+        self.enlist_all(result if isinstance(result, list) else [result], _entry, ts_recv)
         return "instruments"
+
+    def instrument(self, native: str) -> Instrument:
+        pair, *rest = native.split("-")
+        base, linear, quote = pair.partition("_")
+        base, quote = currency(base), currency(quote) or "USD"
+        if not base or (linear and not pair.rpartition("_")[2]):
+            raise ValueError("it has no coin")
+        priced = quote if linear else base
+        match rest:
+            case [] if linear:
+                return spot(base, quote)
+            case ["PERPETUAL"]:
+                return Instrument(base, quote, "perp")
+            case [day]:
+                return Instrument(base, quote, "future", day_month_year(day))
+            case [day, strike, "C" | "P" as right]:
+                at = strike.replace("d", ".")  # 0d5 is 0.5
+                number(at)
+                return Instrument(base, quote, "option", day_month_year(day), at, right, priced=priced)
+        raise ValueError("it is of no form that is known")
+
+    def names(self, conn: str, data: bytes) -> Iterable[str]:
+        params = _FRAME.decode(data).params
+        kind, _, rest = (params.channel if params else "").partition(".")
+        name = rest.partition(".")[0]
+        one = "-" in name or "_" in name.removesuffix("_combo")  # else a kind of instruments, or any
+        return [name] if one and kind in _KINDS else []
 
     def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
         frame = _FRAME.decode(data)
@@ -206,7 +234,8 @@ class Deribit(Venue):
         self.sink.add("quote", q.timestamp * MS_NS, ts_recv, **quote)
 
     def _depth(self, m: Depth, conn: str, ts_recv: int) -> None:
-        changes = self.changes.halves(m.bids, m.asks, 1, 2)
+        bids, asks = (_DELETE.sub(rb"\1,0]", bytes(raw)) for raw in (m.bids, m.asks))
+        changes = self.changes.halves(bids, asks, 1, 2)
         book, at = self.book(m.instrument_name, ts_recv, conn), m.timestamp * MS_NS
         if m.type == "snapshot":
             book.snapshot(changes, at, ts_recv, m.change_id, in_order=True)
@@ -214,12 +243,9 @@ class Deribit(Venue):
             book.change(changes, at, ts_recv, last=m.change_id, prev=m.prev_change_id)
 
     def _state(self, m: State, ts_recv: int) -> None:
-        if m.instrument_name in self.known:
-            code = self.code(m.instrument_name, ts_recv)
-            self.sink.add(
-                "status", m.timestamp * MS_NS, ts_recv, instrument=code, kind="state", value=m.state
-            )
-        elif m.state in ("created", "started"):
+        code = self.code(m.instrument_name, ts_recv)
+        self.sink.add("status", m.timestamp * MS_NS, ts_recv, instrument=code, kind="state", value=m.state)
+        if m.instrument_name not in self.known and m.state in ("created", "started"):
             self.requests.append(Request(f"{self.REST}/get_instrument?instrument_name={m.instrument_name}"))
 
 
@@ -234,6 +260,11 @@ def _traded(t: Trade) -> dict[str, Any]:
     return {"venue_seq": t.trade_seq, "trade_id": int(t.trade_id.rpartition("-")[2]), "price": t.price,
             "size": t.amount, "side": "B" if t.direction == "buy" else "S",
             "condition": "BLOCK" if t.block_trade_id else "LIQ" if t.liquidation else ""}  # fmt: skip
+
+
+def _entry(each: dict[str, Any]) -> tuple[str, Instrument] | None:
+    known = each["kind"] in ("option", "future", "spot")  # and combinations
+    return (each["instrument_name"], _listed(each)) if known else None
 
 
 def _listed(each: dict[str, Any]) -> Instrument:

@@ -11,8 +11,8 @@ V2" and "Symbol Details" of Gemini's API documentation.
 """
 
 import json
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -55,6 +55,10 @@ class Levels(msgspec.Struct):
     changes: list[tuple[str, str, str]]
     trades: list[Trade] | None = None
     auction_events: list[msgspec.Raw] | None = None
+
+
+class Named(msgspec.Struct):
+    symbol: str
 
 
 class Kind(msgspec.Struct):
@@ -105,7 +109,7 @@ class Gemini(Venue):
         return [Request(f"{self.REST}/symbols")]
 
     def connections(self) -> Sequence[Connection]:
-        symbols = [n for n in self.known if self.wants(n)]
+        symbols = self.wanted()
         send = [self.subscription("subscribe", symbols)]
         return [Connection(f"{self.NAME}.ws", "wss://api.gemini.com/v2/marketdata", send, silence_s=15.0)]
 
@@ -118,10 +122,9 @@ class Gemini(Venue):
             self.replies.append((f"{self.NAME}.ws", self.subscription(kind, [native])))
 
     def instrument(self, native: str) -> Instrument:
-        if not (parts := ends(native, QUOTES)):
-            return super().instrument(native)
-        quote = parts[1].removesuffix("PERP")
-        return Instrument(currency(parts[0]), quote, "perp" if quote != parts[1] else "spot")
+        base, last = ends(native, QUOTES)
+        quote = last.removesuffix("PERP")
+        return Instrument(currency(base), quote, "perp" if quote != last else "spot")
 
     def answer(self, url: str, data: bytes, ts_recv: int) -> str:
         if "/symbols/details/" in url:
@@ -131,17 +134,23 @@ class Gemini(Venue):
             if m.product_type != "spot":
                 listed = Instrument(listed.base, listed.quote, "perp", tick_size=m.quote_increment,
                                     lot_size=m.tick_size)  # fmt: skip
-            self.known[m.symbol] = listed
+            self.enlist(m.symbol, listed, ts_recv)
             if self.wants(m.symbol):
                 self.sink.add("status", 0, ts_recv, instrument=self.code(m.symbol, ts_recv), kind="trading",
                               value=m.status[:12])  # fmt: skip
             return "details"
         if url != f"{self.REST}/symbols":
             return super().answer(url, data, ts_recv)
-        for name in msgspec.json.decode(data, type=list[str]):
-            if self._may_be_wanted(name.upper()):
-                self.requests.append(Request(f"{self.REST}/symbols/details/{name}"))
+        self.enlist_all(msgspec.json.decode(data, type=list[Any]), self._look_up, ts_recv)
         return "symbols"
+
+    def _look_up(self, name: str) -> None:
+        """The list has names only: ask what one stands for."""
+        if self._may_be_wanted(name.upper()):
+            self.requests.append(Request(f"{self.REST}/symbols/details/{name}"))
+
+    def names(self, conn: str, data: bytes) -> Iterable[str]:
+        return [msgspec.json.decode(data, type=Named).symbol]
 
     def _may_be_wanted(self, native: str) -> bool:
         """As far as its name tells."""

@@ -13,15 +13,15 @@ Source: "Websocket Market Data" of the spot API documentation.
 """
 
 import zlib
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from tickplant.feed.book import Rule
 from tickplant.feed.holes import Page, Traded
-from tickplant.feed.numbers import sides
-from tickplant.feed.symbols import spot
+from tickplant.feed.numbers import sides, step
+from tickplant.feed.symbols import Instrument, spot
 from tickplant.feed.times import MS_NS
 from tickplant.feed.venue import Channel, Connection, Request, Venue
 
@@ -148,10 +148,13 @@ class Huobi(Venue):
     def answer(self, url: str, data: bytes, ts_recv: int) -> str:
         if "/common/symbols" not in url:
             return super().answer(url, data, ts_recv)
-        for each in msgspec.json.decode(data)["data"]:
-            tick, lot = (float(f"1e-{int(each[p])}") for p in ("price-precision", "amount-precision"))
-            self.known[each["symbol"]] = spot(each["base-currency"], each["quote-currency"], tick, lot)
+        self.enlist_all(msgspec.json.decode(data)["data"], _listed, ts_recv)
         return "instruments"
+
+    def names(self, conn: str, data: bytes) -> Iterable[str]:
+        frame = _FRAME.decode(_inflated(data))
+        market, native, _ = (frame.ch or frame.rep).split(".", 2)
+        return [native] if market == "market" else []
 
     def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
         frame = _FRAME.decode(_inflated(data))
@@ -208,6 +211,11 @@ class Huobi(Venue):
                 book.snapshot(changes, frame.ts * MS_NS, ts_recv, m.seqNum)
         else:
             book.change(changes, frame.ts * MS_NS, ts_recv, last=m.seqNum, prev=m.prevSeqNum)
+
+
+def _listed(each: dict[str, Any]) -> tuple[str, Instrument]:
+    tick, lot = (step(int(each[p])) for p in ("price-precision", "amount-precision"))
+    return each["symbol"], spot(each["base-currency"], each["quote-currency"], tick, lot)
 
 
 def _ask(verb: str, native: str, channel: str) -> str:

@@ -117,7 +117,7 @@ class IndependentReserve(Venue):
         return [Request(f"{self.REST}/GetValid{kind}CurrencyCodes") for kind in ("Primary", "Secondary")]
 
     def connections(self) -> Sequence[Connection]:
-        wanted = [n for n in self.known if self.wants(n)]
+        wanted = self.wanted()
         names = [f"ticker-{n}" for n in wanted] if "trades" in self.channels else []
         if {"orders", "book"} & set(self.channels):
             names += [f"orderbook-{c}" for c in dict.fromkeys(n.partition("-")[0] for n in wanted)]
@@ -158,10 +158,15 @@ class IndependentReserve(Venue):
             self.currencies = names
         else:
             return super().answer(url, data, ts_recv)
-        self.known = {f"{c}-{q}": spot(c, q) for c in self.coins for q in self.currencies}
+        pairs = [(f"{c}-{q}", spot(c, q)) for c in self.coins for q in self.currencies]
+        self.enlist_all(pairs, lambda pair: pair, ts_recv)
         for native in filter(self.wants, self.known):
             self.pairs[native]  # from now on its changes are kept
         return "instruments"
+
+    def names(self, conn: str, data: bytes) -> Iterable[str]:
+        kind, _, name = _FRAME.decode(data).Channel.partition("-")
+        return [name] if kind == "ticker" else [n for n in self.books if n.partition("-")[0] == name]
 
     def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
         m = _FRAME.decode(data)

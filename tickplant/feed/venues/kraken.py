@@ -14,7 +14,7 @@ Times are seconds as decimal text. Source: "WebSockets 1.9" of Kraken's API docu
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -78,7 +78,7 @@ class Kraken(Venue):
         return [Request(self.REST)]
 
     def connections(self) -> Sequence[Connection]:
-        pairs = [n for n in self.known if self.wants(n)]
+        pairs = self.wanted()
         send = [
             self.subscription("subscribe", self.NAMES[c], pairs) for c in self.channels if c in self.NAMES
         ]
@@ -104,16 +104,18 @@ class Kraken(Venue):
     def answer(self, url: str, data: bytes, ts_recv: int) -> str:
         if "AssetPairs" not in url:
             return super().answer(url, data, ts_recv)
-        for each in msgspec.json.decode(data)["result"].values():
-            if "wsname" in each:  # dark pools have none
-                base, _, quote = each["wsname"].partition("/")
-                listed = spot(base, quote, step(each["pair_decimals"]), step(each["lot_decimals"]))
-                self.remember(listed, each)
+        self.enlist_all(msgspec.json.decode(data)["result"].values(), self.listed, ts_recv)
         return "instruments"
 
-    def remember(self, instrument: Instrument, listed: dict[str, Any]) -> None:
-        """An instrument of the list, by the name it has in messages."""
-        self.known[listed["wsname"]] = instrument
+    def listed(self, each: dict[str, Any]) -> tuple[str, Instrument] | None:
+        """An entry of the list, by the name it has in messages."""
+        if "wsname" not in each:  # dark pools have none
+            return None
+        base, _, quote = each["wsname"].partition("/")
+        return each["wsname"], spot(base, quote, step(each["pair_decimals"]), step(each["lot_decimals"]))
+
+    def names(self, conn: str, data: bytes) -> Iterable[str]:
+        return [_TEXT.decode(_ARRAY.decode(data)[-1])]
 
     def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
         if data[:1] == b"{":

@@ -73,7 +73,7 @@ class Pair(msgspec.Struct):
 
 
 class Pairs(msgspec.Struct):
-    pairs: list[Pair] = []
+    pairs: list[msgspec.Raw] = []
 
 
 class System(msgspec.Struct):
@@ -103,6 +103,16 @@ class BookFrame(Head):
     data: list[Levels] = []
 
 
+class Symbol(msgspec.Struct):
+    symbol: str
+
+
+class Named(msgspec.Struct):
+    """A message, as far as it says what it is about."""
+
+    data: list[Symbol]
+
+
 BOOK_HEAD = b'{"channel":"book"'
 """Frames that begin so are read at one go."""
 _FRAME = msgspec.json.Decoder(Frame)
@@ -111,7 +121,8 @@ _TRADES = msgspec.json.Decoder(list[Trade])
 _PAST = msgspec.json.Decoder(Old)
 _TICKERS = msgspec.json.Decoder(list[Ticker])
 _BOOKS = msgspec.json.Decoder(list[Levels])
-_PAIRS = msgspec.json.Decoder(Pairs)
+_PAIRS, _PAIR = msgspec.json.Decoder(Pairs), msgspec.json.Decoder(Pair)
+_NAMED = msgspec.json.Decoder(Named)
 _SYSTEM = msgspec.json.Decoder(list[System])
 
 
@@ -149,10 +160,15 @@ class KrakenV2(Kraken):
         whole = params | {"symbol": pairs} if name != "instrument" else params
         return json.dumps({"method": event, "params": whole | ({"depth": 1000} if name == "book" else {})})
 
-    def remember(self, instrument: Instrument, listed: dict[str, Any]) -> None:
-        name = f"{instrument.base}/{instrument.quote}"
-        self.known[name] = instrument
-        self.rest_names[name] = listed.get("altname", name)
+    def listed(self, each: dict[str, Any]) -> tuple[str, Instrument] | None:
+        if (made := super().listed(each)) is None:
+            return None
+        name = f"{made[1].base}/{made[1].quote}"
+        self.rest_names[name] = each.get("altname", name)
+        return name, made[1]
+
+    def names(self, conn: str, data: bytes) -> Iterable[str]:
+        return [each.symbol for each in _NAMED.decode(data).data]
 
     def page(self, series: str, native: str, first: int, last: int) -> Page:
         return Page(f"{self.TRADES}?pair={self.rest_names.get(native, native)}&count=1000", 1000)
@@ -222,15 +238,19 @@ class KrakenV2(Kraken):
                 check(book, b.checksum, ts_recv, *self.decimals.get(b.symbol, (-1, -1)))
 
     def _instruments(self, m: Frame, ts_recv: int) -> None:
-        pairs, rows = _PAIRS.decode(m.data).pairs, []
-        for p in pairs:
+        states: dict[str, str] = {}
+
+        def read(raw: msgspec.Raw) -> tuple[str, Instrument]:
+            p = _PAIR.decode(raw)
             if not (0 <= p.price_precision <= 22 and 0 <= p.qty_precision <= 22):
-                raise ValueError(f"decimals of {p.symbol[:20]}: {p.price_precision}, {p.qty_precision}")
-        for p in pairs:
-            self.known[p.symbol] = spot(p.base, p.quote, p.price_increment, p.qty_increment)
+                raise ValueError(f"decimals of {p.price_precision}, {p.qty_precision}")
             self.decimals[p.symbol] = p.price_precision, p.qty_precision
-            status = {"instrument": self.code(p.symbol, ts_recv), "kind": "trading", "value": p.status[:12]}
-            rows.append((0, status))
+            states[p.symbol] = p.status[:12]
+            return p.symbol, spot(p.base, p.quote, p.price_increment, p.qty_increment)
+
+        self.enlist_all(_PAIRS.decode(m.data).pairs, read, ts_recv)
+        rows = [(0, {"instrument": self.code(native, ts_recv), "kind": "trading", "value": state})
+                for native, state in states.items()]  # fmt: skip
         self.sink.add_all("status", ts_recv, rows)
 
     def _status(self, m: Frame, ts_recv: int) -> None:

@@ -58,6 +58,7 @@ class Ticker(msgspec.Struct):
 
 class Kind(msgspec.Struct):
     ty: str = ""
+    cd: str = ""
     status: str = ""
     error: dict[str, Any] | None = None
 
@@ -101,9 +102,13 @@ class Upbit(Venue):
     def answer(self, url: str, data: bytes, ts_recv: int) -> str:
         if "/market/all" not in url:
             return super().answer(url, data, ts_recv)
-        for each in msgspec.json.decode(data):
-            self.known[each["market"]] = self.instrument(each["market"])
+        self.enlist_all(
+            msgspec.json.decode(data), lambda e: (e["market"], self.instrument(e["market"])), ts_recv
+        )
         return "instruments"
+
+    def names(self, conn: str, data: bytes) -> Iterable[str]:
+        return [_KIND.decode(data).cd]
 
     def instrument(self, native: str) -> Instrument:
         match native.split("-"):
