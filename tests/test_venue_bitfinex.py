@@ -8,6 +8,7 @@ from hypothesis import given
 from venue_frames import JSON, Heard, assert_sound, bids_asks, events, feed, one_bent, rows
 
 from tickplant.feed.venues.bitfinex import Bitfinex
+from tickplant.schema import Flag
 
 INFO = {"event": "info", "version": 2, "serverId": "7", "platform": {"status": 1}}
 CONF = {"event": "conf", "status": "OK", "flags": 196608}
@@ -172,7 +173,7 @@ def test_maintenance_restart_and_errors_are_told():
         {"event": "error", "msg": "symbol: invalid", "code": 10300, "symbol": "tX"},
     )
     assert [s["value"] for s in got["status"]] == ["maintenance", "restart"]
-    assert events(got) == ["refused"]
+    assert events(got) == ["shutdown", "shutdown", "refused"]
     assert venue.reconnects == {"ws"}
 
 
@@ -223,6 +224,113 @@ def test_what_is_listed_is_subscribed_to_with_numbers_and_checksums():
 @given(message=JSON)
 def test_any_json_is_accounted_for(message):
     assert_sound(Heard(Bitfinex())(BOOK, SNAPSHOT, message))
+
+
+RAW = subscribed("book", 2, prec="R0", freq="F0", len="25")
+ORDERS = [2, [[51007001527, 67012, 0.5], [51006002775, 67010, 1], [51007001999, 67015, -2]], 1]
+
+
+def test_a_raw_book_has_orders_and_the_levels_that_they_add_up_to():
+    heard = Heard(Bitfinex())(
+        RAW, ORDERS, [2, [51007001528, 67012, 0.25], 2], [2, [51007001527, 67012, 0.125], 3],
+        [2, [51006002775, 0, 1], 4], [2, [51007001999, 67014, -2], 5], [2, [99, 0, -1], 6],
+    )  # fmt: skip
+    assert heard.book("tBTCUSD") == [[(67012.0, 0.375)], [(67014.0, 2.0)]]
+    assert heard.venue.books["tBTCUSD"].levels.top(0, 1) == [(67012.0, 0.375, 2)]
+    rows = heard.table("order", "action", "order_id", "price", "size", "side", "flags")
+    assert rows[0][0] == "R"
+    assert rows[0][-1] == Flag.SNAPSHOT
+    assert rows[1:4] == [
+        ("A", 51007001527, 67012.0, 0.5, "B", 1), ("A", 51006002775, 67010.0, 1.0, "B", 1),
+        ("A", 51007001999, 67015.0, 2.0, "S", 1),
+    ]  # fmt: skip
+    assert rows[4:9] == [
+        ("A", 51007001528, 67012.0, 0.25, "B", 0), ("X", 51007001527, 67012.0, 0.125, "B", 0),
+        ("D", 51006002775, 67010.0, 0.0, "B", 0), ("D", 51007001999, 67015.0, 0.0, "S", 0),
+        ("A", 51007001999, 67014.0, 2.0, "S", 0),
+    ]  # fmt: skip
+    assert rows[9][:2] == ("D", 99)
+    assert rows[9][-1] == Flag.ORPHAN
+    assert heard.events() == []
+    assert_sound(heard)
+
+
+def test_orders_of_a_raw_book_are_gone_where_messages_are_missing():
+    heard = Heard(Bitfinex())(RAW, ORDERS, [2, [51007001528, 67012, 0.25], 5])
+    assert heard.table("order", "action", "flags")[-1] == ("R", Flag.STALE)
+    assert heard.book("tBTCUSD") == [[], []]
+    heard(RAW, [2, ORDERS[1], 6], [2, "cs", 5, 7])  # a sum over orders is not looked at
+    assert heard.book("tBTCUSD")[1] == [(67015.0, 2.0)]
+    assert_sound(heard)
+
+
+@pytest.mark.parametrize(
+    "order", [[0, 1, 1], [2**63, 1, 1], [5, 1, 0], [5, "x", 1], [5, 1], [5, -1e400, 1]]
+)  # fmt: skip
+def test_what_can_be_no_order_is_malformed(order):
+    heard = Heard(Bitfinex())(RAW, ORDERS, [2, order, 2])
+    assert heard.venue.malformed == 1
+    assert_sound(heard)
+
+
+@pytest.mark.parametrize("prec", ["P1", "P2", "P3", "P4", "R0"])
+@pytest.mark.parametrize("first", ["P0", "other"])
+def test_of_several_books_the_one_of_all_prices_is_followed(prec, first):
+    other = subscribed("book", 7, prec=prec, freq="F0", len="25")
+    wide, fine = [other, [7, [[7000, 1, 9], [8000, 1, -9]], 1]], [BOOK, [10092, SNAPSHOT[1], 1]]
+    heard = Heard(Bitfinex())
+    for conn, messages in (("a", fine), ("b", wide)) if first == "P0" else (("b", wide), ("a", fine)):
+        heard(*messages, conn=conn)
+    heard([10092, SNAPSHOT[1], 2], conn="a")([7, [7000, 1, 8], 2], conn="b")
+    assert heard.book("tBTCUSD")[0] == [(7254.7, 3.3), (7254.6, 0.5)]
+    assert [k for k, _, _ in heard.events()] == ["other_book"] if first == "P0" else ["gap", "other_book"]
+    assert_sound(heard)
+
+
+def test_of_two_lengths_of_a_book_the_longer_is_followed():
+    longer = subscribed("book", 7, prec="P0", freq="F0", len="250")
+    heard = Heard(Bitfinex())(BOOK, SNAPSHOT, longer, [7, [[1, 1, 1]], 2], [10092, [1, 0, 1], 3])
+    assert heard.book("tBTCUSD") == [[(1.0, 1.0)], []]
+    assert_sound(heard)
+
+
+def test_times_and_several_changes_in_a_message_come_where_they_were_asked_for():
+    flags = {"event": "conf", "status": "OK", "flags": 65536 + 32768 + 536870912}
+    heard = Heard(Bitfinex())(
+        flags, BOOK, [*SNAPSHOT, 1_700_000_000_001],
+        [10092, [[7254.7, 0, 1], [7254.8, 1, 2]], 2, 1_700_000_000_002], [10092, "hb", 3, 1_700_000_000_003],
+    )  # fmt: skip
+    assert heard.book("tBTCUSD")[0] == [(7254.8, 2.0), (7254.6, 0.5)]
+    assert heard.table("depth", "ts_event")[-1] == (1_700_000_000_002_000_000,)
+    assert heard.events() == []
+
+
+def test_fields_that_are_appended_are_passed_over():
+    longer = [17470, "te", [*TRADE[2], None, "new"], 2]
+    heard = Heard(Bitfinex())(BOOK, TRADES, [10092, [[5, 1, 1, "new"], [6, 1, -1, 0]], 1], longer)
+    assert heard.events() == []
+    assert heard.book("tBTCUSD") == [[(5.0, 1.0)], [(6.0, 1.0)]]
+    assert heard.table("trade", "price", "size") == [(7245.3, 0.002)]
+
+
+def test_offers_of_funding_are_ignored():
+    heard = Heard(Bitfinex())(
+        subscribed("trades", 5, symbol="fUSD"), [5, "fte", [1, 2, 3, 0.0001, 30]], [5, "ftu", [1]],
+        [5, [[1, 2, 3, 0.0001, 30]]],
+    )  # fmt: skip
+    assert heard.venue.account.ignored == {"subscribed": 1, "funding offers": 2, "tu": 1}
+
+
+@pytest.mark.parametrize("trade", [[1, 2, 0, 5], [1, 2, 3, 0], [1, 2, 3, -5]])
+def test_a_trade_of_nothing_or_for_nothing_is_malformed(trade):
+    heard = Heard(Bitfinex())(TRADES, [17470, "te", trade, 1])
+    assert heard.venue.malformed == 1
+    assert heard.table("trade", "price") == []
+
+
+@given(messages=one_bent([RAW, ORDERS, [2, [51007001528, 67012, 0.25], 2], [2, [51006002775, 0, 1], 3]]))
+def test_damaged_orders_make_no_wrong_rows(messages):
+    assert_sound(Heard(Bitfinex())(*messages))
 
 
 @given(messages=one_bent(ALL))
