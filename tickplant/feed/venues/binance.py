@@ -23,7 +23,7 @@ the address asks for them (timeUnit). Streams of all symbols have those of both 
 Source: "WebSocket Streams" and "Market Data" of each API's documentation; docs/FEEDS.md has the addresses.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -31,7 +31,7 @@ import msgspec
 
 from tickplant.feed.book import Rule
 from tickplant.feed.holes import Page, Traded
-from tickplant.feed.numbers import NAN, amount, given, number, sides
+from tickplant.feed.numbers import amount, given, number, sides
 from tickplant.feed.symbols import Instrument, currency, spot
 from tickplant.feed.times import MS_NS, yymmdd
 from tickplant.feed.venue import OTHER_BOOK, Channel, Connection, Request, Venue
@@ -228,6 +228,10 @@ class Binance(Venue):
     def resync(self, native: str) -> None:
         self.requests.append(Request(f"{self.REST}/depth?symbol={native}&limit=1000", after_s=0.5))
 
+    def names(self, conn: str, data: bytes) -> Iterable[str]:
+        stream = _FRAME.decode(data).stream
+        return [stream.partition("@")[0].upper()] if stream[:1] not in ("", "!") and "@" in stream else []
+
     def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
         if data[:1] == b"[":  # a raw stream of all symbols
             events = _EVENTS.decode(data)
@@ -299,8 +303,8 @@ class Binance(Venue):
 
     def answer(self, url: str, data: bytes, ts_recv: int) -> str:
         if "exchangeInfo" in url:
-            for each in msgspec.json.decode(data)["symbols"]:
-                self.known[each["symbol"]] = self.listed(each)
+            listed = msgspec.json.decode(data)["symbols"]
+            self.enlist_all(listed, lambda e: (e["symbol"], self.listed(e)), ts_recv)
             return "instruments"
         where, _, query = url.rpartition("/")[2].partition("?")
         if where in ("depth", "rpiDepth"):
@@ -471,8 +475,7 @@ class BinanceUsdm(Binance):
 
     def instrument(self, native: str) -> Instrument:
         pair, expiry = super().instrument(native.partition("_")[0]), _expiry(native)
-        worth = 1.0 if self.SYMBOLS == BinanceUsdm.SYMBOLS else NAN  # of COIN-M only the list says it
-        return Instrument(pair.base, pair.quote, "future" if expiry else "perp", expiry, multiplier=worth)
+        return Instrument(pair.base, pair.quote, "future" if expiry else "perp", expiry)
 
 
 class BinanceCoinm(BinanceUsdm):

@@ -186,9 +186,13 @@ class Bitfinex(Venue):
             return "currencies"
         if "pub:list:pair" not in url:
             return super().answer(url, data, ts_recv)
-        for pair in msgspec.json.decode(data, type=list[list[str]])[0]:
-            self.known[f"t{pair}"] = self.instrument(f"t{pair}")
+        (pairs,) = msgspec.json.decode(data, type=list[list[Any]])
+        self.enlist_all(pairs, lambda pair: (f"t{pair}", self.instrument(f"t{pair}")), ts_recv)
         return "instruments"
+
+    def names(self, conn: str, data: bytes) -> Iterable[str]:
+        number = _ARRAY.decode(data)[0]
+        return [self.streams[conn, _INT.decode(number)][1]]
 
     def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
         if data[:1] == b"{":
