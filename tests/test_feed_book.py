@@ -239,9 +239,83 @@ def test_a_snapshot_that_does_not_come_is_asked_for_again_later_each_time(rule):
 
 
 def test_a_snapshot_that_never_comes_is_not_asked_for_for_ever():
-    made, asked = waiting(Rule.STEP, *range(1000, 100_000, 1000))
+    made, asked = waiting(Rule.STEP, *range(1000, 4000, 10))
     assert asked[-1] == module.ASKS_MAX
     assert made.asked == module.ASKS_MAX
+    assert [kind for kind, *_ in made.told()] == ["gap", "unanswered"]
+    assert made.book.is_given_up(4000 * SECOND)
+    made.book.renew()
+    assert not made.book.is_given_up(4000 * SECOND)
+
+
+def test_a_book_that_was_given_up_is_asked_for_now_and_then():
+    made, asked = waiting(Rule.STEP, *range(1000, 20_000, 10))
+    assert asked[-1] > module.ASKS_MAX
+    assert [kind for kind, *_ in made.told()].count("unanswered") == 1
+    made.book.snapshot(changes([]), 1, 20_000 * SECOND, 100_000)
+    assert made.book.is_given_up(20_000 * SECOND)
+    assert not made.book.is_given_up(20_060 * SECOND)
+
+
+def test_a_book_that_is_out_of_step_again_after_each_snapshot_is_given_up():
+    made = Made(Rule.STEP)
+    for n in range(100):
+        made.book.snapshot(changes([]), 1, n, n * 10)
+        made.book.change(changes([]), 1, n, first=n * 10 + 5, last=n * 10 + 5)
+    assert made.asked == module.ASKS_MAX
+    assert [kind for kind, *_ in made.told()].count("unanswered") == 1
+
+
+def test_a_book_that_stood_for_long_is_asked_for_as_if_it_had_never_failed():
+    made = Made(Rule.STEP)
+    for n in range(1, 100):
+        made.book.snapshot(changes([]), 1, n * 70 * SECOND, n * 10)
+        made.book.change(changes([]), 1, n * 70 * SECOND + 65 * SECOND, first=n * 10 + 5, last=n * 10 + 5)
+    assert made.asked == 99
+
+
+@pytest.mark.parametrize("rule", [Rule.STEP, Rule.CHAIN, Rule.LATER])
+def test_numbers_that_begin_again_are_a_loss_and_one_that_comes_twice_is_none(rule):
+    made = Made(rule)
+    made.book.snapshot(changes([]), 1, 1, 100)
+    for last in (101, 102, 103):
+        made.book.change(changes([]), 1, 1, first=last, last=last, prev=last - 1)
+    made.book.change(changes([]), 1, 1, first=102, last=102, prev=101)
+    assert made.book.live
+    made.book.change(changes([]), 1, 1, first=7, last=7, prev=6)
+    assert not made.book.live
+    assert made.told() == [("gap", 7, 7)]
+    made.book.snapshot(changes([]), 1, 1, 7, in_order=True)
+    made.book.change(changes([]), 1, 1, first=8, last=8, prev=7)
+    assert (made.book.live, made.book.seq) == (True, 8)
+
+
+def test_a_predecessor_that_never_was_is_a_loss_though_the_number_is_above():
+    made = Made(Rule.CHAIN)
+    made.book.snapshot(changes([]), 1, 1, 100, in_order=True)
+    made.book.change(changes([]), 1, 1, last=110, prev=100)
+    made.book.change(changes([]), 1, 1, last=120, prev=105)
+    assert not made.book.live
+
+
+def test_changes_that_a_snapshot_has_come_for_some_seconds_and_no_longer():
+    made = Made(Rule.STEP)
+    made.book.snapshot(changes([]), 1, SECOND, 100)
+    for at, seq in enumerate((97, 98, 99), 1):
+        made.book.change(changes([]), 1, at * SECOND, first=seq, last=seq)
+    assert made.book.live
+    made.book.change(changes([]), 1, 12 * SECOND, first=1, last=1)
+    assert not made.book.live
+
+
+@pytest.mark.parametrize("rule", [Rule.STEP, Rule.CHAIN])
+def test_numbers_that_begin_again_with_those_that_were_are_a_loss_soon(rule):
+    made = Made(rule)
+    made.book.snapshot(changes([]), 1, 1, 0)
+    for _ in range(2):
+        for seq in range(1, 30):
+            made.book.change(changes([]), 1, 1, first=seq, last=seq, prev=seq - 1)
+    assert not made.book.live
 
 
 def test_what_could_not_be_read_while_it_waits_may_have_been_the_snapshot():

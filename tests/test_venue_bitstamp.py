@@ -111,11 +111,20 @@ def test_changes_before_the_snapshot_are_left_out_and_later_ones_applied():
         ("A", 100.9),
     ]
     assert (got["depth"][-1]["venue_seq"], got["depth"][-1]["ts_event"]) == (11, 11_000)
-    feed(venue, diff(11, [["98", "1"]]), diff(9, [["97", "1"]]), diff(12, [["96", "1"]]))
+    feed(venue, diff(11, [["98", "1"]]), diff(12, [["96", "1"]]))
     assert bids_asks(venue, "btcusd") == (
         [(100.4, 2.0), (98.0, 1.0), (96.0, 1.0)],
         [(100.9, 7.25), (101.0, 3.0)],
     )
+
+
+def test_a_time_that_goes_back_is_a_loss():
+    venue = Bitstamp()
+    venue.respond(URL, snapshot(10), 7)
+    got = feed(venue, diff(9, [["97", "1"]]), diff(11, [["98", "1"]]), diff(10, [["97", "1"]]))
+    assert events(got) == ["gap"]
+    assert not venue.books["btcusd"].live
+    assert [r.url for r in venue.requests] == [URL]
 
 
 def test_two_changes_at_the_same_time_are_both_applied():

@@ -28,6 +28,17 @@ ASKS_MAX = 8
 PAUSE_NS, UNREADABLE_NS, PAUSE_MAX_NS = 10_000_000_000, 1_000_000_000, 300_000_000_000
 """A snapshot that does not come is asked for again so many times: after PAUSE_NS with changes but without it,
 or at a message that could not be read and UNREADABLE_NS, each time twice as long."""
+STANDS_NS = 60_000_000_000
+"""A book that was in step for so long is asked for anew as if it had never failed."""
+SEEN_MAX, AGAIN_MAX = 64, 16
+"""Changes by whose numbers one that comes twice is known, and how many may do so in a row:
+
+more are numbers that begin again.
+"""
+JOIN_NS = 10_000_000_000
+"""So long after a snapshot changes may come that it has already."""
+GIVEN_UP_NS = 1_800_000_000_000
+"""A book that was given up is asked for once more after so long."""
 
 
 class Rule(enum.Enum):
@@ -45,10 +56,12 @@ def _steps(seq: int, first: int, last: int, prev: int) -> bool:
     return first <= seq + 1 and last > seq
 
 
+def _overlaps(seq: int, first: int, last: int, prev: int) -> bool:
+    return prev == seq or prev < seq < last
+
+
 def _chains(seq: int, first: int, last: int, prev: int) -> bool:
-    return (
-        prev == seq or prev < seq < last
-    )  # numbers may start again, if the one before is named all the same
+    return prev == seq  # numbers may start again, if the one before is named all the same
 
 
 def _is_later(seq: int, first: int, last: int, prev: int) -> bool:
@@ -60,7 +73,9 @@ def _any(seq: int, first: int, last: int, prev: int) -> bool:
 
 
 FOLLOWS = {Rule.NONE: _any, Rule.STEP: _steps, Rule.CHAIN: _chains, Rule.LATER: _is_later}
-"""Is nothing missing between number `seq` and a change, and it new? It may overlap what a snapshot has."""
+"""Is nothing missing between number `seq` and a change, and it new?"""
+JOINS = FOLLOWS | {Rule.CHAIN: _overlaps}
+"""The same of the first change after a snapshot, which may have some of it."""
 
 
 class Book:
@@ -81,7 +96,13 @@ class Book:
         """Are its orders rows, too?"""
         self.levels_max = 0
         """Levels that are kept of each side; 0: all."""
-        self._asks, self._asked_ns = 0, 0
+        self.given_up = False
+        """Was it asked for in vain so often that it is not any more, until its connection stands anew?"""
+        self._asks = self._asked_ns = self._stands_ns = 0
+        self._joined = False
+        """Has a change followed the snapshot, so that each number is above the last from now on?"""
+        self._seen: deque[tuple[int, int]] = deque(maxlen=SEEN_MAX)
+        self._again = 0
         self._unverified = False
         self._kept: deque[tuple[Changes, int, int, int, int, int]] = deque()
         self._kept_levels = 0
@@ -89,7 +110,7 @@ class Book:
 
     def follow(self, rule: Rule) -> None:
         """How a missing change is told from now on."""
-        self.rule, self._follows = rule, FOLLOWS[rule]
+        self.rule, self._follows, self._joins = rule, FOLLOWS[rule], JOINS[rule]
 
     def snapshot(
         self, changes: Changes, ts_event: int, ts_recv: int, seq: int = 0, *, in_order: bool = False
@@ -101,10 +122,13 @@ class Book:
         """
         crossed = self.levels.load(changes, ts_event, ts_recv, seq, Flag.SNAPSHOT)
         self.live, self.seq, self._crossed = True, seq, False
-        self._asks = self._asked_ns = 0
+        self._joined, self._again = in_order, 0
+        self._asked_ns, self._stands_ns = 0, ts_recv
         if crossed:
             self._tell_crossed(ts_event, ts_recv)
         kept, self._kept, self._kept_levels = self._kept, deque(), 0
+        if kept:
+            self._stands_ns = max(ts_recv, kept[-1][2])
         for changes, at, came, first, last, prev in () if in_order else kept:
             self.change(changes, at, came, first=first, last=last, prev=prev)
 
@@ -118,9 +142,10 @@ class Book:
         if not self.live:
             self._remind(ts_recv, PAUSE_NS)
             self._keep(changes, ts_event, ts_recv, first, last, prev)
-        elif self._follows(self.seq, first, last, prev):
+        elif (self._follows if self._joined else self._joins)(self.seq, first, last, prev):
             crossed = self.levels.change(changes, ts_event, ts_recv, last)
-            self.seq = last
+            self.seq, self._joined, self._again = last, True, 0
+            self._seen.append((last, prev))
             if crossed is not self._crossed:
                 self._tell_crossed(ts_event, ts_recv)
         elif last > self.seq:  # else the snapshot has it already, or it came twice
@@ -128,6 +153,20 @@ class Book:
             cause = f"{self.rule.value}: {begins} does not follow {self.seq}"
             self.gap(ts_recv, cause, self.seq + 1, begins - 1)
             self._keep(changes, ts_event, ts_recv, first, last, prev)
+        elif self._went_back(last, prev, ts_recv):
+            self.gap(ts_recv, f"{self.rule.value}: {last} comes behind {self.seq}", last, last)
+            self._keep(changes, ts_event, ts_recv, first, last, prev)
+
+    def _went_back(self, last: int, prev: int, ts_recv: int) -> bool:
+        """Is a change of a number that is not above the last more than one that came twice?
+
+        Before a first change has followed the snapshot, the snapshot may have it already: for some seconds.
+        """
+        if not self._joined:
+            self._seen.append((last, prev))
+            return ts_recv - self._stands_ns > JOIN_NS
+        self._again += 1
+        return (last, prev) not in self._seen or self._again > AGAIN_MAX
 
     def _keep(self, changes: Changes, *numbers: int) -> None:
         if self.rule is Rule.NONE:
@@ -153,6 +192,8 @@ class Book:
         if not self.live:
             self._remind(ts_recv, UNREADABLE_NS)
             return
+        if ts_recv - self._stands_ns >= STANDS_NS:
+            self.renew()
         self.live = False
         self.gaps += 1
         self.levels.reset(0, ts_recv, self.seq, Flag.STALE)
@@ -191,13 +232,31 @@ class Book:
             self.sink.event("unverified", ts_recv, text, instrument=self.code)
         self._unverified = holds is None
 
+    def renew(self) -> None:
+        """It stood for long, or its connection is made anew: what was asked for before does not count."""
+        self._asks, self.given_up = 0, False
+
+    def is_given_up(self, ts_recv: int) -> bool:
+        """Was it given up, and has it not stood for long since?"""
+        return self.given_up and not (self.live and ts_recv - self._stands_ns >= STANDS_NS)
+
     def _ask(self, ts_recv: int) -> None:
-        self._asks, self._asked_ns = self._asks + 1, ts_recv
-        self.wanted()
+        """Ask for a snapshot, or give up: it was asked for so often, and never stood."""
+        if self._asks < (1 if self.given_up else ASKS_MAX):
+            self._asks, self._asked_ns = self._asks + 1, ts_recv
+            self.wanted()
+        elif not self.given_up:
+            self.given_up, self._asked_ns = True, ts_recv
+            text = f"book of {self.name}: asked for {self._asks} times, never in step; not asked for any more"
+            self.sink.event("unanswered", ts_recv, text, instrument=self.code)
 
     def _remind(self, ts_recv: int, pause_ns: int) -> None:
         """It waits for a snapshot; has it for so long that another one is asked for?"""
         if not self._asked_ns:  # the first one is asked for with the subscription
             self._asked_ns = ts_recv
-        elif self._asks < ASKS_MAX and ts_recv - self._asked_ns > min(pause_ns << self._asks, PAUSE_MAX_NS):
+        elif self.given_up:
+            if ts_recv - self._asked_ns > GIVEN_UP_NS:
+                self._asks = 0
+                self._ask(ts_recv)
+        elif ts_recv - self._asked_ns > min(pause_ns << self._asks, PAUSE_MAX_NS):
             self._ask(ts_recv)

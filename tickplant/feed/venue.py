@@ -373,6 +373,7 @@ class Venue(ABC):
         self.sink.event("disconnected", ts_recv, f"{conn}: {cause}")
         self.trades.interrupt(conn)
         for book in self._books_of(conn):
+            book.renew()
             book.gap(ts_recv, f"{conn} was lost: {cause}")
         self.replies = deque(r for r in self.replies if r[0] != conn)  # it subscribes anew
 
