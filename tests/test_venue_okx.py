@@ -85,6 +85,8 @@ ALL = [SNAPSHOT, book("update", [("99.0", "0")], [], seqId=15, prevSeqId=10), me
            inst="BTC-USD-SWAP"),
        message("instruments", {"instId": "BTC-USDT", "state": "suspend"}),
        book("", [("1", "1")], [("2", "1")], channel="books5"),
+       book("snapshot", [("1", "1")], [("2", "1")], channel="books-elp", seqId=5, prevSeqId=-1),
+       message("trades-all", trade()), {"event": "notice", "code": "64008", "msg": "soon"},
        {"event": "subscribe", "arg": {"channel": "books", "instId": "BTC-USDT"}}, {"event": "error",
        "msg": "x", "code": "1"}]  # fmt: skip
 
@@ -204,12 +206,12 @@ def test_subscriptions_are_to_what_is_wanted():
     Heard(venue).answer(URL, LIST)
     (conn,) = venue.connections()
     args = [
-        (a["channel"], a.get("instId") or a["instType"]) for m in conn.send for a in json.loads(m)["args"]
+        (a["channel"], a.get("instId") or a.get("instType")) for m in conn.send for a in json.loads(m)["args"]
     ]
     both = ("BTC-USDT", "BTC-USD-SWAP")
     assert args == [(c, n) for c in ("trades", "bbo-tbt", "books") for n in both] + [
         ("mark-price", "BTC-USD-SWAP"), ("funding-rate", "BTC-USD-SWAP")] + [
-        ("instruments", k) for k in ("SPOT", "SWAP", "FUTURES", "OPTION")]  # fmt: skip
+        ("instruments", k) for k in ("SPOT", "SWAP", "FUTURES", "OPTION")] + [("status", None)]  # fmt: skip
     assert conn.ping == "ping"
     assert len(venue.begin()) == 5
 
@@ -217,3 +219,82 @@ def test_subscriptions_are_to_what_is_wanted():
 @hypothesis.given(frames=noise(ALL))
 def test_no_frame_whatever_makes_a_wrong_row(frames):
     assert_sound(Heard(Okx())(SNAPSHOT, *frames))
+
+
+NOTICE = {"event": "notice", "code": "64008", "msg": "The connection will soon be closed."}
+
+
+def test_a_notice_that_the_connection_is_closed_makes_it_anew():
+    heard = Heard(Okx())(NOTICE, {"event": "notice", "code": "1", "msg": "other"})
+    assert [k for k, _, _ in heard.events()] == ["shutdown", "shutdown"]
+    assert heard.table("status", "kind", "value", "reason") == [("system", "notice", "64008"),
+                                                                ("system", "notice", "1")]  # fmt: skip
+    assert heard.venue.reconnects == {"ws"}
+
+
+def test_maintenance_is_a_status_and_too_many_connections_are_a_refusal():
+    heard = Heard(Okx())(
+        {"arg": {"channel": "status"}, "data": [{"title": "Upgrade", "state": "ongoing", "ts": TS}]},
+        {"event": "channel-conn-count-error", "channel": "orders", "connCount": "20"},
+        {"event": "channel-conn-count", "channel": "orders", "connCount": "2"}, {"event": "unheard"},
+    )  # fmt: skip
+    assert heard.table("status", "kind", "value", "ts_event") == [("system", "ongoing", START)]
+    assert [k for k, _, _ in heard.events()] == ["refused", "malformed"]
+
+
+@pytest.mark.parametrize("channel", ["books5", "books50-l2-tbt", "books-elp"])
+def test_another_book_never_replaces_the_one_that_is_followed(channel):
+    heard = Heard(Okx())(
+        SNAPSHOT, book("snapshot", [("1", "1")], [("2", "1")], channel=channel, seqId=99, prevSeqId=-1),
+        book("update", [("98.5", "1")], [], seqId=12, prevSeqId=10),
+    )  # fmt: skip
+    assert heard.book("BTC-USDT") == [[(99.0, 1.0), (98.5, 1.0), (98.0, 2.5)], [(101.0, 3.0)]]
+    assert [k for k, _, _ in heard.events()] == ["other_book"]
+    assert heard.venue.account.ignored == {"other book": 1}
+    assert_sound(heard)
+
+
+def test_a_deeper_book_takes_the_place_of_a_few_levels():
+    heard = Heard(Okx())(ALL[8], SNAPSHOT, ALL[8])
+    assert heard.book("BTC-USDT") == [[(99.0, 1.0), (98.0, 2.5)], [(101.0, 3.0)]]
+    assert [k for k, _, _ in heard.events()] == ["gap", "other_book"]
+    assert_sound(heard)
+
+
+def test_trades_of_a_second_channel_are_not_counted_twice():
+    heard = Heard(Okx())(
+        message("trades", trade(tradeId="7", count="2")), message("trades-all", trade(tradeId="6")),
+        message("trades-all", trade(tradeId="7")),
+        message("option-trades", trade(instId="BTC-USD-250328-90000-C", tradeId="1", optType="C")),
+    )  # fmt: skip
+    assert heard.table("trade", "trade_id") == [(7,), (1,)]
+    assert heard.venue.account.ignored == {"other trades": 2}
+
+
+def test_an_instrument_that_is_listed_later_is_known_from_then_on():
+    heard = Heard(Okx())(
+        {"arg": {"channel": "instruments", "instType": "SWAP"}, "data": [
+            listed("NEW-USDT-SWAP", "SWAP", ctVal="10", ctMult="1", state="live")]})  # fmt: skip
+    assert heard.table("instrument", "symbol", "multiplier", "flags") == [("NEW-USDT-PERP", 10.0, 0)]
+    assert heard.table("status", "kind", "value") == [("state", "live")]
+
+
+@pytest.mark.parametrize("wrong", [{"px": "0"}, {"sz": "0"}, {"px": "-1"}, {"px": ""}])
+def test_a_trade_of_nothing_or_for_nothing_is_malformed(wrong):
+    heard = Heard(Okx())(message("trades", trade(**wrong)))
+    assert heard.venue.account.malformed == 1
+    assert heard.table("trade", "price") == []
+
+
+def test_a_message_that_can_not_be_read_concerns_the_book_that_it_names():
+    heard = Heard(Okx())(SNAPSHOT, message("trades", {}, inst="ETH-USDT"))
+    assert heard.venue.books["BTC-USDT"].live
+    heard(book("update", [("x", "1")], [], seqId=15, prevSeqId=10))
+    assert not heard.venue.books["BTC-USDT"].live
+
+
+def test_channels_that_say_nothing_for_a_table_are_ignored_by_their_names():
+    heard = Heard(Okx())(
+        message("candle1m", ["1"]), message("index-candle1D", []), message("price-limit", {})
+    )
+    assert heard.venue.account.ignored == {"candles": 2, "price-limit": 1}
