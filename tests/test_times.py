@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 import pytest
 
 from tickplant._core.texts import plain_iso_ns
-from tickplant.feed.times import _iso_ns, decimal_ns, iso_ns, ms_date, yymmdd
+from tickplant.feed.times import _iso_ns, decimal_ns, given_ns, iso_ns, ms_date, yymmdd
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NS = st.integers(0, (1 << 62) - 1)
@@ -113,3 +113,11 @@ def test_expiries_are_dates():
     for ms in (10**30, -(10**30), 10**17):
         with pytest.raises(ValueError, match="."):
             ms_date(ms)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1970-01-01T00:00:00Z", "1970-01-01T00:00:00.000Z", "0001-01-01T00:00:00Z"]
+)
+def test_a_time_that_is_not_set_is_0(text):
+    assert given_ns(text) == 0
+    assert given_ns("1970-01-02T00:00:00Z") == 86_400_000_000_000

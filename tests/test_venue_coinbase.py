@@ -213,6 +213,38 @@ def test_a_book_of_a_hundred_thousand_levels_loads_in_one_message():
     assert (len(bids), len(asks), bids[0], asks[0]) == (n, n, (n - 1 + 0.01, 1.0), (n + 0.01, 2.0))
 
 
+@pytest.mark.parametrize("no_time", ["1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z", ""])
+def test_levels_without_a_time_are_as_of_their_message(no_time):
+    message = levels(0, *BOOK, kind="snapshot")
+    for update in message["events"][0]["updates"]:
+        update["event_time"] = no_time
+    heard = Heard(Coinbase())(message, levels(1, ("bid", "98", "1")))
+    assert heard.venue.malformed == 0
+    times = [at for (at,) in heard.table("depth", "ts_event")]
+    assert set(times[:-1]) == {1_700_000_000_000_000_001}
+    assert times[-1] == 1_699_999_999_000_000_000
+
+
+@pytest.mark.parametrize("wrong", [{"price": "0"}, {"size": "0"}, {"price": "-5"}, {"price": ""}])
+def test_a_trade_of_nothing_or_for_nothing_is_malformed(wrong):
+    heard = Heard(Coinbase())(trades(0, 10, **wrong))
+    assert heard.venue.malformed == 1
+    assert heard.table("trade", "price") == []
+
+
+def test_an_entry_of_the_list_that_can_not_be_read_leaves_the_others():
+    products = [LIST["products"][0], {"product_id": "ODD-USD"}, *LIST["products"][1:]]
+    venue = Heard(Coinbase()).answer(URL, {"products": products}).venue
+    assert list(venue.known) == ["BTC-USD", "BTC-PERP-INTX", "BIT-28JUL23-CDE"]
+    assert venue.instrument("ETH-PERP-INTX").symbol == "ETH-USDC-PERP"
+
+
+def test_a_book_message_that_can_not_be_read_concerns_its_own_product():
+    heard = Heard(Coinbase())(SNAPSHOT, levels(1, *BOOK, kind="snapshot", product="ETH-USD"))
+    heard(levels(2, ("bid", "x", "1"), product="ETH-USD"))
+    assert [b.live for b in heard.venue.books.values()] == [True, False]
+
+
 @hypothesis.given(frames=noise(ALL))
 def test_no_frame_whatever_makes_a_wrong_row(frames):
     assert_sound(Heard(Coinbase())(SNAPSHOT, *frames))

@@ -7,6 +7,8 @@ from tickplant._core.texts import plain_iso_ns
 
 MS_NS = 1_000_000
 SECOND_NS = 1_000_000_000
+NO_TIMES = ("1970-01-01T00:00:00", "0001-01-01T00:00:00")
+"""How times that are not set are written."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?(Z|[+-]\d\d(?::?\d\d)?)?", re.ASCII
@@ -22,6 +24,14 @@ def iso_ns(text: str) -> int:
     """
     ns = plain_iso_ns(text)
     return ns if ns >= 0 else _iso_ns(text)
+
+
+def given_ns(text: str) -> int:
+    """A time of ISO 8601, or 0 where a venue has none and writes that as an empty text, 1970 or year 1.
+
+    Raises ValueError if it is not that.
+    """
+    return 0 if not text or text.startswith(NO_TIMES) else iso_ns(text)
 
 
 def _iso_ns(text: str) -> int:

@@ -3,13 +3,16 @@
     market_trades   trade; `side` is that of the maker, so the aggressor's is the other. The snapshot's have
                     Flag.SNAPSHOT, and after a reconnection those missed Flag.LATE; ids have no holes
     ticker          quote
-    level2          depth, and SYNTHETIC quotes; snapshot on subscription
+    level2          depth, and SYNTHETIC quotes; snapshot on subscription. Levels that have no time (1970,
+                    year 1) are as of the message
     status          status: value is the product's status, reason its message
+    ticker_batch    ignored: of what ticker has, every five seconds
     candles, heartbeats, subscriptions: ignored
 
 Every message of a connection has the next sequence_num; a hole concerns all that comes over it.
 
-Source: "Advanced Trade WebSocket Channels" and "List Public Products" of docs.cdp.coinbase.com.
+Source: "Advanced Trade WebSocket Channels" and "List Public Products" of docs.cdp.coinbase.com;
+docs/FEEDS.md has the addresses.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,8 +23,8 @@ import msgspec
 from tickplant._core.changes import Changes
 from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import amount, given, number, sides
-from tickplant.feed.symbols import Instrument, spot
-from tickplant.feed.times import iso_ns
+from tickplant.feed.symbols import Instrument, currency, spot
+from tickplant.feed.times import given_ns, iso_ns
 from tickplant.feed.venue import Channel, Connection, Request, Venue
 
 GROUP = 50
@@ -76,6 +79,10 @@ class Levels(msgspec.Struct):
     updates: msgspec.Raw
 
 
+class Named(msgspec.Struct):
+    product_id: str
+
+
 class Products(msgspec.Struct):
     products: list[Product]
 
@@ -96,6 +103,7 @@ class BookFrame(Head):
     events: list[Levels] = []
 
 
+_NAMED = msgspec.json.Decoder(list[Named])
 _PAST = msgspec.json.Decoder(list[Old])
 _FRAME = msgspec.json.Decoder(Frame)
 _BOOK_FRAME = msgspec.json.Decoder(BookFrame)
@@ -114,18 +122,16 @@ class Coinbase(Venue):
     """Advanced Trade, the public channels."""
 
     NAME, VENUE, RECORDED = "coinbase", "COINBASE", ("COINBASE",)
-    IGNORED = frozenset({"candles", "heartbeats", "subscriptions"})
+    IGNORED = frozenset({"candles", "heartbeats", "subscriptions", "ticker_batch"})
+    SUBSCRIPTIONS_PER_S = 4.0
+    """Eight messages a second are allowed, from all connections of an address."""
     CHANNELS = (
-        Channel(
-            "trades",
-            "trade",
-            gap="sequence_num of the connection; trade id = last + 1",
-            rest="missed trades by id",
-        ),
-        Channel("quotes", "quote", gap="sequence_num of the connection"),
-        Channel("book", "depth", gap="sequence_num of the connection"),
-        Channel("status", "status", gap="sequence_num of the connection"),
-    )
+        Channel("trades", "trade", gap="sequence_num of the connection; trade id = last + 1",
+                rest="missed trades by id", types=("market_trades",)),
+        Channel("quotes", "quote", gap="sequence_num of the connection", types=("ticker",)),
+        Channel("book", "depth", gap="sequence_num of the connection", types=("l2_data",)),
+        Channel("status", "status", gap="sequence_num of the connection", types=("status",)),
+    )  # fmt: skip
     NAMES: ClassVar[dict[str, str]] = {
         "trades": "market_trades", "quotes": "ticker", "book": "level2", "status": "status",
     }  # fmt: skip
@@ -161,17 +167,25 @@ class Coinbase(Venue):
         return msgspec.json.encode(asked).decode()
 
     def instrument(self, native: str) -> Instrument:
-        base, _, quote = native.partition("-")
-        if not base or not quote or "-" in quote:
-            return super().instrument(native)
-        return spot(base, quote)
+        match native.split("-"):
+            case [base, quote] if base and quote:
+                return spot(base, quote)
+            case [base, "PERP", "INTX"] if base:
+                return Instrument(currency(base), "USDC", "perp")
+        return super().instrument(native)
 
     def answer(self, url: str, data: bytes, ts_recv: int) -> str:
         if "/products" not in url:
             return super().answer(url, data, ts_recv)
-        for each in msgspec.json.decode(data)["products"]:
-            self.known[each["product_id"]] = self._listed(each)
+        listed = msgspec.json.decode(data)["products"]
+        self.enlist_all(listed, lambda e: (e["product_id"], self._listed(e)), ts_recv)
         return "instruments"
+
+    def names(self, conn: str, data: bytes) -> Iterable[str]:
+        frame = _FRAME.decode(data)
+        if frame.channel != "l2_data":
+            return []
+        return [e.product_id for e in _NAMED.decode(frame.events)]
 
     def _listed(self, each: dict[str, Any]) -> Instrument:
         tick, lot = given(each.get("price_increment", "")), given(each.get("base_increment", ""))
@@ -210,9 +224,13 @@ class Coinbase(Venue):
             rows = [(ts_event, {"instrument": self.code(p.id, ts_recv), "kind": "status",
                                 "value": p.status[:12],
                                 "reason": p.status_message.encode("ascii", "replace")[:12]})
-                    for p in products if p.id in self.known]  # fmt: skip
+                    for p in products if self._is_known(p.id)]  # fmt: skip
             self.sink.add_all("status", ts_recv, rows)
         return frame.channel
+
+    def _is_known(self, native: str) -> bool:
+        """Status tells of all products at once: only those that a list has, or that are heard of."""
+        return native in self.known or native in self.directory.codes
 
     def _follow(self, conn: str, seq: int, ts_recv: int) -> None:
         if seq < 0:
@@ -231,8 +249,11 @@ class Coinbase(Venue):
         for event in events:
             for t in event.trades:
                 flags = 0 if event.type == "update" else self.history(t.product_id)
+                price, size = number(t.price), amount(t.size)
+                if not (price > 0 and size > 0):
+                    raise ValueError(f"a trade of {t.size[:20]} at {t.price[:20]}")
                 row = {"instrument": self.code(t.product_id, ts_recv), "trade_id": int(t.trade_id),
-                       "price": number(t.price), "size": amount(t.size), "action": "T", "flags": flags,
+                       "price": price, "size": size, "action": "T", "flags": flags,
                        "side": "S" if t.side == "BUY" else "B"}  # fmt: skip
                 made.append((t, event.type == "snapshot", (iso_ns(t.time), row)))
         made.sort(key=lambda m: int(m[0].trade_id))  # the newest comes first
@@ -266,7 +287,7 @@ class Coinbase(Venue):
             changes = Changes().sided(
                 event.updates, b"side", b"bid", b"offer", b"price_level", b"new_quantity"
             )
-            at = iso_ns(_last_time(bytes(event.updates)) or frame.timestamp)
+            at = given_ns(_last_time(bytes(event.updates))) or iso_ns(frame.timestamp)
             made.append((event, changes, at, self.book(event.product_id, ts_recv, conn)))
         for event, changes, at, book in made:
             if event.type == "snapshot":
