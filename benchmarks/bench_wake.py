@@ -71,9 +71,9 @@ def pair(committer: Connection, reader: Connection, asleep: bool) -> Way:
 
 
 def words(site: harness.Site) -> list[str]:
-    """Where the committed count, the bell and the flag of sleepers are, for wake.c."""
+    """Where the committed count and the bell are, for wake.c."""
     name = table.segment_name(site.name, wake_plant.DATE, wake_plant.TABLE)
-    places = [(name, table.COMMITTED), (f"tp.{site.name}.ctl", control.BELL), (f"tp.{site.name}.ntf", 0)]
+    places = [(name, table.COMMITTED), (f"tp.{site.name}.ctl", control.BELL)]
     return [f"{segment.SHM / file}:{offset}" for file, offset in places]
 
 

@@ -1,13 +1,13 @@
 /* From a commit to who waits for it, one way and without Python: what bench_wake.py measures against.
  *
- *     wake HOW COUNT INTERVAL_NS [COMMITTED BELL SLEEPERS]
+ *     wake HOW COUNT INTERVAL_NS [COMMITTED BELL]
  *
  * HOW  line   the reader spins on a cache line, which the writer stores a number to
  *      futex  the reader sleeps in FUTEX_WAIT, the writer stores a number and calls FUTEX_WAKE
  *      spin   the reader spins on a committed count, by tp_wait_above and tp_wake of futex.h
  *      sleep  the same, and it sleeps
  *
- * Two processes, the writer on the first processor and the reader on the last; the three words, each FILE:OFFSET, are
+ * Two processes, the writer on the first processor and the reader on the last; the two words, each FILE:OFFSET, are
  * those of a table and its plant (the first two need none). Commit n of COUNT is due at start + n * INTERVAL_NS; the
  * writer sleeps until shortly before, and spins the rest. Prints, a line each, how many ns after it was due each commit
  * was seen. */
@@ -28,14 +28,13 @@ enum { SPIN_NS = 200000, MAP_BYTES = 16384 };
 typedef struct {
     _Alignas(64) _Atomic uint64_t committed;
     _Alignas(64) _Atomic uint32_t bell;
-    _Alignas(64) _Atomic uint32_t sleepers;
     _Alignas(64) _Atomic uint32_t ready;
     _Alignas(64) int64_t start;
 } page;
 
 typedef struct {
     _Atomic uint64_t *committed;
-    _Atomic uint32_t *bell, *sleepers;
+    _Atomic uint32_t *bell;
 } words;
 
 static int64_t clock_ns(void) {
@@ -67,7 +66,7 @@ static void commit(const char *how, words *w, uint64_t number) {
         return;
     }
     atomic_store_explicit(w->committed, number, memory_order_release);
-    if (strcmp(how, "line")) tp_wake(w->bell, w->sleepers);
+    if (strcmp(how, "line")) tp_wake(w->bell);
 }
 
 static uint64_t await_above(const char *how, words *w, uint64_t have) {
@@ -79,7 +78,7 @@ static uint64_t await_above(const char *how, words *w, uint64_t have) {
             syscall(SYS_futex, w->bell, FUTEX_WAIT, (uint32_t)have, NULL, NULL, 0);
     } else {
         const uint32_t spins = strcmp(how, "sleep") ? UINT32_MAX : 0;
-        while ((now = tp_wait_above(w->committed, have, w->bell, w->sleepers, TP_SLICE_NS, spins)) <= have) {}
+        while ((now = tp_wait_above(w->committed, have, w->bell, TP_SLICE_NS, spins)) <= have) {}
     }
     return now;
 }
@@ -114,11 +113,11 @@ static void *map_word(char *place) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 4 && argc != 7) return 2;
+    if (argc != 4 && argc != 6) return 2;
     page *p = mmap(NULL, sizeof *p, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) return 2;
-    words w = {&p->committed, &p->bell, &p->sleepers};
-    if (argc == 7) w = (words){map_word(argv[4]), map_word(argv[5]), map_word(argv[6])};
+    words w = {&p->committed, &p->bell};
+    if (argc == 6) w = (words){map_word(argv[4]), map_word(argv[5])};
     const uint64_t count = strtoull(argv[2], NULL, 10), base = atomic_load(w.committed);
     const int64_t interval = atoll(argv[3]);
     prctl(PR_SET_PDEATHSIG, SIGKILL);

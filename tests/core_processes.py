@@ -139,7 +139,7 @@ def bounce(path, me, rounds):
         memory = np.memmap(file, np.uint8, "r+")
     mine, theirs = int(me) * 64, 64 - int(me) * 64
     counts = [Word(memory, at, True) for at in (mine, theirs)]
-    bells = [Bell(Word(memory, at + 8, True), Word(memory, at + 16, True)) for at in (mine, theirs)]
+    bells = [Bell(Word(memory, at + 8, True)) for at in (mine, theirs)]
     for number in range(1, int(rounds) + 1):
         if me == "0":
             counts[0].store(number)

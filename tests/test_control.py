@@ -25,7 +25,7 @@ def test_words_that_the_plant_stores_are_read_by_others(plant_name):
     assert other.schema.describe() == SCHEMA.describe()
 
 
-def test_readers_may_write_nothing_but_the_sleepers_flag(plant_name):
+def test_readers_may_write_nothing(plant_name):
     own = Control.create(plant_name, SCHEMA, DATA)
     other = Control.attach(plant_name)
     for name in WORDS:
@@ -34,8 +34,8 @@ def test_readers_may_write_nothing_but_the_sleepers_flag(plant_name):
     with pytest.raises(TypeError, match="for reading"):
         other.bell.ring()
     assert other.bell.wait_above(other.written, 0, 0) == 0
-    modes = [(segment.SHM / f"tp.{plant_name}.{x}").stat().st_mode & 0o777 for x in ("ctl", "ntf")]
-    assert modes == [0o640, 0o660]
+    modes = [path.stat().st_mode & 0o777 for path in segment.SHM.glob(f"tp.{plant_name}.*")]
+    assert modes == [0o640]
     assert own.written.load() == 0
 
 
@@ -52,11 +52,11 @@ def test_a_ring_wakes_only_who_sleeps_for_it(plant_name, one, other):
     own = Control.create(plant_name, SCHEMA, DATA)
     reader = Control.attach(plant_name)
     words = {"bell": Word(own._block.map, BELL), "synced": Word(own._block.map, SYNCED)}
-    getattr(reader, one).wait_above(reader.durable, 0, 1)  # it is not there in time, and the flag is up
+    getattr(reader, one).wait_above(reader.durable, 0, 1)  # it is not there in time
     getattr(own, other).ring()
-    assert (words[one].load(), words[other].load()) == (0, 0)
+    assert (words[one].load(), words[other].load()) == (0, 1)
     getattr(own, one).ring()
-    assert (words[one].load(), words[other].load()) == (1, 0)
+    assert (words[one].load(), words[other].load()) == (1, 1)
 
 
 def test_a_sound_block_of_the_same_schema_is_taken_over(plant_name):
@@ -68,7 +68,7 @@ def test_a_sound_block_of_the_same_schema_is_taken_over(plant_name):
     assert reader.written.load() == 78
 
 
-@pytest.mark.parametrize("damage", ["schema", "header", "flag", "size"])
+@pytest.mark.parametrize("damage", ["schema", "header", "size"])
 def test_a_block_that_is_not_sound_is_made_anew(plant_name, damage):
     Control.create(plant_name, SCHEMA, DATA).written.store(77)
     block = segment.SHM / f"tp.{plant_name}.ctl"
@@ -79,8 +79,6 @@ def test_a_block_that_is_not_sound_is_made_anew(plant_name, damage):
         content = bytearray(block.read_bytes())
         content[1030] ^= 1
         block.write_bytes(content)
-    elif damage == "flag":
-        segment.remove(f"tp.{plant_name}.ntf")
     else:
         os.truncate(block, 100)
     fresh = Control.create(plant_name, schema, DATA)
@@ -98,10 +96,6 @@ def test_a_block_describes_as_many_tables_as_a_plant_may_have(plant_name):
 
 
 def test_without_a_block_nothing_runs(plant_name):
-    with pytest.raises(NotRunning):
-        Control.attach(plant_name)
-    Control.create(plant_name, SCHEMA, DATA)
-    segment.remove(f"tp.{plant_name}.ntf")
     with pytest.raises(NotRunning):
         Control.attach(plant_name)
 
@@ -166,7 +160,7 @@ def test_removing_all_leaves_other_plants_alone(plant_name):
     Control.create(plant_name, SCHEMA, DATA)
     neighbour = Control.create(plant_name + "x", SCHEMA, DATA)
     try:
-        assert control.remove_all(plant_name) == [f"tp.{plant_name}.ctl", f"tp.{plant_name}.ntf"]
+        assert control.remove_all(plant_name) == [f"tp.{plant_name}.ctl"]
         assert control.remove_all(plant_name) == []
         assert Control.attach(neighbour.plant).state() == "stopped"
     finally:

@@ -12,7 +12,7 @@ the schema and where the plant's data are), and the words, each on a line of its
     896  previous   the trading date before the open one; 0 if this ticker plant opened no other
     960  synced     u32 that those sleep on who wait for what is durable: readers of rows need not wake for it
 
-`tp.<plant>.ntf` holds the sleepers flags of `bell` (at 0) and `synced` (at 128): what readers may write.
+Readers write nothing: what they may write they may also cut short, and the writer would end with SIGBUS.
 """
 
 import time
@@ -26,7 +26,6 @@ from tickplant.schema import Schema
 
 MAGIC = b"tpCNTRL1"
 BELL, DATE, HEARTBEAT, WRITTEN, DURABLE, PID, PREVIOUS, SYNCED = 128, 256, 384, 512, 640, 768, 896, 960
-_SYNCED_SLEEPERS = 128
 STALE_NS = 2 * SECOND_NS
 """A ticker plant that has not turned for so long is stalled or dead."""
 _TICK_NS = 20 * MILLISECOND_NS
@@ -36,7 +35,7 @@ _TICK_NS = 20 * MILLISECOND_NS
 class Control:
     """The words of one plant, for its ticker plant (`create`) or for anyone (`attach`)."""
 
-    def __init__(self, plant: str, block: segment.Segment, flag: segment.Segment, own: bool) -> None:
+    def __init__(self, plant: str, block: segment.Segment, own: bool) -> None:
         self.plant = plant
         self._block = block
 
@@ -45,10 +44,8 @@ class Control:
 
         self.date, self.heartbeat, self.pid = word(DATE), word(HEARTBEAT), word(PID)
         self.written, self.durable, self.previous = word(WRITTEN), word(DURABLE), word(PREVIOUS)
-        self.bell = Bell(word(BELL), Word(flag.map, 0, True))
-        self.synced = Bell(word(SYNCED), Word(flag.map, _SYNCED_SLEEPERS, True))
+        self.bell, self.synced = Bell(word(BELL)), Bell(word(SYNCED))
         block.close()
-        flag.close()
 
     @classmethod
     def create(cls, plant: str, schema: Schema, data_dir: Path) -> "Control":
@@ -56,26 +53,22 @@ class Control:
         about = {"plant": plant, "schema": schema.describe(), "data_dir": str(data_dir.absolute())}
         try:
             block = segment.attach(_block(plant), writable=True)
-            flag = segment.attach(_flag(plant), writable=True)
             if segment.description(block, MAGIC) != about:
                 raise SegmentError("another schema")
         except (NotRunning, SegmentError):
             segment.remove(_block(plant))
-            segment.remove(_flag(plant))
-            flag = segment.create(_flag(plant), 4096, 0o660)
-            flag.allocate(0, 4096)
             size = segment.header_size(about)
             block = segment.create(_block(plant), size)
             block.allocate(0, size)
             segment.describe(block, MAGIC, about, size)
-        return cls(plant, block, flag, own=True)
+        return cls(plant, block, own=True)
 
     @classmethod
     def attach(cls, plant: str) -> "Control":
         """Raises NotRunning if no ticker plant has made the block."""
         block = segment.attach(_block(plant))
         segment.description(block, MAGIC)
-        return cls(plant, block, segment.attach(_flag(plant), writable=True), own=False)
+        return cls(plant, block, own=False)
 
     @classmethod
     def wait(cls, plant: str, patience_s: float = 30.0) -> "Control":
@@ -142,10 +135,6 @@ def _started_ns(pid: int) -> int | None:
 
 def _block(plant: str) -> str:
     return f"tp.{plant}.ctl"
-
-
-def _flag(plant: str) -> str:
-    return f"tp.{plant}.ntf"
 
 
 def remove_all(plant: str) -> list[str]:

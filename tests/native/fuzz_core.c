@@ -267,7 +267,7 @@ static void sums(int rounds) {
 typedef struct {
     plant *p;
     int rounds;
-    _Atomic uint32_t word, sleepers;
+    _Atomic uint32_t word;
     _Atomic int done;
 } shared;
 
@@ -285,7 +285,7 @@ static void *write_all(void *arg) {
             tp_frame h = {.row = t->rows, .count = 3};
             tp_table_write(t, &h, rows);
             tp_table_commit(t);
-            tp_wake(&s->word, &s->sleepers);
+            tp_wake(&s->word);
         }
     }
     s->done = 1;
@@ -304,7 +304,7 @@ static void read_all(shared *s) {
             seen = version;
             for (int k = 0; k < CELL / 8; k++) must(words[k] == version - 1, "a cell is whole");
         }
-        if (n < MAX_ROWS) n = tp_wait_above(t->committed, n, &s->word, &s->sleepers, 1000000, 0);
+        if (n < MAX_ROWS) n = tp_wait_above(t->committed, n, &s->word, 1000000, 0);
         tp_gather(t, rows, n, 0);
         uint64_t last = tp_last_rows(t, MAX_ROWS, 0, n, out, MAX_ROWS);
         must(last == n, "every row is in the chain of its instrument");

@@ -8,6 +8,6 @@ cdef extern from "futex.h" nogil:
     uint64_t tp_load "atomic_load_explicit"(const atomic64 *p, int order)
     void tp_store "atomic_store_explicit"(atomic64 *p, uint64_t value, int order)
     int memory_order_acquire, memory_order_release
-    void tp_wake(atomic32 *word, atomic32 *sleepers)
-    uint64_t tp_wait_above(const atomic64 *value, uint64_t above, const atomic32 *word, atomic32 *sleepers,
+    void tp_wake(atomic32 *word)
+    uint64_t tp_wait_above(const atomic64 *value, uint64_t above, const atomic32 *word,
                            int64_t timeout_ns, uint32_t spins)

@@ -46,27 +46,24 @@ cdef class Word:
 
 
 cdef class Bell:
-    """The wakeup (futex.h): a word that readers sleep on, and the flag that says that some may."""
+    """The wakeup (futex.h): a word that readers sleep on."""
 
-    cdef Word word, sleepers
+    cdef Word word
 
-    def __init__(self, Word word, Word sleepers):
-        if not sleepers.writable:
-            raise TypeError("the sleepers flag must be writable")
-        self.word, self.sleepers = word, sleepers
+    def __init__(self, Word word):
+        self.word = word
 
     def ring(self):
-        """Wake all sleepers; no system call when nobody sleeps."""
+        """Wake all sleepers: one system call."""
         if not self.word.writable:
             raise TypeError("this bell is mapped for reading")
-        tp_wake(<atomic32 *>self.word.p, <atomic32 *>self.sleepers.p)
+        tp_wake(<atomic32 *>self.word.p)
 
     def wait_above(self, Word value, uint64_t above, int64_t timeout_ns, uint32_t spins=0):
         """The value once it is > above, or what it is after timeout_ns or 100 ms, whichever is sooner."""
         cdef uint64_t now
         cdef atomic64 *v = value.p
         cdef atomic32 *w = <atomic32 *>self.word.p
-        cdef atomic32 *s = <atomic32 *>self.sleepers.p
         with nogil:
-            now = tp_wait_above(v, above, w, s, timeout_ns if timeout_ns > 0 else 0, spins)
+            now = tp_wait_above(v, above, w, timeout_ns if timeout_ns > 0 else 0, spins)
         return now
