@@ -12,12 +12,13 @@ import zmq
 from faults.case import Case
 from faults.processes import READERS
 from faults.site import Site
-from tickplant import sockets, wire
+from tickplant import sockets
 from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.config import Publisher
 from tickplant.eod import end_of_day
 from tickplant.errors import TickplantError
 from tickplant.link import Link
+from tickplant.requests import About, Describe, Replay
 
 QUEUE_BYTES = 1 << 22
 SLACK_BYTES = 1 << 24
@@ -121,7 +122,7 @@ def asked_without_end(site: Site, choice: random.Random) -> bool:
         sockets.connect(greedy, publisher.request)
         sockets.connect(topics, publisher.publish)
         date = site.plant.trading_date
-        question = wire.pack("replay", date=date, table=3, row=0, bytes=1 << 22)
+        question = Replay(date=date, table=3, row=0, bytes=1 << 22).packed()
         for n in range(FLOOD):
             greedy.send(question if n % 10 else bytes(choice.randrange(1 << 14)))
             topics.setsockopt(zmq.SUBSCRIBE, choice.randbytes(choice.randrange(5, 60)))
@@ -129,7 +130,7 @@ def asked_without_end(site: Site, choice: random.Random) -> bool:
         try:
             for _ in range(5):
                 began = monotonic_ns()
-                link.ask("plant", "describe")
+                link.ask(Describe(), About)
                 if monotonic_ns() - began > ANSWER_NS:
                     raise TickplantError("the publisher took more than two seconds to answer another reader")
                 site.pause(0.2)

@@ -1,15 +1,19 @@
 """Changing the tables: an edit of the configuration, and the end of a date between."""
 
 import copy
+from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from tests.fix_plant import closed, journaled, rows_of
-from tickplant import wire
+from tests.fix_plant import closed, journaled, killed, rows_of, trades, until, wait_for
+from tickplant import config, subscribe, wire
+from tickplant.batch import TableChanged
 from tickplant.clock import date_after
 from tickplant.config import Config
-from tickplant.errors import SchemaError
+from tickplant.eod import end_of_day
+from tickplant.errors import NotRunning, SchemaError
 from tickplant.tickerplant import TickerPlant
 
 
@@ -79,3 +83,215 @@ def test_a_new_table_in_a_new_plant_is_an_edit_and_nothing_else(site):
     plant = site.ticker_plant(edited(site.configured(), with_a_table_before))
     assert plant.config.schema["auction"].number == 1
     assert Path(f"/dev/shm/tp.{site.name}.{plant.day.trading_date}.auction").exists()
+
+
+def without_quotes(tables) -> None:
+    tables["quote"] = False
+
+
+def both(tables) -> None:
+    with_a_table_before(tables)
+    with_a_column(tables)
+
+
+class Going:
+    """A plant and its publisher in processes of their own, a feed in this one, and changes of tables."""
+
+    def __init__(self, site):
+        self.site, self.cfg = site, site.configured()
+        self.published = 0
+        self.closing = ExitStack()
+        self.plant = site.run_ticker_plant()
+        self.publisher = site.run("run", "publisher")
+        self.feed = site.feed(self.cfg)
+        self.code = self.feed.instrument("XTST", "A")
+        self.local = wait_for(site.name, 30)
+        self.first = self.local.trading_date
+
+    @property
+    def endpoint(self):
+        return self.cfg.publisher.request
+
+    def publish(self, count):
+        rows = trades(self.cfg.schema["trade"], self.published, count, self.code)
+        self.published += count
+        self.feed.append("trade", rows)
+        self.feed.flush()
+        assert self.feed.drained(30)
+
+    def stop(self):
+        """The end of a date in good order, before the tables change."""
+        self.feed.close()
+        end_of_day(self.cfg, stop=True)
+        assert self.plant.wait(30) == 0
+
+    def change(self, edit):
+        """The plant starts again, with other tables."""
+        content = msgspec.toml.decode((self.site.folder / "plant.toml").read_bytes())
+        edit(content["tables"])
+        (self.site.folder / "plant.toml").write_bytes(msgspec.toml.encode(content))
+        self.cfg = config.load(self.site.folder / "plant.toml")
+
+    def start(self):
+        self.plant = self.site.run_ticker_plant()
+        self.feed = self.site.feed(self.cfg)
+        self.code = self.feed.instrument("XTST", "A")
+
+
+@pytest.fixture
+def going(site):
+    made = Going(site)
+    yield made
+    made.closing.close()
+    for process in (made.plant, made.publisher):
+        if process.poll() is None:
+            killed(process)
+
+
+def taken(batches, count):
+    """Batches of a reader, until there are so many rows."""
+    got = []
+
+    def enough():
+        batch = batches.next(0.2)
+        if batch is not None:
+            got.append(batch)
+        return sum(map(len, got)) >= count
+
+    until(enough)
+    assert sum(map(len, got)) == count
+    return got
+
+
+def ids(batches):
+    return [n for b in batches for n in b["trade_id"].tolist()]
+
+
+def readers_of(going, kind, tables=("trade",)):
+    """Readers that are connected before the change, from the first row of the first date on."""
+    if kind == "local":
+        return going.local.follow(tables[0], from_row=0)
+    return joined(going, list(tables), trading_date=going.first)
+
+
+def joined(going, tables, **options):
+    """A subscription, once the publisher is there."""
+
+    def join():
+        try:
+            return subscribe(going.endpoint, tables, **options)
+        except NotRunning:
+            return None
+
+    return going.closing.enter_context(until(join))
+
+
+@pytest.mark.parametrize("kind", ["local", "remote"])
+@pytest.mark.parametrize("edit", [with_a_column, with_a_table_before, both])
+def test_connected_readers_go_on_into_a_date_with_other_tables(going, kind, edit):
+    going.publish(10)
+    reader = readers_of(going, kind)
+    assert ids(taken(reader, 10)) == list(range(10))
+    going.publish(5)
+    going.stop()
+    going.change(edit)
+    going.start()
+    going.publish(20)
+    got = taken(reader, 25)
+    assert ids(got) == list(range(10, 35))
+    assert [b.trading_date for b in got][-1] == date_after(going.first)
+    new = next(b for b in got if b.trading_date != going.first)
+    changed = [n for n in new.notices if isinstance(n, TableChanged)]
+    if edit is with_a_table_before:
+        assert changed == []
+    else:
+        (notice,) = changed
+        assert (notice.table, notice.added, notice.removed) == ("trade", ("yield_pct",), ())
+        assert new["yield_pct"].tolist() == [0.0] * len(new)
+    assert [b.notices for b in got if b is not new] == [()] * (len(got) - 1)
+    going.publish(7)  # and live
+    assert ids(taken(reader, 7)) == list(range(35, 42))
+
+
+@pytest.mark.parametrize("kind", ["local", "remote"])
+def test_a_reader_of_a_table_that_is_not_declared_any_more_is_told(going, kind):
+    going.publish(3)
+    reader = readers_of(going, kind, ("quote",))
+    going.feed.quote(instrument=going.code, bid_price=1.0)
+    going.feed.flush()
+    assert going.feed.drained(30)
+    assert len(taken(reader, 1)) == 1
+    going.stop()
+    going.change(without_quotes)
+    going.start()
+    with pytest.raises(SchemaError, match="table quote is not declared.*trade"):
+        until(lambda: reader.next(0.2))
+
+
+def test_a_reader_that_was_away_over_several_changes_reads_on_through_all(going):
+    going.publish(4)
+    reader = readers_of(going, "remote")
+    for edit in (with_a_column, with_a_table_before):
+        going.stop()
+        going.change(edit)
+        going.start()
+        going.publish(3)
+    got = taken(reader, 10)
+    assert ids(got) == list(range(10))
+    assert sorted({b.trading_date for b in got}) == [
+        going.first, date_after(going.first), date_after(date_after(going.first)),
+    ]  # fmt: skip
+    late = joined(going, "trade", trading_date=going.first)
+    assert ids(taken(late, 10)) == list(range(10))
+
+
+def test_a_conflating_reader_goes_on_with_the_newest_rows_of_the_next_date(going):
+    going.publish(4)
+    reader = joined(going, "trade", policy="conflate")
+    until(lambda: (b := reader.next(0.2)) is not None and ids([b])[-1] == 3)
+    going.stop()
+    going.change(both)
+    going.start()
+    going.publish(3)
+    until(lambda: (b := reader.next(0.2)) is not None and ids([b])[-1] == 6)
+
+
+def test_a_publisher_that_starts_before_the_plant_after_a_change_serves_the_new_date(going):
+    going.publish(4)
+    going.stop()
+    killed(going.publisher)
+    going.change(both)
+    going.publisher = going.site.run("run", "publisher")
+    going.start()
+    going.publish(3)
+
+    columns = []
+
+    def new_date():
+        with joined(going, "trade") as reader:
+            columns.append({c.name for c in reader.schema["trade"].columns})
+            return reader.trading_date != going.first
+
+    until(new_date)
+    assert "yield_pct" in columns[-1]
+    assert ids(taken(joined(going, "trade"), 3)) == [4, 5, 6]
+
+
+def test_a_plants_object_goes_over_too(going):
+    going.publish(4)
+    latest, follower = going.local.latest("trade"), going.local.follow("trade")
+    assert ids(taken(follower, 4)) == list(range(4))
+    assert latest["XTST:A"]["trade_id"] == 3
+    going.stop()
+    going.change(both)
+    going.start()
+    going.publish(3)
+    until(lambda: going.local.trading_date == date_after(going.first))
+    assert going.local.state == "running"
+    assert next(t.name for t in going.local.schema) == "auction"
+    until(lambda: len(going.local.table("trade")) == 3)
+    assert latest["XTST:A"]["trade_id"] == 6
+    assert "yield_pct" in latest.snapshot()
+    going.feed.instrument("XTST", "NEW")
+    going.feed.flush()
+    until(lambda: "XTST:NEW" in list(going.local.instruments))

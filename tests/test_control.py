@@ -165,3 +165,32 @@ def test_removing_all_leaves_other_plants_alone(plant_name):
         assert Control.attach(neighbour.plant).state() == "stopped"
     finally:
         control.remove_all(plant_name + "x")
+
+
+def test_a_block_that_was_made_anew_for_other_tables_is_followed_once_a_date_is_open(plant_name):
+    own = Control.create(plant_name, SCHEMA, DATA)
+    own.announce(20260102)
+    reader = Control.attach(plant_name)
+    assert not reader.follow()
+    other = Schema([*SCHEMA, declare("bar", 3, {"open": "f8"}, latest=True)])
+    newer = Control.create(plant_name, other, DATA)
+    assert reader.replaced
+    assert not reader.follow()  # it has not begun a date
+    newer.announce(20260105)
+    assert reader.date.load() == 20260102
+    assert reader.follow()
+    assert not reader.replaced
+    assert (reader.date.load(), reader.latest) == (20260105, ["bar"])
+    assert [t.name for t in reader.schema] == ["trade", "quote", "bar"]
+    newer.written.store(7)
+    newer.bell.ring()
+    assert reader.bell.wait_above(reader.written, 6, 10_000_000_000) == 7
+
+
+def test_a_block_that_is_the_same_or_gone_is_not_replaced(plant_name):
+    Control.create(plant_name, SCHEMA, DATA).announce(20260102)
+    reader = Control.attach(plant_name)
+    Control.create(plant_name, SCHEMA, DATA)
+    assert not reader.replaced
+    control.remove_all(plant_name)
+    assert not reader.follow()

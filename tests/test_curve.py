@@ -419,7 +419,7 @@ def test_tail_reads_from_elsewhere_with_a_key(site, cfg, capsys):
         arguments = ["tail", "trade", "-n", "3", "--remote", cfg.publisher.request, "--keys", desk]
         cli(arguments, standalone_mode=False)
         feed.close()
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 3  # what the columns are, and the rows
 
 
 def test_a_feed_without_its_key_says_where_it_has_to_be(site, cfg, keys):

@@ -19,7 +19,7 @@ from fix_core import ROOT
 from fix_plant import until
 from test_sanitizers import FLAGS
 
-from tickplant import publisher, sequencer, sockets, wire
+from tickplant import publisher, requests, sequencer, sockets, wire
 from tickplant.feed import handler
 
 UPDATES = 10_000_000
@@ -262,7 +262,7 @@ def check_lost_tail(request, publishing=publisher, sequencing=sequencer):
     date = int(plant.day.trading_date)
     sequence = sequencing.TableSequence(cfg.schema["trade"], date, 0)
     beat = heads[-1][1]
-    sequence.on_heartbeat(wire.header(beat).trading_date, wire.small_map(wire.payload(beat)).get(3, 0))
+    sequence.on_heartbeat(wire.header(beat).trading_date, requests.beat(wire.payload(beat)).rows.get(3, 0))
     want = sequence.want()
     assert want is not None
     assert (want.table.name, want.trading_date, want.row) == ("trade", date, 0)
@@ -323,7 +323,7 @@ SEEN_END = """\
 """
 PYTHON_VARIANTS = {
     "the publisher's heartbeat does not carry the next row": (
-        "publisher", ("**self.day.rows,", ""),
+        "publisher", ("rows=self.day.rows,", "rows={},"),
         lambda request, broken: check_lost_tail(request, publishing=broken),
     ),
     "the subscriber does not look at the next row of a heartbeat (real publisher)": (

@@ -1,5 +1,6 @@
 """The publisher: what it sends is what the journal says, and no request brings it down."""
 
+import os
 import signal
 import time
 
@@ -21,6 +22,7 @@ from tickplant.errors import NotRunning
 from tickplant.latest import cell_dtype
 from tickplant.link import Link
 from tickplant.publisher import Publisher
+from tickplant.requests import About, Describe, beat
 from tickplant.schema import Schema
 
 HUGE = 1 << 22
@@ -99,15 +101,15 @@ def test_heartbeats_say_what_has_been_sent(plant, raw, publisher, sub):
     raw.settle()
     plant.commit()
 
-    def beat():
+    def found():
         while sub.poll(0):
             frame = sub.recv()
             head = wire.header(frame)
-            if head.kind == wire.HEARTBEAT and wire.small_map(wire.payload(frame)).get(3) == 3:
+            if head.kind == wire.HEARTBEAT and beat(wire.payload(frame)).rows.get(3) == 3:
                 return head
         return None
 
-    assert until(beat, turning=publisher.turn).trading_date == plant.day.trading_date
+    assert until(found, turning=publisher.turn).trading_date == plant.day.trading_date
 
 
 def test_it_describes_the_plant(plant, raw, publisher, dealer):
@@ -128,7 +130,7 @@ def test_it_names_instruments_from_any_number_on(plant, raw, publisher, dealer, 
         raw.send(raw.define(n, f"S{n}"))
     raw.settle()
     names = [["XTST", f"S{n}"] for n in range(1, 6)]
-    for first in (0, 1, 3, 6, 2**64 - 1):
+    for first in (0, 1, 3, 6, 2**63 - 1):
         message, _ = ask(publisher, dealer, wire.pack("instruments", **{"from": first}))
         assert message["names"] == names[max(first, 1) - 1 :]
     monkeypatch.setattr("tickplant.answers.NAMES_PER_REPLY", 2)
@@ -153,7 +155,7 @@ def test_it_replays_any_rows_of_any_date(plant, raw, publisher, dealer):
     assert wire.header(blob).count == 2
 
 
-@pytest.mark.parametrize(("table", "row"), [(3, 7), (3, 2**64 - 1), (0, 0), (99, 0), (2**64 - 1, 5)])
+@pytest.mark.parametrize(("table", "row"), [(3, 7), (3, 2**63 - 1), (0, 0), (255, 0)])
 def test_rows_that_are_not_there_are_an_empty_answer(plant, raw, publisher, dealer, table, row):
     raw.send(raw.trades(7))
     raw.settle()
@@ -167,7 +169,7 @@ def test_rows_that_are_not_there_are_an_empty_answer(plant, raw, publisher, deal
 def test_dates_that_are_not_there_are_an_error(publisher, dealer, date):
     message, _ = replay(publisher, dealer, date, 3, 0)
     assert message["op"] == "error"
-    assert str(date) in message["text"]
+    assert str(date) in message["text"] or "field 'date' of message 'replay'" in message["text"]
 
 
 def test_a_date_that_had_just_begun_when_it_was_asked_for_is_not_taken_for_all(plant, raw, publisher, dealer):
@@ -217,8 +219,12 @@ def test_only_so_many_old_dates_are_kept_open(plant, raw, publisher, dealer, mon
     assert len(publisher.dates._indexes) <= 4
 
 
-ops = st.sampled_from(["describe", "instruments", "replay", "rows", "", 7, None])
-numbers = st.one_of(st.integers(-(2**63), 2**64 - 1), st.sampled_from([0, 1, 3, True, 1.5, "x", b"", [], {}]))
+ops = st.sampled_from(["describe", "instruments", "replay", "latest", "rows", "", 7, None])
+numbers = st.one_of(
+    st.integers(-(2**63), 2**64 - 1),
+    st.sampled_from([0, 1, 3, 4095, 4096, 300_000, 2**31, 2**32, 2**62, 2**63 - 1]),
+    st.sampled_from([True, 1.5, "x", b"", [], {}]),
+)
 fields = st.dictionaries(st.sampled_from(["from", "date", "table", "row", "bytes", "x"]), numbers)
 
 
@@ -235,7 +241,8 @@ def test_random_requests_get_an_error_and_no_more(publisher, dealer, parts):
 def test_random_maps_get_an_answer(plant, publisher, dealer, op, more):
     more.setdefault("date", plant.day.trading_date)
     message, _ = ask(publisher, dealer, wire.pack(op, **more))
-    assert message["op"] in ("error", "plant", "instruments", "rows")
+    assert message["op"] in ("error", "plant", "instruments", "rows", "latest")
+    assert publisher.answers.failed == 0  # refused for a reason, not for an exception nobody thought of
     assert ask(publisher, dealer, wire.pack("describe"))[0]["op"] == "plant"
 
 
@@ -388,14 +395,14 @@ def test_frames_of_a_table_that_are_there_together_are_one_message_of_bounded_si
 def test_heartbeats_say_how_the_plant_is(plant, publisher, sub):
     def said():
         frame = sub.recv() if sub.poll(0) else None
-        return wire.small_map(wire.payload(frame)) if frame else None
+        return beat(wire.payload(frame)) if frame else None
 
     plant.turn()
-    beat = until(said, turning=publisher.turn)
-    assert (beat["plant"], beat["beat_ms"]) == ("running", publisher.settings.heartbeat_ms)
-    assert 0 <= beat["moved_ms"] < 60_000
+    first = until(said, turning=publisher.turn)
+    assert (first.plant, first.beat_ms) == ("running", publisher.settings.heartbeat_ms)
+    assert 0 <= first.moved_ms < 60_000
     plant.close()
-    until(lambda: (beat := said()) and beat["plant"] == "stopped", turning=publisher.turn)
+    until(lambda: (last := said()) and last.plant == "stopped", turning=publisher.turn)
 
 
 def test_readers_that_end_while_they_are_not_listened_to_do_not_end_the_publisher(site):
@@ -423,7 +430,7 @@ def test_readers_that_end_while_they_are_not_listened_to_do_not_end_the_publishe
     link = Link(cfg.publisher.request, None, None, 1 << 20)
     end = time.monotonic() + 4  # a ping is due every second
     while time.monotonic() < end:
-        assert link.ask("plant", "describe")["trading_date"] == date
+        assert link.ask(Describe(), About).trading_date == date
     link.close()
     assert publisher.poll() is None
 
@@ -448,3 +455,87 @@ def test_while_somebody_asks_requests_are_looked_for_more_often(publisher, deale
     publisher.turn()
     assert bell.waits[0] == publisher_module.TURN_NS
     assert bell.waits[-1] == publisher_module.ASKED_TURN_NS
+
+
+def latest_from(plant, first, size=HUGE):
+    place = {"date": 0, "row": 0, "from": first, "bytes": size}
+    return wire.pack("latest", table=plant.config.schema["trade"].number, **place)
+
+
+@pytest.mark.parametrize("first", [2, 4096, 300_000, 2**32, 2**62, 2**63 - 1])
+def test_latest_values_from_beyond_the_instruments_are_none(plant, raw, publisher, dealer, first):
+    raw.send(raw.define(1, "A"), raw.trades(3, 1))
+    raw.settle()
+    message, (cells,) = ask(publisher, dealer, latest_from(plant, first))
+    assert (message["op"], message["next"], cells) == ("latest", 0, b"")
+    assert len(ask(publisher, dealer, latest_from(plant, 1))[1][0])
+
+
+SOUND = {"table": 3, "date": 0, "row": 0, "bytes": 1}
+
+
+def said(op, **fields):
+    return wire.pack(op, **(SOUND | fields))
+
+
+REFUSED = [
+    (said("latest"), "missing required field `from`"),
+    (said("latest", **{"from": 2**63}), "field 'from' of message 'latest'"),
+    (said("latest", **{"from": -1}), "field 'from' of message 'latest'"),
+    (said("latest", table=256, **{"from": 0}), "field 'table' of message 'latest'"),
+    (said("replay", date=10**9), "field 'date' of message 'replay'"),
+    (said("replay", row="0"), "field 'row' of message 'replay'"),
+    (said("replay", check=0), "field 'check' of message 'replay'"),
+    (said("describe", date="today"), "field 'date' of message 'describe'"),
+    (said("subscribe"), "no message 'subscribe' here; there are: describe, instruments, replay, latest"),
+]
+
+
+@pytest.mark.parametrize(("request_", "why"), REFUSED)
+def test_a_request_that_is_not_sound_is_refused_with_the_field_and_counted(publisher, dealer, request_, why):
+    before = publisher.answers.refused
+    message, _ = ask(publisher, dealer, request_)
+    assert message["op"] == "error"
+    assert why in message["text"]
+    assert publisher.status()["refused"] == before + 1
+
+
+def test_whatever_goes_wrong_with_an_answer_costs_its_sender_an_error_and_the_log_a_line(
+    publisher, dealer, caplog, monkeypatch
+):
+    def broken(asked):
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setitem(publisher.answers._kinds, Describe, broken)
+    for _ in range(5):
+        message, _ = ask(publisher, dealer, wire.pack("describe"))
+        assert "failed to answer this (ZeroDivisionError: a defect)" in message["text"]
+    assert publisher.status()["failed"] == 5
+    told = [r for r in caplog.records if "could not be answered" in r.message]
+    assert len(told) == 3  # the 1st, 2nd and 4th
+    assert ask(publisher, dealer, wire.pack("instruments", **{"from": 0}))[0]["op"] == "instruments"
+
+
+def test_the_same_request_a_thousand_times_costs_no_descriptor_and_no_memory(plant, raw, publisher, dealer):
+    for _ in range(30):
+        raw.send(raw.trades(700))
+    raw.settle()
+    until(lambda: publisher.day.rows.get(3) == 21_000, turning=publisher.turn)
+
+    def held():
+        return len(os.listdir("/proc/self/fd"))
+
+    counts = []
+    for _ in range(300):
+        replay(publisher, dealer, plant.day.trading_date, 3, 0, 1 << 16)
+        ask(publisher, dealer, latest_from(plant, 0))
+        for row in (0, 900):  # a reader that joins, and reads on
+            replay(publisher, dealer, plant.day.trading_date, 3, row, 1 << 16)
+        counts.append(held())
+    assert max(counts[30:]) <= max(counts[:30])
+
+
+def test_a_publisher_over_which_another_plant_begins_ends_and_says_so(plant, publisher):
+    (plant.config.plant.data_dir / "identity").write_text("0" * 32)
+    with pytest.raises(NotRunning, match="holds another plant now: 00000000"):
+        until(lambda: False, turning=publisher.turn)

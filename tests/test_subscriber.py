@@ -11,10 +11,11 @@ import zmq
 from tests.fix_plant import Site, free_port, killed, trades, until
 from tickplant import link, subscribe, wire
 from tickplant._core import framing
-from tickplant.batch import Gap, Skipped
+from tickplant.batch import Gap, NotSeen, Skipped, Waiting
 from tickplant.clock import date_after
 from tickplant.errors import ConfigError, NotRunning, RequestError, RowsGone, SchemaError, TooSlow
 from tickplant.local import connect
+from tickplant.requests import beat
 
 
 class Running:
@@ -129,13 +130,19 @@ def test_from_any_row_on(running, reading, from_row, first):
     values_fit(got)
 
 
-def test_a_row_that_is_not_there_yet_is_waited_for(running, reading):
+def test_a_row_that_is_not_there_yet_is_waited_for_and_said(running, reading, caplog):
     running.publish(10)
     running.settle()
+    until(lambda: running.publisher.day.rows.get(3) == 10)
     subscription = reading(running.endpoint, ["trade"], from_row=100)
     assert subscription.next(0.05) is None
+    (notice,) = subscription.notices
+    assert notice == Waiting("trade", subscription.trading_date, 100, 10)
+    assert str(notice) in caplog.text
     running.publish(200)
-    assert ids(take(subscription, 110)) == list(range(100, 210))
+    got = take(subscription, 110)
+    assert ids(got) == list(range(100, 210))
+    assert got[0].notices == (notice,)
 
 
 def test_who_joins_while_rows_flow_misses_none(running, reading):
@@ -222,12 +229,77 @@ def test_a_change_of_date_is_followed(running, reading):
 
 
 def test_symbols_leave_only_their_rows_and_these_keep_their_numbers(running, reading):
-    subscription = reading(running.endpoint, ["trade"], symbols=["XTST:B", "XTST:NEVER"])
+    subscription = reading(running.endpoint, ["trade"], symbols=["XTST:B", "XTST:NEVER"], unknown="wait")
     running.publish(3000)
     got = take(subscription, 1000)
     assert ids(got) == list(range(1, 3000, 3))
     assert [n for b in got for n in b.numbers.tolist()] == list(range(1, 3000, 3))
     assert {subscription.instruments[i] for b in got for i in b["instrument"].tolist()} == {"XTST:B"}
+
+
+def test_symbols_that_were_never_seen_are_refused_with_the_nearest_or_waited_for(running, reading):
+    running.feed.instrument("XTST", "AAPL")
+    running.publish(3)
+    running.settle()
+    until(lambda: running.publisher.day.rows.get(3) == 3)
+    for symbol in ("XTST:AAPPL", "NONE:X"):
+        with pytest.raises(RequestError, match=f"not seen the instrument {symbol}.*unknown="):
+            subscribe(running.endpoint, ["trade"], symbols=["XTST:A", symbol])
+    with pytest.raises(RequestError, match="did you mean XTST:AAPL"):
+        subscribe(running.endpoint, ["trade"], symbols=["XTST:AAPPL"])
+    waiting = reading(running.endpoint, ["trade"], symbols=["XTST:NEW"], unknown="wait")
+    assert waiting.notices == (NotSeen(("XTST:NEW",)),)
+    code = running.feed.instrument("XTST", "NEW")
+    running.feed.trade(instrument=code, trade_id=99)
+    running.feed.flush()
+    assert ids(take(waiting, 1)) == [99]
+
+
+NONSENSE = [
+    ({"tables": []}, "no table was asked for; there are: .*trade"),
+    ({"tables": None}, "tables are a name or a list of names, not None"),
+    ({"tables": b"trade"}, "tables are a name or a list of names, not b'trade'"),
+    ({"tables": [3]}, "a table is asked for by its name, not by 3"),
+    ({"tables": "tradee"}, "there is no table 'tradee'; did you mean trade"),
+    ({"symbols": []}, "no symbol was asked for"),
+    ({"symbols": [5]}, "a symbol is written VENUE:SYMBOL, not 5"),
+    ({"symbols": 5}, "symbols are a name or a list"),
+    ({"symbols": "A"}, "VENUE:SYMBOL"),
+    ({"from_row": {"nix": 5}}, "from_row names 'nix', which is none of the tables asked for: trade"),
+    ({"from_row": {"trade": "5"}}, "from_row is '5'; it has to be a whole number"),
+    ({"from_row": "5"}, "from_row is '5'; it has to be a whole number from .* or None for now"),
+    ({"from_row": 1.5}, "from_row is 1.5"),
+    ({"from_row": True}, "from_row is True"),
+    ({"from_row": 2**64}, "from_row is 18446744073709551616"),
+    ({"from_row": -(2**64)}, "from_row is -18446744073709551616"),
+    ({"trading_date": "2026-01-05"}, "a trading date is a number yyyymmdd.*not '2026-01-05'"),
+    ({"trading_date": 20260231}, "a trading date is a number yyyymmdd.*not 20260231"),
+    ({"trading_date": -1}, "a trading date is a number yyyymmdd"),
+    ({"trading_date": 2**70}, "a trading date is a number yyyymmdd"),
+    ({"behind_max": -1}, "behind_max is -1"),
+    ({"queue_bytes": 0}, "queue_bytes is 0; it has to be a whole number from"),
+    ({"unknown": "perhaps"}, "refuse or wait"),
+    ({"plant": "another"}, "is the publisher of plant '.*, not of plant 'another'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("asked", "what"), NONSENSE)
+def test_nonsense_is_refused_at_the_door_with_what_is_allowed(running, asked, what):
+    with pytest.raises((RequestError, SchemaError), match=what):
+        subscribe(running.endpoint, **({"tables": ["trade"]} | asked))
+
+
+def test_a_subscription_that_is_closed_says_so_and_may_be_closed_again(running):
+    with subscribe(running.endpoint, "trade") as subscription:
+        pass
+    subscription.close()
+    with pytest.raises(NotRunning, match="is closed; subscribe again"):
+        next(iter(subscription))
+
+
+def test_one_table_can_be_named_by_itself(running, reading):
+    running.publish(3)
+    assert ids(take(reading(running.endpoint, "trade", trading_date=None), 3)) == [0, 1, 2]
 
 
 def test_names_of_instruments_are_there_for_every_row(running, reading):
@@ -252,7 +324,7 @@ def test_what_can_not_be_is_refused(running, monkeypatch):
 
 def test_an_error_of_the_publisher_reaches_the_reader(running, reading):
     subscription = reading(running.endpoint, ["trade"])
-    subscription._link.tell(wire.pack("nonsense"))
+    subscription._link.dealer.send(wire.pack("nonsense"))
     with pytest.raises(RequestError, match="nonsense"):
         until(lambda: subscription.next(0.1))
 
@@ -374,7 +446,7 @@ def test_a_reader_that_skips_is_told_which_rows_it_was_not_handed(running, readi
     for _ in range(20):
         running.publish(100)
         running.settle()
-    until(lambda: subscription._link.look() or subscription._link.newest[1].get(3) == 2010)
+    until(lambda: subscription._link.look() or subscription._link.newest[1].rows.get(3) == 2010)
     assert subscription.next(0.1) is None  # it goes on with what comes from now on
     running.publish(100)
     got = take(subscription, 100)
@@ -405,7 +477,7 @@ def test_a_reader_that_skips_skips_over_dates(running, reading):
     until(
         lambda: subscription._link.look() or subscription._link.newest == (last, subscription._link.newest[1])
     )
-    until(lambda: subscription._link.look() or subscription._link.newest[1].get(3) == 500)
+    until(lambda: subscription._link.look() or subscription._link.newest[1].rows.get(3) == 500)
     assert rest(subscription) == []
     running.publish(7)
     got = take(subscription, 7)
@@ -422,7 +494,7 @@ def test_a_reader_that_is_to_die_is_told_how_far_behind_it_is(running, reading):
     assert ids(take(subscription, 100)) == list(range(100))
     running.publish(3000)
     running.settle()
-    until(lambda: subscription._link.look() or subscription._link.newest[1].get(3) == 3100)
+    until(lambda: subscription._link.look() or subscription._link.newest[1].rows.get(3) == 3100)
     with pytest.raises(TooSlow, match="3,000 rows behind, at row 100"):
         subscription.next(0.1)
 
@@ -438,7 +510,7 @@ def test_a_conflating_reader_is_handed_the_newest_row_of_each_instrument(running
     for _ in range(10):
         running.publish(99)
         running.settle()
-    until(lambda: subscription._link.look() or subscription._link.newest[1].get(3) == 1020)
+    until(lambda: subscription._link.look() or subscription._link.newest[1].rows.get(3) == 1020)
     newest = {}
     passed = handed = 0
     while max(newest.values(), default=0) < 1019:
@@ -487,7 +559,7 @@ def test_no_more_than_its_queue_is_kept_for_a_reader_that_does_not_read(site, re
             kept += len(message)
             assert len(message) <= wire.LIVE_MAX
             head = wire.header(message)
-            return head.kind == wire.HEARTBEAT and wire.small_map(wire.payload(message)).get(3) == 300_000
+            return head.kind == wire.HEARTBEAT and beat(wire.payload(message)).rows.get(3) == 300_000
 
         until(drained, turning=lambda: None)
         # Its queue here and there, and what the system has between them; of more than 20 MiB.

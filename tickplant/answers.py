@@ -1,15 +1,12 @@
-"""What the publisher answers: requests of readers over ROUTER, within bounds that no reader can move.
-
-    describe                      -> schema, trading date, rows, where to subscribe, which have latest values
-    instruments from=N            -> names of the instruments from number N on
-    replay date= table= row= bytes= [check=]  -> frames that hold the rows from `row` on; with `check` false
-                                     as they lie in the journal, for who checks them and asks again without
-    latest table= date= row= from= bytes=  -> cells (latest.py) of the instruments from number `from` on whose
-                                     last row is at (date, row) or later; `next`: where to go on, 0 at the end
+"""What the publisher answers: requests of readers (requests.py) over ROUTER, within bounds that no reader can
+move.
 
 A request is answered at once, or dropped; nothing is kept for anybody. libzmq takes the peers in turn, so one
 that asks without end has its share and no more. Of one that does not take its answers `answers_max` wait in
 its queue; the next is dropped, and so are its requests, unread, for a while.
+
+A request that is not sound is refused with the reason. Whatever else goes wrong with one costs its sender an
+error, and the publisher a line of its log: never the process.
 """
 
 import logging
@@ -18,22 +15,27 @@ from typing import Any
 
 import zmq
 
-from tickplant import wire
 from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.config import Config
 from tickplant.curve import Guard
-from tickplant.errors import (
-    FrameError,
-    JournalError,
-    MessageDamaged,
-    NotRunning,
-    RequestError,
-    RowsGone,
-    SegmentError,
-)
+from tickplant.errors import MessageDamaged, RequestError, RowsGone, TickplantError
 from tickplant.latest import SharedLatest, cell_dtype
+from tickplant.refusals import now_and_then
 from tickplant.registry import RegistryReader
 from tickplant.replay import Dates
+from tickplant.requests import (
+    TEXT_MAX,
+    TO_PUBLISHER,
+    About,
+    Describe,
+    LatestFrom,
+    Names,
+    NamesFrom,
+    Newest,
+    Refused,
+    Replay,
+    Replayed,
+)
 from tickplant.sockets import context, readable
 
 log = logging.getLogger(__name__)
@@ -45,24 +47,34 @@ PART_MAX = 1 << 16
 CLOGGED_NS = SECOND_NS
 CLOGGED_MAX = 10_000
 
+Reply = Sequence[bytes | memoryview]
+
 
 class Answers:
     """`open`, then `turn` again and again, then `close`."""
 
-    def __init__(self, config: Config, dates: Dates, publish: str) -> None:
-        """`publish`: where live rows are."""
-        self.config, self.dates, self.publish = config, dates, publish
+    def __init__(self, config: Config, dates: Dates, identity: str, publish: str) -> None:
+        """`identity`: of the plant; `publish`: where live rows are."""
+        self.config, self.dates, self.identity, self.publish = config, dates, identity, publish
         self.settings = config.publisher
         self.registry = RegistryReader(config.registry_dir)
-        self.requests = self.refused = self.dropped = 0
+        self.requests = self.refused = self.failed = self.dropped = 0
         self._clogged: dict[bytes, int] = {}
         self._spent = 0
-        self._kinds: dict[str, Callable[[dict[str, Any]], Sequence[bytes | memoryview]]] = {
-            "describe": self._describe,
-            "instruments": self._instruments,
-            "replay": self._replay,
-            "latest": self._latest,
+        self._kinds: dict[type, Callable[[Any], Reply]] = {
+            Describe: self._describe,
+            NamesFrom: self._names,
+            Replay: self._replay,
+            LatestFrom: self._latest,
         }
+        self.look_at_tables()
+
+    def look_at_tables(self) -> None:
+        """Take note of the tables that the plant has now."""
+        control = self.dates.control
+        latest = control.latest
+        self._latest_tables = {t.number: t.name for t in control.schema if t.name in latest}
+        self._tables = {t.number: t.name for t in control.schema}
 
     def open(self, guard: Guard) -> None:
         """Take the endpoint."""
@@ -83,7 +95,7 @@ class Answers:
             if self._clogged and self._is_clogged(peer):
                 self.dropped += 1
                 continue
-            reply = self._reply(parts)
+            reply = self.reply(parts)
             self._spent += sum(len(part) for part in reply)
             try:
                 self.router.send_multipart([peer, *reply], zmq.DONTWAIT)
@@ -107,85 +119,85 @@ class Answers:
             self._clogged.clear()
         self._clogged[peer] = monotonic_ns() + CLOGGED_NS
 
-    def _reply(self, parts: list[bytes]) -> Sequence[bytes | memoryview]:
+    def reply(self, parts: list[bytes]) -> Reply:
+        """The parts of the answer to a request, whatever it is."""
         try:
             return self._answer(parts)
-        except (FrameError, RequestError, RowsGone, JournalError, SegmentError, NotRunning) as e:
+        except TickplantError as e:
             self.refused += 1
-            return [
-                wire.pack(
-                    "error", text=str(e), gone=isinstance(e, RowsGone), again=isinstance(e, MessageDamaged)
-                )
-            ]
+            gone, again = isinstance(e, RowsGone), isinstance(e, MessageDamaged)
+            return [Refused(text=str(e)[:TEXT_MAX], gone=gone, again=again).packed()]
+        except Exception as e:
+            self.failed += 1
+            if now_and_then(self.failed):
+                log.exception("request number %d could not be answered: %r", self.requests, parts)
+            text = f"the publisher failed to answer this ({type(e).__name__}: {e}); see its log"
+            return [Refused(text=text[:TEXT_MAX]).packed()]
 
-    def _answer(self, parts: list[bytes]) -> Sequence[bytes | memoryview]:
+    def _answer(self, parts: list[bytes]) -> Reply:
         size, most = sum(len(part) for part in parts), self.settings.request_bytes_max
         if size > most:
             raise RequestError(f"a request of {size:,} bytes; at most publisher.request_bytes_max = {most:,}")
         if len(parts) != 1:
             raise MessageDamaged(f"a request has one part, not {len(parts)}")
-        message = wire.unpack(parts[0])
-        kind = self._kinds.get(str(message.get("op")))
-        if kind is None:
-            raise RequestError(f"there is no request {message.get('op')!r}")
-        return kind(message)
+        message = TO_PUBLISHER.read(parts[0])
+        return self._kinds[type(message)](message)
 
-    def _describe(self, message: dict[str, Any]) -> list[bytes]:
-        return [
-            wire.pack(
-                "plant", name=self.config.plant.name, schema=self.config.schema.describe(),
-                trading_date=self.dates.trading_date, rows=self.dates.day.rows, publish=self.publish,
-                latest=[t.number for t in self.config.schema if t.latest],
-            )
-        ]  # fmt: skip
-
-    def _instruments(self, message: dict[str, Any]) -> list[bytes]:
-        first = wire.field(message, "from", "int")
-        self.registry.follow()
-        names = self.registry.instruments.since(first)[:NAMES_PER_REPLY]
-        return [wire.pack("instruments", names=names, **{"from": max(first, 1)})]
-
-    def _limit(self, message: dict[str, Any]) -> int:
-        asked: int = wire.field(message, "bytes", "int")
-        return min(asked, self.settings.reply_bytes_max)
-
-    def _replay(self, message: dict[str, Any]) -> list[bytes | memoryview]:
-        date, table = wire.field(message, "date", "int"), wire.field(message, "table", "int")
-        row, limit = wire.field(message, "row", "int"), self._limit(message)
-        index, read = self.dates.of(date)
+    def _describe(self, asked: Describe) -> Reply:
+        index, read = self.dates.of(asked.date or self.dates.trading_date)
         self._spent += read
-        frames = index.fetch(table, row, limit, message.get("check") is not False)
-        head = wire.pack(
-            "rows", date=date, table=table, row=row, end=index.rows.get(table, 0),
-            next=self.dates.after(date) if index.sealed else 0,
+        about = About(
+            name=self.config.plant.name, identity=self.identity, trading_date=self.dates.trading_date,
+            rows=self.dates.day.rows, publish=self.publish, date=asked.date or self.dates.trading_date,
+            schema=index.schema.describe(), fingerprint=index.schema.fingerprint,
+            latest=list(self._latest_tables),
         )  # fmt: skip
-        return [head, frames]
+        return [about.packed()]
 
-    def _latest(self, message: dict[str, Any]) -> list[bytes]:
-        number, first = wire.field(message, "table", "int"), wire.field(message, "from", "int")
-        date, row = wire.field(message, "date", "int"), wire.field(message, "row", "int")
-        known = {t.number: t for t in self.config.schema}
-        table = known.get(number)
-        if table is None or not table.latest:
-            what = table.name if table else f"number {number}"
+    def _names(self, asked: NamesFrom) -> Reply:
+        self.registry.follow()
+        names = self.registry.instruments.since(asked.first)[:NAMES_PER_REPLY]
+        return [Names(identity=self.identity, first=max(asked.first, 1), names=names).packed()]
+
+    def _limit(self, asked: Replay | LatestFrom) -> int:
+        return min(asked.bytes, self.settings.reply_bytes_max)
+
+    def _replay(self, asked: Replay) -> Reply:
+        index, read = self.dates.of(asked.date)
+        self._spent += read
+        frames = index.fetch(asked.table, asked.row, self._limit(asked), asked.check)
+        after = self.dates.after(asked.date) if index.sealed else 0
+        head = Replayed(
+            identity=self.identity, date=asked.date, table=asked.table, row=asked.row,
+            end=index.rows.get(asked.table, 0), next=after,
+            next_schema=self.dates.fingerprint(after) if after else 0,
+        )  # fmt: skip
+        return [head.packed(), frames]
+
+    def _latest(self, asked: LatestFrom) -> Reply:
+        name = self._latest_tables.get(asked.table)
+        if name is None:
+            what = self._tables.get(asked.table, f"number {asked.table}")
             raise RequestError(f"table {what} has no latest values; declare it with latest = true")
-        slots = max(1, self._limit(message) // cell_dtype(table).itemsize)
-        end = self.registry.follow()
-        upto = min(first + slots, end)
         # Looked up anew each time: a ticker plant that starts may have made the table anew.
-        cells = SharedLatest(self.config.plant.name, table.name).cells(first, upto)
+        shared = SharedLatest(self.config.plant.name, name)
+        slots = max(1, self._limit(asked) // cell_dtype(shared.table).itemsize)
+        end = self.registry.follow()
+        upto = min(asked.first + slots, end)
+        cells = shared.cells(asked.first, upto)
         dates, numbers = cells["trading_date"], cells["number"]
-        cells = cells[(dates > date) | ((dates == date) & (numbers >= row))]
-        head = wire.pack(
-            "latest", date=date, table=number, row=row, next=upto if upto < end else 0, **{"from": first}
-        )
-        return [head, cells.tobytes()]
+        cells = cells[(dates > asked.date) | ((dates == asked.date) & (numbers >= asked.row))]
+        head = Newest(
+            identity=self.identity, date=asked.date, table=asked.table, row=asked.row, first=asked.first,
+            next=upto if upto < end else 0, schema=shared.table.fingerprint,
+        )  # fmt: skip
+        return [head.packed(), cells.tobytes()]
 
     def status(self) -> dict[str, Any]:
         """For the status file."""
         return {
             "request": self.endpoint, "requests": self.requests, "refused": self.refused,
-            "dropped": self.dropped,
+            "failed": self.failed, "dropped": self.dropped,
         }  # fmt: skip
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ import zmq
 from tickplant import sockets, wire
 from tickplant._core import runs
 from tickplant.conflation import TableConflation
+from tickplant.link import beat_of
 from tickplant.sequencer import Item, TableSequence
 
 DRAIN, DRAIN_BYTES = 256, 1 << 20
@@ -25,13 +26,14 @@ class Arrivals:
 
     def __init__(
         self, sub: zmq.Socket[bytes], sequences: Mapping[int, TableSequence],
-        conflations: Mapping[int, TableConflation], events: int,
+        conflations: Mapping[int, TableConflation], events: int, schema: int,
     ) -> None:  # fmt: skip
-        """`events`: the number of table `event`, whose rows are told before others that came with them."""
+        """`events`: the number of table `event`, whose rows are told before others that came with them;
+        `schema`: the fingerprint of the tables."""
         self.came = False
         """Had anything come when it was taken the last time?"""
         self.sequences, self.conflations = sequences, conflations
-        self._flows: dict[int, TableSequence | TableConflation] = {**sequences, **conflations}
+        self._schema = schema
         self._most = (DRAIN_ALL, sys.maxsize) if conflations else (DRAIN, DRAIN_BYTES)
         self._runs = [(s, s.run) for n, s in sorted(sequences.items(), key=lambda item: item[0] != events)]
         self._tap = runs.Tap([run for _, run in self._runs], sockets.library(), int(sub.underlying))
@@ -58,9 +60,7 @@ class Arrivals:
         for frame in wire.split(message):
             head = wire.header(frame)
             if head.kind == wire.HEARTBEAT:
-                rows = wire.small_map(wire.payload(frame))
-                for number, flow in self._flows.items():
-                    flow.on_heartbeat(head.trading_date, int(rows.get(number, 0)))
+                self._hear(frame)
             elif head.kind == wire.ROWS and head.table in self.sequences:
                 sequence = self.sequences[head.table]
                 if head.schema == sequence.table.fingerprint:
@@ -70,6 +70,17 @@ class Arrivals:
                 if head.schema == conflation.table.fingerprint:
                     conflation.on_frame(frame, head)
         return out
+
+    def _hear(self, frame: memoryview) -> None:
+        """A heartbeat. That of a date with other tables says only that an earlier date is over."""
+        if (said := beat_of(frame)) is None:
+            return
+        date, beat = said
+        for number, sequence in self.sequences.items():
+            sequence.on_heartbeat(date, beat.rows.get(number, 0) if beat.schema == self._schema else 0)
+        for number, conflation in self.conflations.items():
+            if beat.schema == self._schema:
+                conflation.on_heartbeat(date, beat.rows.get(number, 0))
 
     def close(self) -> None:
         """Let go; before the socket is closed."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tickplant.schema import Rows
+from tickplant.schema import Rows, Table
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,10 @@ class Skipped:
     trading_date: int
     first_row: int
     last_row: int
+
+    def __str__(self) -> str:
+        rows = f"rows {self.first_row:,} to {self.last_row:,}"
+        return f"skipped {rows} of {self.table} on {self.trading_date}"
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,69 @@ class Gap:
     last: int
     text: str
 
+    def __str__(self) -> str:
+        lost = f"rows {self.first:,} to {self.last:,} of its session {self.session}"
+        return f"feed {self.feed} lost {lost} on {self.trading_date}: {self.text}"
 
-Notice = Skipped | Gap
+
+@dataclass(frozen=True)
+class TableChanged:
+    """From this trading date on a table is declared otherwise than before.
+
+    `added` and `removed` are names of columns, `retyped` those of columns that have another type now.
+    """
+
+    table: str
+    trading_date: int
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    retyped: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = (("added", self.added), ("removed", self.removed), ("of another type", self.retyped))
+        how = "; ".join(f"{what} {', '.join(names)}" for what, names in parts if names)
+        return f"table {self.table} has other columns from {self.trading_date} on: {how or 'another order'}"
+
+    @classmethod
+    def between(cls, before: Table, after: Table, trading_date: int) -> "TableChanged | None":
+        """What has changed, if anything that a reader sees has."""
+        old, new = ({c.name: c.type for c in table.columns} for table in (before, after))
+        if list(old.items()) == list(new.items()):
+            return None
+        return cls(
+            after.name,
+            trading_date,
+            tuple(name for name in new if name not in old),
+            tuple(name for name in old if name not in new),
+            tuple(name for name in new if name in old and old[name] != new[name]),
+        )
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Row `first_row` of a table was asked for, and there are only `rows` of the open date so far."""
+
+    table: str
+    trading_date: int
+    first_row: int
+    rows: int
+
+    def __str__(self) -> str:
+        there = f"there are {self.rows:,} so far on {self.trading_date}"
+        return f"waiting for row {self.first_row:,} of {self.table}; {there}"
+
+
+@dataclass(frozen=True)
+class NotSeen:
+    """The plant has not seen these instruments yet; their rows are waited for."""
+
+    symbols: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"waiting for instruments that the plant has not seen yet: {', '.join(self.symbols)}"
+
+
+Notice = Skipped | Gap | TableChanged | Waiting | NotSeen
 NOTICES_MAX = 1000
 
 
@@ -56,6 +121,11 @@ class Notices:
                     self._kept[at] = replace(last, last_row=notice.last_row)
                     return
             self._kept.append(notice)
+
+    @property
+    def kept(self) -> tuple[Notice, ...]:
+        """All of them, which stay."""
+        return tuple(self._kept)
 
     def take(self) -> tuple[Notice, ...]:
         """All of them, which are told now."""

@@ -13,8 +13,10 @@ the schema and where the plant's data are), and the words, each on a line of its
     960  synced     u32 that those sleep on who wait for what is durable: readers of rows need not wake for it
 
 Readers write nothing: what they may write they may also cut short, and the writer would end with SIGBUS.
+A ticker plant that starts with other tables makes the block anew: `Control.follow` goes over to it.
 """
 
+import os
 import time
 from pathlib import Path
 
@@ -38,6 +40,8 @@ class Control:
     def __init__(self, plant: str, block: segment.Segment, own: bool) -> None:
         self.plant = plant
         self._block = block
+        found = os.fstat(block.fd)
+        self._file = (found.st_dev, found.st_ino)
 
         def word(offset: int) -> Word:
             return Word(block.map, offset, own)
@@ -51,6 +55,7 @@ class Control:
     def create(cls, plant: str, schema: Schema, data_dir: Path) -> "Control":
         """Take over the plant's block if it is sound and of this schema, else make it anew."""
         about = {"plant": plant, "schema": schema.describe(), "data_dir": str(data_dir.absolute())}
+        about["latest"] = [t.name for t in schema if t.latest]
         try:
             block = segment.attach(_block(plant), writable=True)
             if segment.description(block, MAGIC) != about:
@@ -69,6 +74,29 @@ class Control:
         block = segment.attach(_block(plant))
         segment.description(block, MAGIC)
         return cls(plant, block, own=False)
+
+    @property
+    def replaced(self) -> bool:
+        """Has a ticker plant made the block anew, because it has other tables?"""
+        try:
+            found = (segment.SHM / _block(self.plant)).lstat()
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) != self._file
+
+    def follow(self) -> bool:
+        """Go over to the block that has taken this one's place, once a trading date is open there; whether
+        that was so. The words are others then."""
+        if not self.replaced:
+            return False
+        try:
+            newer = Control.attach(self.plant)
+        except (NotRunning, SegmentError):  # just being made
+            return False
+        if not newer.date.load():
+            return False
+        self.__dict__.update(newer.__dict__)
+        return True
 
     @classmethod
     def wait(cls, plant: str, patience_s: float = 30.0) -> "Control":
@@ -91,6 +119,11 @@ class Control:
     def schema(self) -> Schema:
         """The schema of the plant."""
         return Schema.read(segment.description(self._block, MAGIC)["schema"])
+
+    @property
+    def latest(self) -> list[str]:
+        """The tables with latest values."""
+        return list(segment.description(self._block, MAGIC).get("latest", ()))
 
     @property
     def data_dir(self) -> Path:

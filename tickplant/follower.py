@@ -6,47 +6,113 @@ The same goes for rows of a date that is over, for which shared memory had no ro
 waited for. What is in neither any more is an error that says where it is, never a hole.
 """
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator
 
-from tickplant import wire
+from tickplant import selection, wire
 from tickplant._core import framing
-from tickplant.batch import Batch
+from tickplant.batch import Batch, Notice, Notices, TableChanged, Waiting
 from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.control import Control
 from tickplant.dates import trading_dates, where_gone
-from tickplant.errors import NotRunning, RowsGone
+from tickplant.errors import NotRunning, RequestError, RowsGone, SchemaError
 from tickplant.journal import JournalReader
 from tickplant.schema import Schema, Table
+from tickplant.selection import TradingDate
 from tickplant.table import SharedTable, segment_name, waits
+
+log = logging.getLogger(__name__)
 
 FOLLOW_ROWS = 65_536
 _PAUSE_S = 0.02
 
 
 class Follower:
-    """An endless iterator of batches of one table; `next` gives them one by one, and up when none comes."""
+    """An endless iterator of batches of one table; `next` gives them one by one, and up when none comes.
+
+    Where a date has other columns than the one before, the next batch's `notices` tell (`TableChanged`).
+    """
 
     def __init__(
-        self, control: Control, table: str, trading_date: int, from_row: int = 0, max_rows: int = FOLLOW_ROWS
+        self,
+        control: Control,
+        table: str,
+        trading_date: TradingDate = None,
+        from_row: int | None = 0,
+        max_rows: int = FOLLOW_ROWS,
     ) -> None:
-        """Raises NotRunning if the date has not begun, RowsGone if its rows can't be had here any more."""
-        self.control, self.table, self.max_rows = control, table, max_rows
-        self._begin(trading_date, from_row)
+        """`trading_date`: None is the open one; `from_row`: negative so many before now, None now.
+
+        Raises NotRunning if the date has not begun, RowsGone if its rows can't be had here any more,
+        RequestError for what can't be, SchemaError for a table that is not declared.
+        """
+        control.follow()
+        self.control, self.table = control, table
+        self.max_rows = selection.whole(max_rows, "max_rows", 1, selection.ROWS_MAX)
+        row = selection.row(from_row)
+        self._notices = Notices()
+        self.declared: Table | None = None
+        """The table's columns on this date; None while that has none of its rows."""
+        date = selection.trading_date(trading_date) or int(control.date.load())
+        if date >= control.date.load():
+            selection.table(table, control.schema)
+        self._begin(date, row or 0)
+        if row is None or row < 0:
+            self._count_back(row)
+        self._say_what_is_waited_for()
+
+    def _count_back(self, row: int | None) -> None:
+        """Begin so many rows before now."""
+        if self._journal is not None:
+            raise RequestError(
+                f"trading date {self.trading_date} is not in memory; give the row to begin at, not {row}"
+            )
+        there = len(self._shared) if self._shared is not None else 0
+        self.row = max(0, there + (row or 0))
+
+    def _say_what_is_waited_for(self) -> None:
+        """Rows that are not there yet may never come: say so."""
+        there = len(self._shared) if self._shared is not None else 0
+        if self._journal is None and self.row > there and self.trading_date == self.control.date.load():
+            notice = Waiting(self.table, self.trading_date, self.row, there)
+            log.warning("plant %s: %s", self.control.plant, notice)
+            self._notices.add(notice)
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """What is to be said with the next batch, which may be long in coming."""
+        return self._notices.kept
 
     def _begin(self, trading_date: int, row: int) -> None:
-        self.trading_date, self.row = trading_date, row
-        self._shared: SharedTable | None = None
-        self._journal: _JournalTable | None = None
+        shared, journal = None, None
         try:
-            self._shared = SharedTable(self.control.plant, trading_date, self.table)
+            shared = SharedTable(self.control.plant, trading_date, self.table)
         except NotRunning:
-            if trading_date >= self.control.date.load():
-                if waits(segment_name(self.control.plant, trading_date, self.table)):
-                    return
+            if trading_date < self.control.date.load():
+                journal = _JournalTable(self.control, self.table, trading_date, row)
+            elif not waits(segment_name(self.control.plant, trading_date, self.table)):
                 raise
-            self._journal = _JournalTable(self.control, self.table, trading_date, row)
+        self.trading_date, self.row = trading_date, row
+        self._shared: SharedTable | None = shared
+        self._journal: _JournalTable | None = journal
+        declared = shared.table if shared else journal.declared if journal else None
+        if self.declared and declared:
+            change = TableChanged.between(self.declared, declared, trading_date)
+            if change:
+                self._notices.add(change)
+        self.declared = declared or self.declared
+
+    def _go_on(self) -> None:
+        """Begin the next date. Raises SchemaError if that is the open one, and has no such table."""
+        date = self._after()
+        if date >= self.control.date.load() and self.table not in (schema := self.control.schema):
+            raise SchemaError(
+                f"table {self.table} is not declared on trading date {date}; its tables are: "
+                f"{', '.join(t.name for t in schema)}; follow one of these"
+            )
+        self._begin(date, 0)
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
@@ -55,7 +121,10 @@ class Follower:
                 yield batch
 
     def next(self, timeout: float) -> Batch | None:
-        """The next batch, or None if none came within `timeout` seconds. Raises RowsGone."""
+        """The next batch, or None if none came within `timeout` seconds.
+
+        Raises RowsGone, and SchemaError once the open date has no such table any more.
+        """
         end = monotonic_ns() + int(timeout * SECOND_NS)
         while True:
             left = max(0, end - monotonic_ns())
@@ -68,6 +137,7 @@ class Follower:
                 batch = None
             if batch is not None:
                 self.row += len(batch)
+                batch.notices = self._notices.take()
                 return batch
             if left <= 0:
                 return None
@@ -75,6 +145,7 @@ class Follower:
     def _wait_for_room(self) -> None:
         """The open date's table has no room at all yet."""
         time.sleep(_PAUSE_S)
+        self.control.follow()
         self._begin(self.trading_date, self.row)
 
     def _from_memory(self, shared: SharedTable, patience_ns: int) -> Batch | None:
@@ -84,8 +155,9 @@ class Follower:
         if there > self.row:
             rows = shared.rows(self.row, min(there - self.row, self.max_rows))
             return Batch.of(rows, self.table, self.trading_date, self.row)
+        self.control.follow()
         if sealed and self.control.date.load() > self.trading_date:
-            self._begin(self._after(), 0)
+            self._go_on()
         elif short:
             self._journal = _JournalTable(self.control, self.table, self.trading_date, self.row)
         elif shared.replaced:
@@ -97,8 +169,10 @@ class Follower:
         payload = self._journal.next(self.max_rows)
         if payload is None:
             self._journal.close()
-            self._begin(self._after(), 0)
+            self.control.follow()
+            self._go_on()
             return None
+        assert self._journal.declared is not None
         rows = self._journal.declared.rows(payload)
         return Batch.of(rows, self.table, self.trading_date, self.row)
 
@@ -130,9 +204,9 @@ class _JournalTable:
         first = self._read()
         size = wire.HEADER_SIZE + wire.header(first).size
         schema = Schema.read(wire.small_map(wire.payload(first[:size]))["schema"])
-        self._sealed = name not in schema  # declared since: that date has no rows of it
-        if name in schema:
-            self.declared: Table = schema[name]
+        self._sealed = name not in schema  # that date has no rows of it
+        self.declared: Table | None = schema[name] if name in schema else None  # noqa: SIM401  (a Schema is no dict)
+        if self.declared:
             self._sort(first)
 
     def _read(self) -> bytes:
@@ -155,6 +229,7 @@ class _JournalTable:
         )
 
     def _sort(self, chunk: bytes) -> None:
+        assert self.declared is not None
         for offset, size, kind, table, _, row, count in framing.index(chunk).tolist():
             if kind == wire.ROWS and table == self.declared.number and row + count > self._row:
                 self._frames.append(chunk[offset : offset + size])
@@ -166,6 +241,7 @@ class _JournalTable:
             if self._sealed:
                 return None
             self._sort(self._read())
+        assert self.declared is not None
         frame = self._frames[0]
         head = wire.header(frame)
         skip = self._row - head.row

@@ -20,8 +20,10 @@ from tickplant.errors import NotRunning, SegmentError, TableFull
 from tickplant.schema import Rows, Schema, Table
 
 MAGIC = b"tpLATST1"
-SLOTS = 128
-"""Word of the header: slots that have memory. Readers touch no other, which might have none to be had."""
+SLOTS, STATE = 128, 256
+"""Words of the header: slots that have memory (readers touch no other, which might have none to be had); and
+REPLACED, once another object has taken the name."""
+REPLACED = 1
 _PREFIX = 16
 _EXTENT_SLOTS = 4096
 _FIRST = segment.HEADER_SIZE
@@ -98,7 +100,7 @@ class LatestTable:
                 )
 
     def _create(self) -> segment.Segment:
-        segment.remove(self._name)
+        _retire(self._name)
         made = segment.create(self._name, segment.HEADER_SIZE + self._slot * self._slots_max)
         made.allocate(0, segment.HEADER_SIZE)
         segment.describe(made, MAGIC, self._about)
@@ -122,6 +124,15 @@ def _reopen(name: str, about: dict[str, Any]) -> segment.Segment | None:
     return found if same else None
 
 
+def _retire(name: str) -> None:
+    """Remove a table that is to be made anew, and tell those who have it mapped."""
+    with contextlib.suppress(NotRunning, SegmentError):
+        old = segment.attach(name, writable=True)
+        segment.description(old, MAGIC)
+        Word(old.map, STATE, True).store(REPLACED)
+    segment.remove(name)
+
+
 class SharedLatest:
     """The reader's side of a latest-value table."""
 
@@ -140,6 +151,8 @@ class SharedLatest:
         if (self._cell, self._slot) != _sizes(self.table) or self._slots_max > room:
             raise SegmentError(f"{self.segment.name} has sizes that do not fit its schema")
         self._dtype = cell_dtype(self.table)
+        self.state = Word(self.segment.map, STATE)
+        """REPLACED once another object has taken the name, perhaps of other columns; 0 before."""
         self._slots = Slots(
             self.segment.map, _FIRST, self._slot, self._cell, self._slots_max,
             Word(self.segment.map, SLOTS), _PREFIX, self.table.dtype,

@@ -9,7 +9,7 @@ alive, however much waits in the first.
 import contextlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import zmq
@@ -20,6 +20,7 @@ from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
 from tickplant.errors import ConfigError, FrameError, NotRunning, RequestError, RowsGone
 from tickplant.keys import ClientKeys
 from tickplant.keys import client as read_client
+from tickplant.requests import NO_BEAT, TO_READER, Answer, Beat, Describe, Refused, Request, beat
 
 PATIENCE_NS = 5 * SECOND_NS
 RETRY_NS = SECOND_NS
@@ -31,13 +32,14 @@ SILENCE_NS = 2 * SECOND_NS
 DEAF_NS = 5 * SECOND_NS
 """How long nothing, not even a heartbeat, may come on a connection."""
 ANSWERS_MAX = 64
+A = TypeVar("A", bound=Answer)
 
 KeySource = str | Path | tuple[str, str]
 """A reader's secret file, or its pair (public, secret)."""
 
 
 class Link:
-    """Connections to one publisher. `newest` is its last heartbeat: (trading date, rows by table number)."""
+    """Connections to one publisher. `newest` is its last heartbeat, and the trading date that is about."""
 
     def __init__(
         self, endpoint: str, keys: KeySource | None, server_key: str | None, queue_bytes: int
@@ -45,7 +47,10 @@ class Link:
         """Raises ConfigError for keys that are none."""
         self.endpoint = endpoint
         self.keys = None if keys is None else _own_keys(keys, server_key)
-        self.newest: tuple[int, dict[Any, Any]] = (0, {})
+        self.newest: tuple[int, Beat] = (0, NO_BEAT)
+        self.identity = ""
+        """The plant's, once it is known; answers of another are refused."""
+        self._topics: set[bytes] = set()
         self._heard_ns = self._asked_ns = self._live_ns = self._pulse_ns = self._mend_ns = 0
         self._requests = self._requesting()
         self.dealer = self._requests.socket
@@ -62,24 +67,25 @@ class Link:
         dealer.setsockopt(zmq.IMMEDIATE, 1)
         return sockets.Connection(dealer, self.endpoint, self.keys)
 
-    def ask(self, expected: str, op: str, **fields: Any) -> dict[str, Any]:
-        """A request whose answer is waited for; asked again after a silence (it may be asked twice).
+    def ask(self, request: Request, kind: type[A]) -> A:
+        """A request whose answer, of this kind, is waited for; asked again after a silence (it may be asked
+        twice).
 
         Raises NotRunning if there is no answer in time, RequestError or RowsGone if it is refused.
         """
-        requests, request = self._requesting(), wire.pack(op, **fields)
+        requests = self._requesting()
         try:
             end, dealer = monotonic_ns() + PATIENCE_NS, requests.socket
             while (left := end - monotonic_ns()) > 0:
                 requests.mend()
                 if not dealer.poll(min(left, MEND_NS) // 1_000_000, zmq.POLLOUT):
                     continue
-                _send(dealer, request)
+                _send(dealer, request.packed())
                 while dealer.poll(min(left, RETRY_NS) // 1_000_000):
                     message = self.answer(dealer.recv_multipart()[0])
                     if message is None:
                         break  # damaged on its way
-                    if message.get("op") == expected:
+                    if isinstance(message, kind):
                         return message
         finally:
             requests.close()
@@ -88,45 +94,69 @@ class Link:
             "endpoint, and does it accept the keys given, if it wants any (tickplant keys list)?"
         )
 
-    def answer(self, said: bytes) -> dict[str, Any] | None:
-        """What the first part of an answer says; None if it, or the request, was damaged on its way. Raises
-        RequestError or RowsGone for a refusal."""
+    def answer(self, said: bytes) -> Answer | None:
+        """What the first part of an answer says; None if it, or the request, was damaged on its way.
+
+        Raises RequestError or RowsGone for a refusal, and for an answer of another plant.
+        """
         try:
-            message = wire.unpack(said)
+            message = TO_READER.read(said)
         except FrameError:
             return None
-        if message.get("op") == "error":
-            if message.get("again"):
+        if isinstance(message, Refused):
+            if message.again:
                 return None
-            kind = RowsGone if message.get("gone") else RequestError
-            raise kind(f"{self.endpoint} refused: {message.get('text')}")
+            kind = RowsGone if message.gone else RequestError
+            raise kind(f"{self.endpoint} refused: {message.text}")
+        self._check(message.identity)
         return message
 
-    def tell(self, message: bytes) -> None:
+    def _check(self, theirs: str) -> None:
+        """Is it still the same plant? Raises RequestError."""
+        if self.identity and theirs and theirs != self.identity:
+            raise RequestError(
+                f"{self.endpoint} is the publisher of another plant now: {theirs[:8]}, not "
+                f"{self.identity[:8]}, whose rows were read so far; subscribe anew to read that one's"
+            )
+
+    def tell(self, request: Request) -> None:
         """Send a request whose answer comes to `dealer`, or not if there is no connection."""
-        _send(self.dealer, message)
+        _send(self.dealer, request.packed())
 
     def subscribe(self, publish: str, tables: Iterable[int]) -> None:
         """Have live rows of these tables from where the publisher says they are, and heartbeats last: the
         first one proves that nothing can be missed unseen any more."""
         there = _resolve(self.endpoint, publish)
-        topics = [*(wire.topic(n) for n in tables), wire.topic(0)]
-        for socket, chosen in ((self.sub, topics), (self.pulse, topics[-1:])):
+        for socket in (self.sub, self.pulse):
             self._pushed.append(sockets.Connection(socket, there, self.keys, pings=socket is not self.sub))
-            for topic in chosen:
-                socket.setsockopt(zmq.SUBSCRIBE, topic)
+        self.choose(tables)
+        for socket in (self.sub, self.pulse):
+            socket.setsockopt(zmq.SUBSCRIBE, wire.topic(0))
         self._heard_ns = self._live_ns = self._pulse_ns = monotonic_ns()
 
+    def choose(self, tables: Iterable[int]) -> None:
+        """Have live rows of these tables, and of no others."""
+        topics = {wire.topic(number) for number in tables}
+        for topic in topics - self._topics:
+            self.sub.setsockopt(zmq.SUBSCRIBE, topic)
+        for topic in self._topics - topics:
+            self.sub.setsockopt(zmq.UNSUBSCRIBE, topic)
+        self._topics = topics
+
     def look(self) -> None:
-        """Take note of the newest heartbeat, and see to it that the connections live."""
+        """Take note of the newest heartbeat, and see to it that the connections live.
+
+        Raises RequestError if it is another plant's.
+        """
         now = monotonic_ns()
         while True:
             try:
                 frame = self.pulse.recv(zmq.DONTWAIT)
             except zmq.Again:
                 break
-            if framing.check(frame) == 0 and (head := wire.header(frame)).kind == wire.HEARTBEAT:
-                self.newest = (head.trading_date, wire.small_map(wire.payload(frame)))
+            if (said := beat_of(frame)) is not None:
+                self._check(said[1].identity)
+                self.newest = said
                 self._heard_ns = self._pulse_ns = now
         if now >= self._mend_ns:
             self._mend_ns = now + MEND_NS
@@ -152,7 +182,7 @@ class Link:
             self._pushed[1].renew()
         if now - self._heard_ns > SILENCE_NS and now - self._asked_ns > RETRY_NS:
             self._asked_ns = now
-            self.tell(wire.pack("describe"))
+            self.tell(Describe())
 
     def heard(self) -> None:
         """Something has come with the live rows."""
@@ -171,18 +201,15 @@ class Link:
         say."""
         self.look()
         said = self.newest[1]
-        every = said.get("beat_ms", 0)
-        patience = max(SILENCE_NS, BEATS_MISSED * (every if isinstance(every, int) else 0) * MILLISECOND_NS)
-        if monotonic_ns() - self._heard_ns > patience:
-            return "unknown"
-        return str(said.get("plant", "unknown"))
+        patience = max(SILENCE_NS, BEATS_MISSED * said.beat_ms * MILLISECOND_NS)
+        return "unknown" if monotonic_ns() - self._heard_ns > patience else said.plant
 
     @property
     def idle_ns(self) -> int | None:
         """How long ago the ticker plant turned, as far as is known; None if it never was."""
         self.look()
-        moved = self.newest[1].get("moved_ms")
-        if not isinstance(moved, int):
+        moved = self.newest[1].moved_ms
+        if moved is None:
             return None
         return moved * MILLISECOND_NS + monotonic_ns() - self._heard_ns
 
@@ -192,6 +219,16 @@ class Link:
             connection.close()
         self.sub.close()
         self.pulse.close()
+
+
+def beat_of(frame: bytes | memoryview) -> tuple[int, Beat] | None:
+    """The trading date and content of a heartbeat; None for anything else."""
+    if framing.check(frame) or (head := wire.header(frame)).kind != wire.HEARTBEAT:
+        return None
+    try:
+        return head.trading_date, beat(wire.payload(frame))
+    except FrameError:
+        return None
 
 
 def _send(dealer: zmq.Socket[bytes], message: bytes) -> None:

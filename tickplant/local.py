@@ -8,13 +8,14 @@ for batch in trades.follow():
     ...
 """
 
+import contextlib
 import time
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tickplant import registry, table
+from tickplant import registry, selection, table
 from tickplant.batch import Batch, Gap, gaps_in
 from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.config import Config, load
@@ -24,6 +25,7 @@ from tickplant.follower import FOLLOW_ROWS, Follower
 from tickplant.instruments import Instruments
 from tickplant.latest import SharedLatest
 from tickplant.schema import Rows, Schema
+from tickplant.selection import TradingDate
 
 
 class Plant:
@@ -39,54 +41,71 @@ class Plant:
     @property
     def schema(self) -> Schema:
         """The declared tables."""
+        self.control.follow()
         return self.control.schema
 
     @property
     def trading_date(self) -> int:
         """The open trading date, yyyymmdd."""
+        self.control.follow()
         return int(self.control.date.load())
 
     @property
     def state(self) -> str:
         """How the ticker plant is: `running`; `stalled`: alive, but it has not turned for two seconds;
         `dead`: its process is gone; `stopped` in good order."""
+        self.control.follow()
         return self.control.state()
 
     @property
     def idle(self) -> float:
         """Seconds since the ticker plant's last turn."""
+        self.control.follow()
         return self.control.idle_ns() / SECOND_NS
 
     @property
     def instruments(self) -> Instruments:
         """All instruments that the plant has seen, up to date at each access."""
+        if self._registry.replaced:
+            with contextlib.suppress(NotRunning):  # just being made: until then the names there were
+                self._registry = table.SharedTable(self.name, 0, registry.TABLE.name)
+                self._instruments = Instruments()
         known, there = len(self._instruments) - 1, len(self._registry)
         if there > known:
             registry.extend(self._instruments, self._registry.rows(known, there - known))
         return self._instruments
 
-    def table(self, name: str, trading_date: int | None = None) -> "Table":
+    def table(self, name: str, trading_date: TradingDate = None) -> "Table":
         """A table of the open trading date, or of another that is still in memory.
 
-        Raises SchemaError if there is no such table, NotRunning if not of that date.
+        Raises SchemaError if there is no such table, NotRunning if not of that date, RequestError for what is
+        no date.
         """
-        _ = self.schema[name]
-        return Table(self, name, trading_date or self.trading_date)
+        selection.table(name, self.schema)
+        return Table(self, name, self._date(trading_date))
+
+    def _date(self, asked: TradingDate) -> int:
+        return selection.trading_date(asked) or self.trading_date
 
     def follow(
-        self, name: str, from_row: int = 0, trading_date: int | None = None, max_rows: int = FOLLOW_ROWS
+        self,
+        name: str,
+        from_row: int | None = 0,
+        trading_date: TradingDate = None,
+        max_rows: int = FOLLOW_ROWS,
     ) -> Follower:
         """As `Table.follow`, from a row of any trading date, in memory or not (None: the open one).
 
         Raises SchemaError for a table that is not declared, NotRunning for a date that has not begun,
-        RowsGone for one whose rows are neither in shared memory nor in the journal.
+        RowsGone for one whose rows are neither in shared memory nor in the journal, RequestError for what
+        can't be.
         """
-        _ = self.schema[name]
-        return Follower(self.control, name, trading_date or self.trading_date, from_row, max_rows)
+        selection.table(name, self.schema)
+        return Follower(self.control, name, trading_date, from_row, max_rows)
 
-    def gaps(self, trading_date: int | None = None) -> list[Gap]:
+    def gaps(self, trading_date: TradingDate = None) -> list[Gap]:
         """What feeds published on a date (None: the open one) and the plant could not get any more."""
-        date = trading_date or self.trading_date
+        date = self._date(trading_date)
         events = table.SharedTable(self.name, date, "event")
         return gaps_in(events.rows(0, len(events)), date)
 
@@ -95,7 +114,7 @@ class Plant:
 
         Raises SchemaError if there is no such table, NotRunning if it has no latest values.
         """
-        _ = self.schema[name]
+        selection.table(name, self.schema)
         return Latest(self, name)
 
 
@@ -173,8 +192,10 @@ class Table:
             if rows > after_row or left <= 0 or self.sealed:
                 return int(rows)
 
-    def follow(self, from_row: int = 0, max_rows: int = FOLLOW_ROWS) -> Follower:
+    def follow(self, from_row: int | None = 0, max_rows: int = FOLLOW_ROWS) -> Follower:
         """Batches of all rows from one on, without end; goes on with the next trading date.
+
+        `from_row`: negative is so many before now, None now.
 
         What is not in shared memory any more comes from the journal; RowsGone is raised when it is neither.
         """
@@ -185,16 +206,26 @@ class Latest:
     """The last row of every instrument."""
 
     def __init__(self, plant: Plant, name: str) -> None:
-        self.plant = plant
-        self._shared = SharedLatest(plant.name, name)
-        self._row = self._shared.row
+        self.plant, self.name = plant, name
         self._numbers: dict[str, int] = {}
+        self._attach()
+
+    def _attach(self) -> None:
+        self._shared = SharedLatest(self.plant.name, self.name)
+        self._row, self._state = self._shared.row, self._shared.state
+
+    def _look(self) -> None:
+        """Go over to the object that has taken this one's place."""
+        with contextlib.suppress(NotRunning):  # just being made
+            self._attach()
 
     def __getitem__(self, instrument: str) -> np.void:
         """The last row of "XNAS:AAPL". Raises KeyError if it has none."""
         number = self._numbers.get(instrument)
         if number is None:  # once known it stays what it is
             number = self._numbers[instrument] = self.plant.instruments.number(instrument)
+        if self._state.load():
+            self._look()
         row = self._row(number)
         if row is None:
             raise KeyError(f"no row of {instrument} yet")
@@ -202,6 +233,8 @@ class Latest:
 
     def snapshot(self) -> dict[str, npt.NDArray[Any]]:
         """Columns of the last rows of all instruments that have one; each row whole, not one cut."""
+        if self._state.load():
+            self._look()
         rows = self._shared.snapshot(len(self.plant.instruments))
         return {name: rows[name] for name in rows.dtype.names or ()}
 

@@ -2,32 +2,31 @@
 
 It follows the journal and sends every frame as it stands there over PUB: those of one table that lie in one
 read are one message, of `wire.LIVE_MAX` bytes at most (a longer frame is left to be fetched). Every
-`heartbeat_ms` it says what the next row of every table is, which shows a subscriber the tail it may have
-missed, and how the ticker plant is:
+`heartbeat_ms` it says how many rows of every table it has sent, which shows a subscriber the tail it may have
+missed, and how the ticker plant is (`requests.Beat`). What else it answers is told in answers.py. The plant
+does not know how many readers there are, nor whether there is a publisher.
 
-    heartbeat    msgpack: by table number the rows sent; `plant` running, stalled, dead or stopped;
-                 `moved_ms` since the ticker plant's last turn; `beat_ms` until the next heartbeat
-
-What else it answers is told in answers.py. The plant does not know how many readers there are, nor whether
-there is a publisher.
+Which tables there are the journal of each date says, and the control block: a ticker plant that starts with
+other tables makes the block anew, and the publisher goes over to it. Another plant of the same name ends the
+publisher: with its next start it serves that one.
 """
 
 import logging
 from typing import Any
 
-import msgpack
 import zmq
 
-from tickplant import sockets, wire
+from tickplant import identity, sockets, wire
 from tickplant._core import framing, runs
 from tickplant.answers import Answers
 from tickplant.clock import MILLISECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
 from tickplant.control import Control
 from tickplant.curve import Guard
-from tickplant.errors import TickplantError
+from tickplant.errors import NotRunning, TickplantError
 from tickplant.keys import READERS
 from tickplant.replay import Dates, ReplayIndex
+from tickplant.requests import Beat
 
 log = logging.getLogger(__name__)
 
@@ -47,18 +46,20 @@ class Publisher:
         self.settings = config.publisher
         self.frames_sent = self.frames_left = self.cuts = 0
         self._beat_ns = self._asked_ns = 0
-        self._topics = {b"", *(wire.topic(n) for n in (0, *(t.number for t in config.schema)))}
+        self._topics = {b"", wire.topic(0)}
         self._strange = 0
 
     def open(self) -> None:
         """Index what the newest journal has, take the endpoints. Raises NotRunning without a plant."""
         self.control = Control.wait(self.config.plant.name)
+        self.identity = identity.known(self.config.plant.data_dir)
         self.dates = Dates(self.config, self.control)
         self.guard = Guard(self.config, READERS)
         self.pub = sockets.context().socket(zmq.XPUB)  # a PUB that tells what is subscribed to
         self.pub.setsockopt(zmq.SNDHWM, max(2, self.settings.queue_bytes_max // wire.LIVE_MAX))
         self.endpoint = self.guard.bind(self.pub, self.settings.publish, TOPIC_MAX, pings=False)
-        self.answers = Answers(self.config, self.dates, self.endpoint)
+        self.answers = Answers(self.config, self.dates, self.identity, self.endpoint)
+        self._look_at_tables()
         self.answers.open(self.guard)
         self.request_endpoint = self.answers.endpoint
 
@@ -83,6 +84,7 @@ class Publisher:
         elif self.dates.over:
             self._beat()
             self.dates.go_on()
+            self._look_at_tables()
         if self.answers.turn():
             self._asked_ns = monotonic_ns()
         if sockets.readable(self.pub):
@@ -90,9 +92,28 @@ class Publisher:
         at = monotonic_ns()
         if at - self._beat_ns >= self.settings.heartbeat_ms * MILLISECOND_NS:
             self._beat_ns = at
+            self._look_at_plant()
             self._beat()
             self.guard.look()
         return bool(chunk)
+
+    def _look_at_plant(self) -> None:
+        """Go over to the tables that the ticker plant has now. Raises NotRunning if it is another plant."""
+        if self.control.follow():
+            log.info("the ticker plant has made its control block anew; going over to it")
+            self._look_at_tables()
+        now = identity.known(self.config.plant.data_dir)
+        if now and now != self.identity:
+            raise NotRunning(
+                f"{self.config.plant.data_dir} holds another plant now: {now[:8]}, before it was "
+                f"{self.identity[:8] or 'not known'}; start the publisher again to serve that one"
+            )
+
+    def _look_at_tables(self) -> None:
+        """Take note of the tables of the date that is sent, and of those that the plant has now."""
+        numbers = {t.number for tables in (self.day.schema, self.control.schema) for t in tables}
+        self._topics |= {wire.topic(number) for number in numbers}
+        self.answers.look_at_tables()
 
     def _send(self, chunk: bytes) -> None:
         """Send the rows of a read, by table."""
@@ -103,14 +124,14 @@ class Publisher:
         self.frames_left += left
 
     def _beat(self) -> None:
-        about: dict[Any, Any] = {
-            **self.day.rows,
-            "plant": self.control.state(),
-            "moved_ms": self.control.idle_ns() // MILLISECOND_NS,
-            "beat_ms": self.settings.heartbeat_ms,
-        }
-        payload = msgpack.packb(about)
-        self.pub.send(framing.seal(payload, wire.HEARTBEAT, trading_date=self.trading_date, time_ns=now_ns()))
+        beat = Beat(
+            rows=self.day.rows, schema=self.day.schema.fingerprint, identity=self.identity,
+            plant=self.control.state(), moved_ms=self.control.idle_ns() // MILLISECOND_NS,
+            beat_ms=self.settings.heartbeat_ms,
+        )  # fmt: skip
+        self.pub.send(
+            framing.seal(beat.packed(), wire.HEARTBEAT, trading_date=self.trading_date, time_ns=now_ns())
+        )
 
     def _subscribed(self) -> None:
         """Take note of what is subscribed to: libzmq keeps every topic, and refuses none."""

@@ -1,8 +1,8 @@
 """What a remote reader has asked its publisher for and not been answered: per table one request at a time."""
 
-from tickplant import wire
 from tickplant.clock import monotonic_ns
 from tickplant.link import RETRY_NS, Link
+from tickplant.requests import LatestFrom, Replay
 from tickplant.sequencer import Want
 
 REPLY_BYTES = 1 << 20
@@ -41,13 +41,14 @@ class Questions:
         """Ask for this, in the place of what is asked for of its table."""
         number = want.table.number
         self._asked[number], self._asked_ns[number] = want, monotonic_ns()
-        place = {"date": want.trading_date, "table": number, "row": want.row, "bytes": REPLY_BYTES}
+        date, row = want.trading_date, want.row
         if want.first is None:
             # The publisher is to check frames only if the last were not valid, and to say so if they are
             # damaged where they lie.
-            self._link.tell(wire.pack("replay", **place, check=number in self._doubted))
+            check = number in self._doubted
+            self._link.tell(Replay(date=date, table=number, row=row, bytes=REPLY_BYTES, check=check))
         else:
-            self._link.tell(wire.pack("latest", **place, **{"from": want.first}))
+            self._link.tell(LatestFrom(date=date, table=number, row=row, bytes=REPLY_BYTES, first=want.first))
 
     def answered(self, want: Want) -> None:
         """This is done with, if it is still asked for."""

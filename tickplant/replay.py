@@ -1,6 +1,7 @@
 """Rows of a table by number, out of the journals: sparse indexes of where each table's rows lie."""
 
 from bisect import bisect_left, bisect_right
+from functools import cached_property
 from pathlib import Path
 
 from tickplant import wire
@@ -8,9 +9,10 @@ from tickplant._core import framing, runs
 from tickplant.config import Config
 from tickplant.control import Control
 from tickplant.dates import trading_dates, where_gone
-from tickplant.day import read_seal
-from tickplant.errors import JournalDamaged, RequestError, RowsGone, TickplantError
+from tickplant.day import declared, read_seal
+from tickplant.errors import JournalDamaged, JournalError, RequestError, RowsGone, TickplantError
 from tickplant.journal import Frames, JournalReader
+from tickplant.schema import Schema
 
 INDEX_BYTES = 1 << 16
 INDEXES_MAX = 16
@@ -18,6 +20,7 @@ INDEX_SLICE = 8
 """Chunks of an old journal that are indexed per request."""
 SCAN_FACTOR = 4
 """How much more is read for an answer than it may be long."""
+FINGERPRINTS_MAX = 1000
 READERS_KEPT = 8
 """Readers of a journal that stay where an answer ended, for whoever asks on from there."""
 
@@ -49,6 +52,11 @@ class ReplayIndex:
         self._positions: dict[int, list[int]] = {}
         self._kept: dict[tuple[int, int, bool], JournalReader] = {}
         """Readers by what comes next there: table, row, and whether they check."""
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The tables of the date. Raises JournalError if its journal does not say."""
+        return declared(self.folder)
 
     def follow(self, bound: int | None = None) -> bytes:
         """Read on; the frames read."""
@@ -144,6 +152,7 @@ class Dates:
         self.trading_date = int(control.date.load())
         self.day = self._index(self.trading_date)
         self._indexes: dict[int, ReplayIndex] = {}
+        self._fingerprints: dict[int, int] = {}
         while self.follow():
             pass
 
@@ -183,6 +192,19 @@ class Dates:
     def after(self, date: int) -> int:
         """The trading date after a sealed one, its journal gone or not; 0 if it has not begun."""
         return min((d for d in trading_dates(self.config.plant.data_dir) if d > date), default=0)
+
+    def fingerprint(self, date: int) -> int:
+        """Of the tables of a date; 0 if that can't be told any more."""
+        found = self._fingerprints.get(date, 0)
+        if not found:
+            try:
+                found = declared(self.config.journal_dir / str(date)).fingerprint
+            except (JournalError, OSError):
+                return 0
+            if len(self._fingerprints) >= FINGERPRINTS_MAX:
+                self._fingerprints.clear()
+            self._fingerprints[date] = found
+        return found
 
     def of(self, date: int) -> tuple[ReplayIndex, int]:
         """The index of a date, and the bytes read for it now.

@@ -163,6 +163,11 @@ class Schema:
         except KeyError:
             raise SchemaError(f"there is no table number {number}") from None
 
+    @cached_property
+    def fingerprint(self) -> int:
+        """32 bits that change with any change to the tables' names, numbers or columns."""
+        return zlib.crc32(b"".join(t.fingerprint.to_bytes(4, "little") for t in self.tables))
+
     def describe(self) -> list[dict[str, Any]]:
         """Plain data that `Schema.read` turns back into this schema (kept in every journal)."""
         return [

@@ -67,6 +67,10 @@ class TableSequence:
     closed: bool = False
     """An answer said that `end` is final, and what the next date is."""
     next_date: int = 0
+    next_schema: int = 0
+    """The fingerprint of the tables of the next date; 0 if it is not known."""
+    schema: int = 0
+    """That of this date's tables. To a date with other tables the reader goes over with all its tables."""
     skip_behind: int | None = None
     """Leave rows out when there are more than so many still to come."""
     held_bytes: int = 0
@@ -151,10 +155,11 @@ class TableSequence:
             self.over = True
 
     def on_answer(
-        self, frames: bytes | memoryview, date: int, end: int, next_date: int
+        self, frames: bytes | memoryview, date: int, end: int, next_date: int, next_schema: int = 0
     ) -> tuple[list[Item], int]:
         """Frames of a date that were requested, end to end; `end`: rows of the date there are; `next_date`:
-        the date after it, 0 while it is open. Also how many bytes of them are valid frames."""
+        the date after it, 0 while it is open, and the fingerprint of its tables. Also how many bytes of the
+        frames are valid."""
         if date != self.trading_date:
             return [], len(frames)
         out: list[Item] = []
@@ -168,13 +173,24 @@ class TableSequence:
             if head.trading_date == self.trading_date and head.row <= self.expected:
                 out += self._deliver(frame, head)
         self.end = max(self.end, end)
-        self.closed, self.next_date = next_date > 0, next_date
+        self.closed, self.next_date, self.next_schema = next_date > 0, next_date, next_schema
         return out + self.release(), valid
 
+    @property
+    def complete(self) -> bool:
+        """Is every row of a date that is over handed out?"""
+        return self.closed and self.expected >= self.end
+
+    @property
+    def turned(self) -> bool:
+        """Is it complete, and has the next date other tables?"""
+        return self.complete and 0 not in (self.schema, self.next_schema) and self.schema != self.next_schema
+
     def advance(self) -> list[Item]:
-        """Leave out what is too much; go on to the next date if this one is complete and another is known."""
+        """Leave out what is too much; go on to the next date if this one is complete and another is known,
+        whose tables are the same."""
         out = self._skip()
-        if not (self.closed and self.expected >= self.end):
+        if not self.complete or self.turned:
             return out
         self.trading_date, self.next_date = self.next_date, 0
         self.expected = self.end = 0

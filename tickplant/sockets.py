@@ -164,7 +164,9 @@ class Connection:
             self._given_up_ns = 0
 
     def close(self, linger_ms: int = 0) -> None:
-        """Close the socket."""
+        """Close the socket; again does nothing."""
+        if self.socket.closed:
+            return
         self.socket.monitor(None, 0)
         self._events.close(linger=0)
         self.socket.close(linger=linger_ms)

@@ -8,7 +8,7 @@ import click
 
 from tickplant import config as configuration
 from tickplant import local
-from tickplant.batch import Batch, Notice, Skipped
+from tickplant.batch import Batch
 from tickplant.follower import Follower
 from tickplant.instruments import Instruments
 from tickplant.listing import Columns, Csv, JsonLines, Listing
@@ -101,11 +101,13 @@ def _tail_remote(subscription: Subscription, printer: Printer, rows: int, follow
             batch = subscription.next(1.0)
             if batch is not None:
                 for notice in batch.notices:
-                    click.echo(_told(notice, batch.table), err=True)
+                    click.echo(str(notice), err=True)
                 if batch.passed_over:
                     click.echo(f"{batch.passed_over:,} rows of {batch.table} passed over", err=True)
-                printer.print(batch)
-                printed += len(batch)
+                # More may have come since the last rows were counted.
+                shown = batch if follow else batch[: rows - printed]
+                printer.print(shown)
+                printed += len(shown)
             elif not follow:
                 return
             else:
@@ -125,11 +127,3 @@ def _say_state(before: str, state: str, idle: float | None) -> str:
         )
         click.echo(f"{what} {state}{ago}", err=True)
     return state
-
-
-def _told(notice: Notice, table: str) -> str:
-    if isinstance(notice, Skipped):
-        rows = f"rows {notice.first_row:,} to {notice.last_row:,}"
-        return f"skipped {rows} of {notice.table} on {notice.trading_date}"
-    lost = f"rows {notice.first:,} to {notice.last:,} of its session {notice.session}"
-    return f"feed {notice.feed} lost {lost} on {notice.trading_date}, some perhaps of {table}: {notice.text}"
