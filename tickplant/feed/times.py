@@ -7,6 +7,9 @@ from tickplant._core.texts import plain_iso_ns
 
 MS_NS = 1_000_000
 SECOND_NS = 1_000_000_000
+US_NS = 1000
+MICROSECONDS = 10**15
+"""A time from here on is in microseconds: as milliseconds it would be in the year 33658."""
 NO_TIMES = ("1970-01-01T00:00:00", "0001-01-01T00:00:00")
 """How times that are not set are written."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -24,6 +27,11 @@ def iso_ns(text: str) -> int:
     """
     ns = plain_iso_ns(text)
     return ns if ns >= 0 else _iso_ns(text)
+
+
+def epoch_ns(time: int) -> int:
+    """A time in milliseconds since 1970, or in microseconds, which is told by its size."""
+    return time * (US_NS if time >= MICROSECONDS else MS_NS)
 
 
 def given_ns(text: str) -> int:

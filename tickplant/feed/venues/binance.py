@@ -33,17 +33,14 @@ from tickplant.feed.book import Rule
 from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import amount, given, number, sides
 from tickplant.feed.symbols import Instrument, currency, spot
-from tickplant.feed.times import MS_NS, yymmdd
+from tickplant.feed.times import epoch_ns, yymmdd
 from tickplant.feed.venue import OTHER_BOOK, Channel, Connection, Request, Venue
 
 GROUP = 50
 """Instruments of one connection: 1024 streams are allowed, but servers limit how long an address is."""
-MICROSECONDS = 10**15
-"""A time from here on is in microseconds: as milliseconds it would be in the year 33658."""
 PARTIAL = ("depth5", "depth10", "depth20")
 BOOKS = {"depth": 5, "rpiDepth": 4, "depth20": 3, "depth10": 2, "depth5": 1}
 """Books of an instrument; of several, the one with the highest number is followed."""
-US_NS = 1000
 TAKEOVERS = {"INSURANCE_FUND": "INSURANCE", "ADL": "ADL"}
 """Positions that are closed outside the book, by X, and what their status rows say."""
 
@@ -327,7 +324,7 @@ class Binance(Venue):
 
     def past(self, native: str, data: bytes) -> list[Traded]:
         return [
-            Traded(t.id or t.a, _ns(t.time or t.T),
+            Traded(t.id or t.a, epoch_ns(t.time or t.T),
                  {"trade_id": t.id or t.a, "price": number(t.price or t.p), "size": amount(t.qty or t.q),
                   "side": "S" if t.isBuyerMaker or t.m else "B"})
             for t in _PAST.decode(data)
@@ -346,11 +343,12 @@ class Binance(Venue):
             return "no trade"
         if not new:
             return kind
+        at = epoch_ns(m.T)
         if m.X in TAKEOVERS:
-            self.sink.add("status", _ns(m.T), ts_recv, instrument=code, venue_seq=trade_id, kind="takeover",
+            self.sink.add("status", at, ts_recv, instrument=code, venue_seq=trade_id, kind="takeover",
                           value=TAKEOVERS[m.X], level_1=price, level_2=size)  # fmt: skip
             return "takeover"
-        self.sink.add("trade", _ns(m.T), ts_recv, instrument=code, trade_id=trade_id, price=price, size=size,
+        self.sink.add("trade", at, ts_recv, instrument=code, trade_id=trade_id, price=price, size=size,
                       action="T", side="S" if m.m else "B",
                       condition="" if m.X == "MARKET" else m.X[:6])  # fmt: skip
         return kind
@@ -359,12 +357,12 @@ class Binance(Venue):
         price, size, code = number(m.p), amount(m.q), self.code(m.s, ts_recv)
         if not (price > 0 and size > 0):
             raise ValueError(f"a block trade of {m.q[:20]} at {m.p[:20]}")
-        self.sink.add("trade", _ns(m.T), ts_recv, instrument=code, trade_id=m.t, price=price, size=size,
+        self.sink.add("trade", epoch_ns(m.T), ts_recv, instrument=code, trade_id=m.t, price=price, size=size,
                       action="T", side="S" if m.m else "B", condition="BLOCK")  # fmt: skip
         return "blockTrade"
 
     def _quotes(self, tickers: list[Ticker], ts_recv: int) -> str:
-        rows = [(_ns(m.E), {"instrument": self.code(m.s, ts_recv), "venue_seq": m.u,
+        rows = [(epoch_ns(m.E), {"instrument": self.code(m.s, ts_recv), "venue_seq": m.u,
                             **sides(number(m.b), amount(m.B), number(m.a), amount(m.A))})
                 for m in tickers if not self._is_foreign(m.st)]  # fmt: skip
         self.sink.add_all("quote", ts_recv, rows)
@@ -375,7 +373,7 @@ class Binance(Venue):
         if not self.follows(m.s, kind, ts_recv, BOOKS[kind]):
             return OTHER_BOOK
         book = self.book(m.s, ts_recv, conn)
-        book.change(changes, _ns(m.E), ts_recv, first=m.U, last=m.u, prev=m.pu)
+        book.change(changes, epoch_ns(m.E), ts_recv, first=m.U, last=m.u, prev=m.pu)
         return kind
 
     def _partial(self, kind: str, stream: str, data: msgspec.Raw, ts_recv: int, conn: str) -> str:
@@ -390,11 +388,11 @@ class Binance(Venue):
             return OTHER_BOOK
         book = self.book(native, ts_recv, conn)
         book.follow(Rule.NONE)
-        book.snapshot(changes, _ns(m.E), ts_recv, seq, in_order=True)
+        book.snapshot(changes, epoch_ns(m.E), ts_recv, seq, in_order=True)
         return kind
 
     def _marks(self, marks: list[Mark], ts_recv: int) -> str:
-        rows = [(_ns(m.E), {"instrument": self.code(m.s, ts_recv), "kind": "funding",
+        rows = [(epoch_ns(m.E), {"instrument": self.code(m.s, ts_recv), "kind": "funding",
                             "level_1": number(m.p), "level_2": given(m.i), "level_3": given(m.r)})
                 for m in marks if not self._is_foreign(m.st)]  # fmt: skip
         self.sink.add_all("status", ts_recv, rows)
@@ -403,7 +401,7 @@ class Binance(Venue):
     def _contract(self, m: Contract, ts_recv: int) -> str:
         if self._is_foreign(m.st):
             return "other market"
-        self.sink.add("status", _ns(m.E), ts_recv, instrument=self.code(m.s, ts_recv), kind="state",
+        self.sink.add("status", epoch_ns(m.E), ts_recv, instrument=self.code(m.s, ts_recv), kind="state",
                       value=m.cs[:12])  # fmt: skip
         return "contractInfo"
 
@@ -417,7 +415,7 @@ class Binance(Venue):
             return OTHER_BOOK
         book = self.book(native, ts_recv)
         if not book.live or m.lastUpdateId > book.seq:  # else an answer that came late: it is ahead already
-            book.snapshot(changes, _ns(m.E), ts_recv, m.lastUpdateId)
+            book.snapshot(changes, epoch_ns(m.E), ts_recv, m.lastUpdateId)
         return "depth snapshot"
 
 
@@ -438,10 +436,6 @@ def _of_stream(stream: str) -> str:
     name = stream[1:] if stream.startswith("!") else stream.partition("@")[2] or stream
     kind = name.partition("@")[0].partition("_")[0]
     return "kline" if kind.endswith("Kline") else kind
-
-
-def _ns(time: int) -> int:
-    return time * (US_NS if time >= MICROSECONDS else MS_NS)
 
 
 class BinanceUsdm(Binance):
