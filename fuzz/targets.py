@@ -1,8 +1,8 @@
 """All targets, by name."""
 
-from fuzz import files, frames, packets, venues
+from fuzz import files, frames, packets, publisher, venues
 from fuzz.target import Target
 
 TARGETS: dict[str, Target] = {
-    **files.targets(), **frames.targets(), **packets.targets(), **venues.targets(),
+    **files.targets(), **frames.targets(), **packets.targets(), **publisher.targets(), **venues.targets(),
 }  # fmt: skip

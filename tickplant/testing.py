@@ -123,11 +123,11 @@ def _books(whole: Mapping[str, Rows]) -> Iterator[str]:
 
 def _round_trip(batches: list[Batch], whole: Mapping[str, Rows]) -> Iterator[str]:
     """Tables whose rows a plant does not journal as they were decoded."""
-    with _throwaway() as config:
+    with throwaway() as config:
         plant = TickerPlant(config)
         plant.open()
         with closing(plant):
-            _publish(plant, Feed(config, "capture"), batches)
+            publish(plant, Feed(config, "capture"), batches)
         journal = _journaled(plant)
     for table, rows in whole.items():
         kept = [c for c in rows.dtype.names or () if c not in _PLANTS]
@@ -136,7 +136,7 @@ def _round_trip(batches: list[Batch], whole: Mapping[str, Rows]) -> Iterator[str
             yield f"{table}: {len(there):,} rows journaled, not the {len(rows):,} that were decoded"
 
 
-def _publish(plant: TickerPlant, feed: Feed, batches: list[Batch]) -> None:
+def publish(plant: TickerPlant, feed: Feed, batches: list[Batch]) -> None:
     """Have the plant take all of it."""
     feed.open(0.0)
     waiting = 0
@@ -181,7 +181,7 @@ def _journaled(plant: TickerPlant) -> dict[str, Rows]:
 
 
 @contextmanager
-def _throwaway() -> Iterator[Config]:
+def throwaway() -> Iterator[Config]:
     """A configuration with the shipped tables, and nothing left of it afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="tpk"))  # short: paths of sockets have 107 bytes
     content = msgspec.toml.decode(shipped().read_bytes())
