@@ -158,19 +158,81 @@ def test_messages_about_unknown_orders_leave_order_and_event_rows():
         itch.cancel(7, 10),
         itch.delete(8),
         itch.replace(9, 10, 300, 60_000),
-        itch.delete(10),
+        itch.delete(12),
     ]
     rows = rows_of(itch.directory(), *unknown)
     assert (rows["order"]["flags"] == Flag.ORPHAN).all()
     assert rows["order"]["action"].tolist() == [b"E", b"E", b"X", b"D", b"U", b"D"]
     assert rows["order"]["size"].tolist() == [100.0, 200.0, 10.0, 0.0, 300.0, 0.0]
     assert rows["event"]["kind"].tolist() == [b"orphan"] * 6
-    assert rows["event"]["first"].tolist() == [5, 6, 7, 8, 9, 10]
+    assert rows["event"]["first"].tolist() == [5, 6, 7, 8, 9, 12]
     assert (rows["event"]["first"] == rows["event"]["last"]).all()
-    assert rows["event"]["text"][0] == b"E of an order never added, at byte 41"
+    assert rows["event"]["text"][0] == b"E of an order never added, at byte 41: 100 shares"
+    assert rows["event"]["text"][3] == b"D of an order never added, at byte 137"
+    assert rows["event"]["text"][4] == b"U of an order never added, at byte 158: 300 shares"
     names = ("trade_id", "price", "size", "flags")
     assert [values(r, *names) for r in rows["trade"]] == [(2, 5.0, 200.0, Flag.ORPHAN)]
     assert len(rows["quote"]) == 0
+
+
+def test_an_order_that_replaces_an_unknown_one_rests_without_a_side_at_the_price_it_tells():
+    rows = rows_of(
+        itch.directory(),
+        itch.replace(7, 5001, 300, 1_234_500),
+        itch.executed(5001, 200, 9009),
+        itch.cancel(5001, 40),
+        itch.replace(5001, 5002, 70, 1_240_000),
+        itch.executed_at(5002, 20, 9010, 1_239_900),
+        itch.executed(5002, 50, 9011),
+        itch.delete(5002),
+    )
+    got = [values(r, "action", "order_id", "price", "size", "side", "flags") for r in rows["order"]]
+    assert got == [
+        (b"U", 5001, 123.45, 300.0, b"", Flag.ORPHAN),
+        (b"E", 5001, 123.45, 200.0, b"", 0),
+        (b"X", 5001, 123.45, 40.0, b"", 0),
+        (b"U", 5002, 124.0, 70.0, b"", 0),
+        (b"E", 5002, 123.99, 20.0, b"", 0),
+        (b"E", 5002, 124.0, 50.0, b"", 0),
+        (b"D", 5002, 0.0, 0.0, b"", Flag.ORPHAN),
+    ]
+    assert [values(r, "trade_id", "price", "size", "side", "instrument") for r in rows["trade"]] == [
+        (9009, 123.45, 200.0, b"", 1),
+        (9010, 123.99, 20.0, b"", 1),
+        (9011, 124.0, 50.0, b"", 1),
+    ]
+    assert len(rows["quote"]) == 0
+    assert rows["event"]["first"].tolist() == [7, 5002]
+
+
+def test_an_order_without_a_side_gives_way_to_one_that_is_added_and_leaves_the_book_alone():
+    rows = rows_of(
+        itch.add(1, b"S", 100, 20_000),
+        itch.replace(7, 2, 300, 10_000),
+        itch.add(2, b"B", 50, 10_000),
+        itch.delete(2),
+    )
+    assert rows["quote"][["bid_size", "ask_size"]].tolist() == [(0, 100), (50, 100), (0, 100)]
+    assert rows["event"]["kind"].tolist() == [b"orphan", b"duplicate"]
+
+
+def test_a_stock_of_which_only_the_locate_is_known_goes_by_it_until_its_symbol_is_told():
+    rows = rows_of(
+        itch.replace(7, 8, 300, 10_000, locate=9),
+        itch.executed(8, 300, 1, locate=9),
+        itch.executed(5, 1, 2, locate=9),
+        itch.broken(1, locate=9),
+        itch.add(3, b"B", 100, 10_000, b"XYZ", locate=9),
+        itch.directory(b"XYZ", locate=9),
+    )
+    assert [values(r, "code", "symbol", "flags") for r in rows["instrument"]] == [
+        (9, b"#9", Flag.SYNTHETIC),
+        (9, b"XYZ", Flag.SYNTHETIC),
+        (9, b"XYZ", 0),
+    ]
+    assert set(rows["order"]["instrument"].tolist()) == {9}
+    assert rows["trade"]["instrument"].tolist() == [9, 9]
+    assert rows["event"]["text"].tolist()[1] == b"E of an order never added, at byte 70: 1 shares"
 
 
 def test_a_message_that_can_not_be_decoded_is_an_event_and_the_next_one_is_decoded():
@@ -217,9 +279,10 @@ def test_of_two_orders_with_one_reference_the_later_is_in_the_book():
 def test_messages_of_no_stock_are_orphans_and_stay_out_of_the_book():
     rows = rows_of(itch.add(1, b"B", 100, 10_000, locate=0), itch.broken(3, locate=77))
     assert values(rows["order"][0], "instrument", "flags") == (0, Flag.ORPHAN)
-    assert values(rows["trade"][0], "instrument", "flags") == (0, Flag.ORPHAN | Flag.CORRECTION)
-    assert rows["event"]["first"].tolist() == [0, 77]
-    assert len(rows["instrument"]) == len(rows["quote"]) == 0
+    assert values(rows["trade"][0], "instrument", "flags") == (77, Flag.CORRECTION)
+    assert rows["event"]["first"].tolist() == [0]
+    assert values(rows["instrument"][0], "code", "symbol", "flags") == (77, b"#77", Flag.SYNTHETIC)
+    assert len(rows["quote"]) == 0
 
 
 @given(streams)

@@ -49,7 +49,7 @@ static void check_side(const struct side *s) {
     }
 }
 
-/* Every order is found under its reference, and the levels are what the orders add up to. */
+/* Every order is found under its reference, and the levels are what the orders whose side is known add up to. */
 static void check_books(struct itch *d) {
     uint64_t orders = 0, resting = 0, levels = 0;
     uint32_t live = 0, pages = 0, unused = 0;
@@ -66,10 +66,11 @@ static void check_books(struct itch *d) {
         }
         if (!o->side) continue;
         orders++;
-        resting += o->shares;
         MUST(o->shares > 0);
-        MUST(o->side == 'B' || o->side == 'S');
+        MUST(o->side == 'B' || o->side == 'S' || o->side == SIDE_UNKNOWN);
         MUST(orders_find(&d->orders, page->number * PAGE_ORDERS + i % PAGE_ORDERS, 0) == o);
+        if (o->side == SIDE_UNKNOWN) continue;
+        resting += o->shares;
         const struct side *s = &d->books[o->locate].sides[o->side == 'B' ? BID : ASK];
         uint32_t at = side_seek(s, level_key(o->side, o->price));
         MUST(at > 0 && side_keys(s)[at - 1] == level_key(o->side, o->price));

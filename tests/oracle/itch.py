@@ -56,6 +56,7 @@ class Oracle:
         self.malformed = self.seq = 0
         self.damaged = False
         self.defined: set[int] = set()
+        self.numbered: set[int] = set()
         self.orders: dict[int, dict[str, Any]] = {}
         self.quoted: dict[int, tuple[int, int, int, int]] = {}
         self.books: dict[int, dict[str, dict[int, int]]] = {}
@@ -124,10 +125,22 @@ class Oracle:
                 self.define(fields[STOCK_FIELD[self.kind]], 0.0, b"", SYNTHETIC)
         elif self.kind in "ECXDU" or (self.kind in WHOLE_MARKET and not self.locate):
             pass
+        elif self.kind == "B" and self.locate:
+            self.number()
         else:
             self.flags = ORPHAN
             text = f"{self.kind} of stock locate {self.locate}, which is not defined"
             self.event("orphan", self.locate, self.locate, f"{text}, at byte {self.at}")
+
+    def number(self) -> None:
+        """Only the stock locate tells the instrument."""
+        if not self.locate:
+            return
+        self.code = self.locate
+        if self.locate not in self.defined | self.numbered:
+            self.define(b"#%d" % self.locate, 0.0, b"", SYNTHETIC)
+            self.defined.discard(self.locate)
+            self.numbered.add(self.locate)
 
     def define(self, symbol: bytes, lot: float, attributes: bytes, flags: int = 0) -> None:
         self.defined.add(self.locate)
@@ -209,12 +222,13 @@ class Oracle:
         fields = (self.seq, signed(match), price / 1e4, float(shares), side, b"T", condition)
         self.row("trade", *fields, flags=self.flags | flags)
 
-    def known(self, ref: int) -> dict[str, Any] | None:
+    def known(self, ref: int, shares: int | None) -> dict[str, Any] | None:
         order = self.orders.get(ref)
         if order is None:
+            self.number()
             self.flags = ORPHAN
             text = f"{self.kind} of an order never added, at byte {self.at}"
-            self.event("orphan", ref, ref, text)
+            self.event("orphan", ref, ref, text + ("" if shares is None else f": {shares} shares"))
             return None
         self.code = order["locate"]
         if self.code != self.locate:
@@ -226,10 +240,11 @@ class Oracle:
         if shares > order["shares"]:
             self.wrong(f"{self.kind} of {shares} shares, but the order has {order['shares']}")
             shares = order["shares"]
-        levels = self.books[order["locate"]][order["side"]]
-        levels[order["price"]] -= shares
-        if not levels[order["price"]]:
-            del levels[order["price"]]
+        if order["side"]:
+            levels = self.books[order["locate"]][order["side"]]
+            levels[order["price"]] -= shares
+            if not levels[order["price"]]:
+                del levels[order["price"]]
         order["shares"] -= shares
         if not order["shares"]:
             del self.orders[ref]
@@ -246,8 +261,9 @@ class Oracle:
             if before != locate:
                 self.quote(before)
         self.orders[ref] = {"locate": locate, "side": side, "price": price, "shares": shares}
-        levels = self.books.setdefault(locate, {b"B": {}, b"S": {}})[side]
-        levels[price] = levels.get(price, 0) + shares
+        if side:
+            levels = self.books.setdefault(locate, {b"B": {}, b"S": {}})[side]
+            levels[price] = levels.get(price, 0) + shares
 
     def quote(self, locate: int) -> None:
         book = self.books.get(locate, {b"B": {}, b"S": {}})
@@ -277,7 +293,7 @@ class Oracle:
     def on_E(
         self, ref: int, shares: int, match: int, printable: bytes = b"Y", price: int | None = None
     ) -> None:
-        order = self.known(ref)
+        order = self.known(ref, shares)
         side = order["side"] if order else b""
         aggressor = {b"B": b"S", b"S": b"B"}.get(side, b"")
         if price is None and order:
@@ -293,7 +309,7 @@ class Oracle:
     on_C = on_E
 
     def on_X(self, ref: int, shares: int | None = None) -> None:
-        order = self.known(ref)
+        order = self.known(ref, shares)
         if order is None:
             self.order(self.kind.encode(), ref, 0, 0, shares or 0, b"")
             return
@@ -305,12 +321,13 @@ class Oracle:
     on_D = on_X
 
     def on_U(self, original: int, ref: int, shares: int, price: int) -> None:
-        order = self.known(original)
+        order = self.known(original, shares)
         self.order(b"U", ref, original, price, shares, order["side"] if order else b"")
         if order:
             self.take(original, order["shares"])
-            self.enter(ref, order["locate"], order["side"], price, shares)
-            self.quote(order["locate"])
+        locate, side = (order["locate"], order["side"]) if order else (self.locate, b"")
+        self.enter(ref, locate, side, price, shares)
+        self.quote(locate)
 
     # trades
 

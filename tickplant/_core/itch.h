@@ -19,8 +19,10 @@
  *     malformed  unknown type, wrong length, impossible side, a stock locate that is not its order's; more shares taken
  *                from an order than it has (it is emptied). first, last: the message's bytes in the file, its length's
  *                two included
- *     orphan     reference to an order that was never added. first, last: the reference. Its row has FLAG_ORPHAN
- *                stock locate 0 or not defined, where that can't be mended. first, last: the stock locate
+ *     orphan     reference to an order that was never added; the text tells the shares. first, last: the reference. Its
+ *                row has FLAG_ORPHAN
+ *                stock locate 0 where there must be one, or one in a message of the whole market. first, last: the
+ *                stock locate
  *     duplicate  an order is added that exists; the later one takes its place. first, last: the reference
  *     truncated  the file ends inside a message, or goes on after its end. first, last: bytes in the file
  *

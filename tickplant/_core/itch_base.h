@@ -13,6 +13,9 @@
 
 enum { LOCATES = 65536, PRINTS = 65536, BLOCK = 32 };
 
+/* What is known of an instrument: its symbol; or only its stock locate, which is its symbol until a message tells it. */
+enum { DEFINED = 1, NUMBERED = 2 };
+
 /* Of a message type: its length, where its Stock field is (0: it has none), how many order references it has. */
 struct itch_spec {
     uint8_t length, stock, refs;
@@ -42,7 +45,7 @@ struct itch {
     int ended, damaged;
     struct orders orders;
     struct book *books;   /* by stock locate; NULL: none are kept, and there are no quotes */
-    uint8_t *defined;     /* by stock locate: whether the instrument has been defined */
+    uint8_t *defined;     /* by stock locate: what is known of the instrument (DEFINED, NUMBERED) */
     struct print *prints; /* by the low bits of the match number: match numbers go up, so the last ones are there */
     struct row_set rows;
 };
@@ -115,10 +118,4 @@ __attribute__((format(printf, 6, 7), noinline)) static void event(struct itch *d
 
 #define MALFORMED(d, m, ...) \
     event(d, m, "malformed", (int64_t)(d)->offset, (int64_t)((d)->offset + 1 + (m)->length), __VA_ARGS__)
-
-static void orphan(struct itch *d, struct message *m, uint64_t ref) {
-    m->flags |= FLAG_ORPHAN;
-    event(d, m, "orphan", (int64_t)ref, (int64_t)ref, "%c of an order never added, at byte %llu", m->bytes[0],
-          (unsigned long long)d->offset);
-}
 #endif

@@ -2,16 +2,18 @@
  *
  * Pitfalls.
  *  - One execution may show up twice: as E/C and in a cross. C that is not printable is therefore no trade.
- *  - An execution (E) of an unknown order has no price: no trade row, as NaN would poison every sum. Its order row and
- *    event do tell of it, with price 0.
- *  - A replaced order keeps its side and stock; the message names neither. If the original is unknown, the new order
- *    can't go into the book, and what refers to it is an orphan as well.
+ *  - An execution (E) of an unknown order has no price: no trade row, as NaN would poison every sum. Its order row (with
+ *    price 0) and its event do tell of it.
+ *  - A replaced order keeps its side and stock; the message names no side. If the original is unknown (the capture began
+ *    later, or messages were lost), the new order rests with SIDE_UNKNOWN: it has the price and shares that the message
+ *    tells, so that its executions are trades, and is not in the book.
  *  - Shares in rows are those of the message, even if the order has fewer; only the book is kept from going below 0. */
 #ifndef TP_ITCH_ORDER_H
 #define TP_ITCH_ORDER_H
 #include <math.h>
 
 #include "itch_base.h"
+#include "itch_stock.h"
 
 /* A quote row, if the best bid or offer moved. */
 __attribute__((noinline)) static void requote(struct itch *d, uint16_t locate) {
@@ -61,6 +63,19 @@ static inline void trade(struct itch *d, const struct message *m, uint16_t flags
     d->prints[match % PRINTS] = (struct print){.match = match, .shares = shares, .price = price, .used = 1};
 }
 
+/* A message about an order of which nothing is known. */
+__attribute__((noinline)) static void orphan(struct itch *d, struct message *m, uint64_t ref) {
+    const uint8_t *p = m->bytes;
+    char taken[32] = "";
+    number(d, m);
+    m->flags |= FLAG_ORPHAN;
+    if (p[0] != 'D') snprintf(taken, sizeof taken, ": %u shares", be32(p + (p[0] == 'U' ? 27 : 19)));
+    event(d, m, "orphan", (int64_t)ref, (int64_t)ref, "%c of an order never added, at byte %llu%s", p[0],
+          (unsigned long long)d->offset, taken);
+}
+
+static inline char side_of(const struct order *o) { return o && o->side != SIDE_UNKNOWN ? (char)o->side : 0; }
+
 /* The order a message refers to, which tells the instrument; NULL and an event if there is none. */
 static inline struct order *refer(struct itch *d, struct message *m, uint64_t ref) {
     struct order *o = orders_find(&d->orders, ref, m->hints[0]);
@@ -80,19 +95,22 @@ ALWAYS_INLINE void reduce(struct itch *d, const struct message *m, uint64_t ref,
         MALFORMED(d, m, "%c of %u shares, but the order has %u", m->bytes[0], shares, o->shares);
         shares = o->shares;
     }
-    if (d->books) book_take(&d->books[o->locate], o->side, o->price, shares);
+    if (d->books && __builtin_expect(o->side != SIDE_UNKNOWN, 1))
+        book_take(&d->books[o->locate], o->side, o->price, shares);
     o->shares -= shares;
     if (!o->shares) orders_remove(&d->orders, ref, o);
 }
 
-/* Put an order into the book; one that is there under the same reference gives way to it. */
+/* Put an order with the orders that rest, and into the book if its side is known; one that is there under the same
+ * reference gives way to it. */
 ALWAYS_INLINE void enter(struct itch *d, const struct message *m, uint64_t ref, uint32_t hint, uint16_t locate,
                          uint8_t side, uint32_t price, uint32_t shares) {
     if (__builtin_expect(!shares, 0)) {
         MALFORMED(d, m, "%c of 0 shares", m->bytes[0]);
         return;
     }
-    int room = !d->books || !book_reserve(&d->books[locate], side);
+    struct book *book = d->books && __builtin_expect(side != SIDE_UNKNOWN, 1) ? &d->books[locate] : NULL;
+    int room = !book || !book_reserve(book, side);
     struct order *slot = room ? orders_enter(&d->orders, ref, hint) : NULL;
     if (slot && __builtin_expect(slot->side, 0)) {
         uint16_t other = slot->locate;
@@ -110,7 +128,7 @@ ALWAYS_INLINE void enter(struct itch *d, const struct message *m, uint64_t ref, 
     slot->shares = shares;
     slot->locate = locate;
     slot->side = side;
-    if (d->books) book_add(&d->books[locate], side, price, shares);
+    if (book) book_add(book, side, price, shares);
 }
 
 /* Add Order: No MPID Attribution (A), With MPID Attribution (F). */
@@ -137,10 +155,10 @@ static inline void execute(struct itch *d, struct message *m) {
     uint64_t ref = be64(p + 11), match = be64(p + 23);
     uint32_t shares = be32(p + 19), price = priced ? be32(p + 32) : 0;
     struct order *o = refer(d, m, ref);
-    char side = o ? (char)o->side : 0;
+    char side = side_of(o);
     if (o && !priced) price = o->price;
     order_event(d, m, printable ? 0 : FLAG_NON_PRINTABLE, 'E', ref, match, side, price, shares);
-    if (printable && (o || priced)) trade(d, m, 0, match, price, shares, !o ? 0 : side == 'B' ? 'S' : 'B', 0);
+    if (printable && (o || priced)) trade(d, m, 0, match, price, shares, !side ? 0 : side == 'B' ? 'S' : 'B', 0);
     if (!o) return;
     uint16_t locate = o->locate;
     reduce(d, m, ref, o, shares);
@@ -153,24 +171,24 @@ static inline void cancel(struct itch *d, struct message *m) {
     uint64_t ref = be64(p + 11);
     struct order *o = refer(d, m, ref);
     uint32_t shares = p[0] == 'X' ? be32(p + 19) : o ? o->shares : 0;
-    order_event(d, m, 0, (char)p[0], ref, 0, o ? (char)o->side : 0, o ? o->price : 0, shares);
+    order_event(d, m, 0, (char)p[0], ref, 0, side_of(o), o ? o->price : 0, shares);
     if (!o) return;
     uint16_t locate = o->locate;
     reduce(d, m, ref, o, shares);
     quote(d, locate);
 }
 
-/* Order Replace (U): the original is gone, the new one has its side and stock. */
+/* Order Replace (U): the original is gone, the new one has its side and stock. Where the original is unknown, the stock
+ * is that of the message. */
 static inline void replace(struct itch *d, struct message *m) {
     const uint8_t *p = m->bytes;
     uint64_t ref = be64(p + 11), renewed = be64(p + 19);
     struct order *o = refer(d, m, ref);
     uint32_t shares = be32(p + 27), price = be32(p + 31);
-    order_event(d, m, 0, 'U', renewed, ref, o ? (char)o->side : 0, price, shares);
-    if (!o) return;
-    uint16_t locate = o->locate;
-    uint8_t side = o->side;
-    reduce(d, m, ref, o, o->shares);
+    order_event(d, m, 0, 'U', renewed, ref, side_of(o), price, shares);
+    uint16_t locate = o ? o->locate : m->locate;
+    uint8_t side = o ? o->side : SIDE_UNKNOWN;
+    if (o) reduce(d, m, ref, o, o->shares);
     enter(d, m, renewed, m->hints[1], locate, side, price, shares);
     quote(d, locate);
 }

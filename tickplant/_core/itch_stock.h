@@ -14,12 +14,24 @@ static void define(struct itch *d, const struct message *m, const uint8_t *stock
     set_key(&row->key, d, m, flags);
     text(row->symbol, stock, 8);
     memcpy(row->attributes, attributes, strlen(attributes));
-    d->defined[m->locate] = 1;
+    d->defined[m->locate] = DEFINED;
+}
+
+/* Give a message its instrument by the stock locate alone, where nothing has told the symbol yet. */
+__attribute__((noinline)) static void number(struct itch *d, struct message *m) {
+    char symbol[9];
+    if (m->instrument || !m->locate) return;
+    m->instrument = m->locate;
+    if (d->defined[m->locate]) return;
+    int length = snprintf(symbol, sizeof symbol, "#%u", m->locate);
+    memset(symbol + length, ' ', sizeof symbol - (size_t)length);
+    define(d, m, (const uint8_t *)symbol, FLAG_SYNTHETIC, 0, "");
+    d->defined[m->locate] = NUMBERED;
 }
 
 /* Find the instrument of a message; define it if this is the first that is heard of it, and its symbol is told. */
 static inline void identify(struct itch *d, struct message *m, struct itch_spec spec) {
-    if (__builtin_expect(m->locate && d->defined[m->locate], 1)) {
+    if (__builtin_expect(m->locate && d->defined[m->locate] == DEFINED, 1)) {
         m->instrument = m->locate;
         return;
     }
@@ -28,7 +40,9 @@ static inline void identify(struct itch *d, struct message *m, struct itch_spec 
         if (m->bytes[0] != 'R') define(d, m, m->bytes + spec.stock, FLAG_SYNTHETIC, 0, "");
         return;
     }
-    if (spec.refs && !spec.stock) return; /* the order will tell, or be an orphan itself */
+    if (spec.refs && !spec.stock) return; /* the order will tell, or the stock locate must do */
+    if (m->bytes[0] == 'B') number(d, m);
+    if (m->instrument) return;
     if (!m->locate && !spec.stock && m->bytes[0] != 'B') return; /* S V W: of the whole market */
     m->flags |= FLAG_ORPHAN;
     event(d, m, "orphan", m->locate, m->locate, "%c of stock locate %u, which is not defined, at byte %llu",

@@ -36,13 +36,14 @@
 #endif
 enum { PAGE_ORDERS = 64, CELLS = 1 << CELL_BITS, FIRST_PAGES = 1 << 11, HUGE_PAGE = 1 << 21 };
 
+#define SIDE_UNKNOWN '?' /* of an order that is known from its replacement only */
 #define NO_PAGE UINT64_MAX /* the number of a page without orders; any other is below it */
 
 struct order {
     uint32_t price;
     uint32_t shares;
     uint16_t locate;
-    uint8_t side; /* 'B', 'S'; 0: there is no such order */
+    uint8_t side; /* 'B', 'S', SIDE_UNKNOWN; 0: there is no such order */
 };
 _Static_assert(sizeof(struct order) == 12, "an order is 12 bytes");
 
