@@ -157,6 +157,10 @@ class Book:
             self.gap(ts_recv, f"{self.rule.value}: {last} comes behind {self.seq}", last, last)
             self._keep(changes, ts_event, ts_recv, first, last, prev)
 
+    def waits_for(self, seq: int) -> bool:
+        """Does it wait for a snapshot, and are the changes that it keeps around this number?"""
+        return not self.live and bool(self._kept) and self._kept[0][3] - 1 <= seq <= self._kept[-1][4]
+
     def _went_back(self, last: int, prev: int, ts_recv: int) -> bool:
         """Is a change of a number that is not above the last more than one that came twice?
 

@@ -13,11 +13,13 @@ happened:
 `ts` is the local time in seconds. Ours have `ns` beside it, since seconds in a float64 are no
 nanoseconds, so that decoding a recording gives the very rows that the live feed made. (`cryptofeed`
 writes this format without `ns` and `lost`.) Read, too: lines of "<local ns> <frame>" in gzip, as
-hftbacktest's collector writes them for Binance.
+hftbacktest's collector writes them for Binance; of which of its markets they are, the frames tell.
 """
 
 import base64
+import contextlib
 import io
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,11 +34,14 @@ from tickplant.feed.capture import Batch, Capture, Head
 from tickplant.feed.source import Inflated
 from tickplant.feed.venue import Venue
 from tickplant.feed.venues import find, venues
+from tickplant.feed.venues.binance import Binance, market
 
 SLICE_NS = 5_000_000
 SLICE_FRAMES = 500
 """What is decoded goes out after so much recorded time, or so many frames."""
 LINE_MAX = 1 << 28
+LOOK_MAX = 1000
+"""Lines without a header that are looked at for what tells the market."""
 
 
 class Entry(msgspec.Struct):
@@ -130,7 +135,11 @@ class Recording(Capture):
         self._file = Inflated(self.path)
         self._lines = _lines(self._file)
         first = next(self._lines, b"")
-        exchange = _exchange(first)
+        self._plain = not first.startswith(b"{")
+        if self._plain:
+            looked = [first, *itertools.islice(self._lines, LOOK_MAX)] if first else []
+            self._lines = itertools.chain(looked, self._lines)
+        exchange = _market(looked) if self._plain and _exchange(first) else _exchange(first)
         kinds = venues()
         recorded = next((k for k in kinds.values() if exchange in (*k.RECORDED, k.NAME)), None)
         kind = find(venue) if venue else recorded
@@ -141,9 +150,6 @@ class Recording(Capture):
             )
         self.format = kind.NAME
         self.decoder: Venue = kind()
-        self._plain = not first.startswith(b"{")
-        if self._plain:
-            self._lines = _back(first, self._lines)
 
     @staticmethod
     def sniff(head: Head) -> bool:
@@ -219,14 +225,18 @@ def _exchange(first: bytes) -> str:
         return ""
 
 
+def _market(lines: Sequence[bytes]) -> str:
+    """Which of the venue's markets lines of time and frame are of: the first message that tells says it."""
+    for line in lines:
+        with contextlib.suppress(msgspec.MsgspecError):
+            if name := market(line.partition(b" ")[2]):
+                return name
+    return Binance.NAME
+
+
 def _plain_entry(line: bytes) -> Entry:
     when, _, frame = line.partition(b" ")
     return Entry(t="recv", conn="ws", ns=int(when), data=frame.decode())
-
-
-def _back(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
 
 
 def _lines(file: Inflated) -> Iterator[bytes]:

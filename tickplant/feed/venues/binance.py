@@ -175,7 +175,7 @@ class Binance(Venue):
     """Spot."""
 
     NAME, VENUE, RECORDED = "binance", "BINANCE", ("BINANCE",)
-    IGNORED = SILENT | {"no trade", "other market", "response"}
+    IGNORED = SILENT | {"no trade", "other market", "nameless snapshot", "response"}
     RULE = Rule.STEP
     CHANNELS: ClassVar[Sequence[Channel]] = (
         Channel("trades", "trade", gap="trade id = last + 1", rest="missed trades, of the last 1,000",
@@ -260,11 +260,16 @@ class Binance(Venue):
 
     def _unnamed(self, data: bytes, ts_recv: int, conn: str) -> str:
         """A book without its symbol: of a raw stream, or a snapshot that a recorder put among the frames."""
-        books = [s for s in self._streams_of(conn) if _of_stream(s) in PARTIAL]
-        if len(books) == 1:
-            return self._partial(_of_stream(books[0]), books[0], msgspec.Raw(data), ts_recv, conn)
-        (native,) = self.books
-        return self._snapshot(native, data, ts_recv)
+        streams = [s for s in self._streams_of(conn) if _of_stream(s) in PARTIAL]
+        if len(streams) == 1:
+            return self._partial(_of_stream(streams[0]), streams[0], msgspec.Raw(data), ts_recv, conn)
+        seq = _SNAPSHOT.decode(data).lastUpdateId
+        waiting = [n for n, b in self.books.items() if len(self.books) == 1 or b.waits_for(seq)]
+        if len(waiting) == 1:
+            return self._snapshot(waiting[0], data, ts_recv)
+        text = f"snapshot {seq} says no symbol, and fits {len(waiting)} books: {' '.join(waiting[:4])}"
+        self.sink.event("unassigned", ts_recv, text, first=seq, last=seq)
+        return "nameless snapshot"
 
     def _streams_of(self, conn: str, native: str = "") -> list[str]:
         """The streams that the address of a raw connection names, of one instrument or of all."""
@@ -417,6 +422,41 @@ class Binance(Venue):
         if not book.live or m.lastUpdateId > book.seq:  # else an answer that came late: it is ahead already
             book.snapshot(changes, epoch_ns(m.E), ts_recv, m.lastUpdateId)
         return "depth snapshot"
+
+
+class Told(msgspec.Struct, gc=False):
+    """What tells of which market an event is."""
+
+    e: str = ""
+    s: str = ""
+    E: int = 0
+    M: bool | None = None
+    X: str = ""
+    pu: int | None = None
+    st: int = 0
+    lastUpdateId: int = 0
+    pair: str = ""
+
+
+_TOLD = msgspec.json.Decoder(Told)
+
+
+def market(frame: bytes) -> str:
+    """Of which market a message is, by what only messages of that one have: NAME, or "" if it does not tell.
+
+    Raises MsgspecError if it is no message at all.
+    """
+    outer = _FRAME.decode(frame)
+    m = _TOLD.decode(outer.data or frame)
+    of_coin = m.s.endswith("USD_PERP") or m.s[:-6].endswith("USD_") or m.pair != "" or m.st == 2
+    of_futures = (
+        of_coin or m.pu is not None or m.X != "" or m.st == 1 or "_" in m.s or (m.lastUpdateId and m.E)
+        or (m.e == "bookTicker") or m.e in ("markPriceUpdate", "forceOrder", "contractInfo")
+    )  # fmt: skip
+    if of_futures:
+        return BinanceCoinm.NAME if of_coin else BinanceUsdm.NAME
+    of_spot = m.M is not None or m.e == "depthUpdate" or (not m.e and bool(m.s or m.lastUpdateId))
+    return Binance.NAME if of_spot else ""
 
 
 def _expiry(native: str) -> str:
