@@ -101,6 +101,78 @@ def test_trades_have_their_aggressor_and_their_corrections():
     assert feeds.rows.messages == {"MDIncrementalRefreshTradeSummary42": 1}
 
 
+LONG = SCHEMA.replace(b"</types>", b"""<type name="uInt64NULL" presence="optional"
+    nullValue="18446744073709551615" primitiveType="uint64"/></types>""").replace(b"</ns2:messageSchema>", b"""
+  <ns2:message name="MDIncrementalRefreshTradeSummaryLongQty65" id="65" blockLength="11">
+    <field name="TransactTime" id="60" type="uInt64" offset="0"/>
+    <group name="NoMDEntries" id="268" blockLength="40" dimensionType="groupSize">
+      <field name="MDEntryPx" id="270" type="PRICE" offset="0"/>
+      <field name="MDEntrySize" id="271" type="uInt64" offset="8"/>
+      <field name="SecurityID" id="48" type="Int32" offset="16"/>
+      <field name="AggressorSide" id="5797" type="AggressorSide" offset="28"/>
+      <field name="MDUpdateAction" id="279" type="MDUpdateAction" offset="29"/>
+    </group>
+  </ns2:message>
+  <ns2:message name="MDIncrementalRefreshBookLongQty64" id="64" blockLength="11">
+    <field name="TransactTime" id="60" type="uInt64" offset="0"/>
+    <group name="NoMDEntries" id="268" blockLength="40" dimensionType="groupSize">
+      <field name="MDEntryPx" id="270" type="PRICENULL" offset="0"/>
+      <field name="MDEntrySize" id="271" type="uInt64NULL" offset="8"/>
+      <field name="SecurityID" id="48" type="Int32" offset="16"/>
+      <field name="MDPriceLevel" id="1023" type="uInt8" offset="28"/>
+      <field name="MDUpdateAction" id="279" type="MDUpdateAction" offset="29"/>
+      <field name="MDEntryType" id="269" type="MDEntryTypeBook" offset="30"/>
+    </group>
+  </ns2:message>
+  <ns2:message name="MDIncrementalRefreshVolumeLongQty66" id="66" blockLength="11">
+    <field name="TransactTime" id="60" type="uInt64" offset="0"/>
+    <group name="NoMDEntries" id="268" blockLength="24" dimensionType="groupSize">
+      <field name="MDEntrySize" id="271" type="uInt64" offset="0"/>
+      <field name="SecurityID" id="48" type="Int32" offset="8"/>
+      <field name="MDEntryType" id="269" type="MDEntryTypeVol"/>
+    </group>
+  </ns2:message>
+  <ns2:message name="SnapshotFullRefreshLongQty69" id="69" blockLength="59">
+    <field name="SecurityID" id="48" type="Int32" offset="8"/>
+    <field name="TransactTime" id="60" type="uInt64" offset="16"/>
+    <group name="NoMDEntries" id="268" blockLength="27" dimensionType="groupSize">
+      <field name="MDEntryPx" id="270" type="PRICENULL" offset="0"/>
+      <field name="MDEntrySize" id="271" type="uInt64NULL" offset="8"/>
+      <field name="MDPriceLevel" id="1023" type="Int8" offset="20"/>
+      <field name="MDEntryType" id="269" type="CHAR" offset="26"/>
+    </group>
+  </ns2:message>
+  <ns2:message name="CollateralMarketValue62" id="62" blockLength="8">
+    <field name="TransactTime" id="60" type="uInt64" offset="0"/>
+  </ns2:message>
+</ns2:messageSchema>""")  # fmt: skip
+
+
+def test_messages_with_long_quantities_are_those_without():
+    huge = 5_000_000_000
+    deal = struct.pack("<qQi8xBB", 10**7, huge, 7, 2, 0)
+    place = struct.pack("<qQi8xBBc", 10**7, huge, 7, 1, 0, b"0")
+    none = struct.pack("<qQi8xBBc", 10**7, 2**64 - 1, 7, 2, 0, b"0")
+    root = struct.pack("<8xi4xQ", 7, AT).ljust(59, b"\0")
+    told = [struct.pack("<qQ4xb5xc", 10**7, huge, 1, b"0"), struct.pack("<qQ4xb5xc", 10**7, 0, 1, b"9")]
+    sent = [
+        message(65, ROOT_11, group(40, deal)), message(64, ROOT_11, group(40, place, none)),
+        message(66, ROOT_11, group(24, struct.pack("<Qi", huge, 7))), message(69, root, group(27, *told)),
+        message(62, bytes(8)),
+    ]  # fmt: skip
+    feeds = CmeFeeds(sbe.Schema(LONG), "XCME")
+    feeds.packet(packet(1, *sent), T0, A)
+    rows = dict(feeds.take())
+    assert rows["trade"][["price", "size", "side", "action"]].tolist() == [(1.0, huge, b"S", b"T")]
+    assert rows["depth"][["action", "side", "size", "flags"]].tolist() == [
+        (b"A", b"B", huge, 0), (b"A", b"B", 0, 0), (b"R", b"", 0, Flag.SNAPSHOT),
+        (b"A", b"B", huge, Flag.SNAPSHOT),
+    ]  # fmt: skip
+    assert rows["status"][["kind", "level_1"]].tolist() == [(b"volume", huge)]
+    assert rows["event"]["text"].tolist() == [b"an entry of type b'9' with update action 0"]
+    assert feeds.rows.ignored == {"CollateralMarketValue62": 1}
+
+
 def test_volume_statistics_and_states_are_status():
     volume = message(37, ROOT_11, group(16, struct.pack("<iiIB", 60, 7, 1, 1)))
     statistic = struct.pack("<qiIBBc", -97_000_000, 7, 1, 255, 0, b"N")

@@ -1,8 +1,8 @@
 """Messages of CME MDP 3.0 to rows: SBE messages in, rows out, many at once (pure).
 
 The schema is the user's: CME publishes it as templates_FixBinary.xml. A message is known by its name
-without the version's number at its end (MDIncrementalRefreshBook32 and 46 are one), its fields by
-theirs. What table each goes to:
+without the version's number at its end (MDIncrementalRefreshBook32 and 46 are one) and without LongQty
+(the same with sizes of 64 bits), its fields by theirs. What table each goes to:
 
     MDIncrementalRefreshBook         depth: action A New, C Change and Overlay, D Delete (size 0); R for
                                      MDEntryType J (book reset)
@@ -20,14 +20,19 @@ theirs. What table each goes to:
     SecurityStatus                   status, kind trading: value is the SecurityTradingStatus, reason
                                      the HaltReason; of a whole group: instrument 0, kind group, reason
                                      the SecurityGroup
-    SnapshotFullRefresh              depth R, then A; statistics as above; all with SNAPSHOT
+    SecurityStatusWorkup             the same of one security; level_1 is the workup's price
+    SnapshotFullRefresh,
+    SnapshotFullRefreshTCP           depth R, then A; statistics as above; all with SNAPSHOT
     ChannelReset                     depth R, instrument 0: all books of the channel
     MDInstrumentDefinition...        instrument; multiplier is the UnitOfMeasureQty, lot_size the
                                      MinTradeVol, attributes the CFICode and the SecurityGroup
 
-Not for any table, and ignored: AdminHeartbeat, AdminLogin, AdminLogout, QuoteRequest, the books by order
-(OrderBook). Implied levels (MDEntryType E and F) are no level of the book that depth holds and are left
-out, as are orders in trade summaries. Price is the mantissa with the schema's exponent. `venue_seq` is
+Ignored, by their names: AdminHeartbeat, AdminLogin and AdminLogout (they are about the connection);
+QuoteRequest (a wish of somebody, without a price); CollateralMarketValue (of bonds that are no instruments
+of the channel); MDIncrementalRefreshOrderBook, SnapshotFullRefreshOrderBook and SnapshotRefreshTopOrders
+(single orders behind the levels: depth has the levels). Any other name is an event. Implied levels
+(MDEntryType E and F) are no level of the book that depth holds and are left out, as are the orders behind
+the entries of books and trade summaries. Price is the mantissa with the schema's exponent. `venue_seq` is
 the packet's sequence number, ts_event the TransactTime. A security that no definition named has its
 SecurityID as its symbol.
 """
@@ -45,10 +50,8 @@ from tickplant.schema import Flag, Rows
 
 Ints = npt.NDArray[np.int64]
 IGNORED = {
-    "AdminHeartbeat", "AdminLogin", "AdminLogout", "QuoteRequest", "MDIncrementalRefreshOrderBook",
-    "SnapshotFullRefreshOrderBook", "SnapshotRefreshTopOrders", "SnapshotFullRefreshTCP",
-    "SnapshotFullRefreshLongQty", "MDIncrementalRefreshBookLongQty", "MDIncrementalRefreshVolumeLongQty",
-    "MDIncrementalRefreshTradeSummaryLongQty", "MDIncrementalRefreshSessionStatisticsLongQty",
+    "AdminHeartbeat", "AdminLogin", "AdminLogout", "QuoteRequest", "CollateralMarketValue",
+    "MDIncrementalRefreshOrderBook", "SnapshotFullRefreshOrderBook", "SnapshotRefreshTopOrders",
 }  # fmt: skip
 _ACTIONS = np.array([b"A", b"C", b"D", b"", b"", b"C"], "S1")
 _SIDES = {b"0": b"B", b"1": b"S"}
@@ -106,7 +109,7 @@ class CmeRows(MessageRows):
             self.refuse(f"template {template} is not in the schema", seq, ts_recv)
             return
         if self._known[template] is None:
-            if known.name.rstrip("0123456789") in IGNORED:
+            if _plain(known.name) in IGNORED:
                 self.ignored[known.name] += 1
             else:
                 self.refuse(f"{known.name} is not a message of MDP 3.0 that is known", seq, ts_recv)
@@ -154,7 +157,7 @@ class CmeRows(MessageRows):
 
     def _role(self, template: Template) -> Callable[[Template, int, Entries], None] | None:
         """What decodes a message of this name; None: nothing does."""
-        name = template.name.rstrip("0123456789")
+        name = _plain(template.name)
         if name.startswith("MDInstrumentDefinition"):
             return self._definitions
         return {
@@ -166,7 +169,9 @@ class CmeRows(MessageRows):
             "MDIncrementalRefreshDailyStatistics": self._statistics,
             "MDIncrementalRefreshLimitsBanding": self._limits,
             "SecurityStatus": self._status,
+            "SecurityStatusWorkup": self._status,
             "SnapshotFullRefresh": self._snapshot,
+            "SnapshotFullRefreshTCP": self._snapshot,
             "ChannelReset": self._reset,
         }.get(name)
 
@@ -281,6 +286,7 @@ class CmeRows(MessageRows):
         rows["value"] = [b"%d" % v if v >= 0 else b"" for v in entries.integers("SecurityTradingStatus", -1)]
         reasons = [b"%d" % v for v in entries.integers("HaltReason").tolist()]
         rows["reason"] = np.where(one, np.array(reasons, "S12"), entries.texts("SecurityGroup"))
+        rows["level_1"] = entries.numbers("MDEntryPx")
 
     def _snapshot(self, template: Template, index: int, entries: Entries) -> None:
         if index == 0:
@@ -291,9 +297,10 @@ class CmeRows(MessageRows):
         elif index == 1:
             ids = np.array([self._securities[m] for m in entries.marks.tolist()], np.int64)
             kinds = entries.texts("MDEntryType")
+            of_statistics = np.isin(kinds, [*_STATISTICS, b"e"])
             for mask, add in (
-                (np.isin(kinds, [*_SIDES, *_IMPLIED, b"J"]), self._snapshot_levels),
-                (np.isin(kinds, [*_STATISTICS, b"e"]), self._snapshot_statistics),
+                (~of_statistics, self._snapshot_levels),
+                (of_statistics, self._snapshot_statistics),
             ):
                 if mask.any():
                     add(Entries(entries.block, entries.columns[mask], entries.marks[mask]), ids[mask])
@@ -327,6 +334,11 @@ class CmeRows(MessageRows):
                 name, ts, ts, kind=kind, currency=currency, base=asset, attributes=attribute[:32],
                 tick_size=tick, lot_size=lot, multiplier=unit,
             )  # fmt: skip
+
+
+def _plain(name: str) -> str:
+    """A message's name without its version, and without LongQty."""
+    return name.rstrip("0123456789").removesuffix("LongQty")
 
 
 def _chosen(
