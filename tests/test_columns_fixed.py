@@ -229,13 +229,13 @@ def test_a_file_is_recognized_by_its_first_line_only_if_all_of_it_fits(tmp_path,
 
 
 def test_what_is_no_ascii_keeps_its_place():
-    table = fixed(["a", "b"], [2, 3], account := Account())("é12 \nab\n".encode() + b"\xff 345")
+    table = fixed(["a", "b"], [2, 3], account := Account())("é12 \nab\n".encode() + b"\xff 345", 1)
     assert [table[n].to_pylist() for n in "ab"] == [["??", "?"], ["12", "345"]]
-    assert account.malformed == ["2 characters, not 5: ab"]
+    assert account.malformed == [(2, "2 characters, not 5: ab")]
 
 
 def test_short_lines_that_are_together_as_long_as_one_are_none():
-    assert len(fixed(["a", "b"], [2, 3], account := Account())(b"ab\nde")) == 0
+    assert len(fixed(["a", "b"], [2, 3], account := Account())(b"ab\nde", 1)) == 0
     assert len(account.malformed) == 2
 
 
@@ -248,7 +248,7 @@ def test_short_lines_that_are_together_as_long_as_one_are_none():
 )
 def test_texts_come_back_without_their_spaces(lines):
     block = "\n".join(f"{a:6}{b:>6}" for a, b in lines).encode()
-    table = fixed(["a", "b"], [6, 6], account := Account())(block)
+    table = fixed(["a", "b"], [6, 6], account := Account())(block, 1)
     assert [list(x) for x in zip(table["a"].to_pylist(), table["b"].to_pylist(), strict=True)] == lines
     assert account.malformed == []
 

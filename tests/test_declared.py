@@ -26,8 +26,9 @@ from hypothesis import strategies as st
 from packet_files import T0, A, B
 
 from tickplant.errors import CaptureError, ConfigError
+from tickplant.feed.capture import Head
 from tickplant.feed.decode import decode
-from tickplant.feed.formats import FORMATS, _head, open_capture
+from tickplant.feed.formats import FORMATS, open_capture
 from tickplant.feed.packets import protocol_instruments
 from tickplant.feed.packets.declared import Declared, DeclaredFeeds, claimants
 from tickplant.feed.packets.protocol_files import parse
@@ -377,7 +378,7 @@ CAPTURES = sorted(p for p in DATA.glob("**/*") if p.suffix in (".pcap", ".gz", "
 
 @pytest.mark.parametrize("path", CAPTURES, ids=[str(p.relative_to(DATA)) for p in CAPTURES])
 def test_no_two_formats_claim_a_capture(path):
-    head = _head(path)
+    head = Head.of(path)
     claimed = [f.what for f in FORMATS if f.load().sniff(head)]
     assert len(claimed) <= 1
     assert len(claimants(head)) <= 1

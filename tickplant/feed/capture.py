@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from tickplant.errors import CaptureError
+from tickplant.feed.source import GZIP_MAGIC, Inflated, exactly, is_zstd
 from tickplant.schema import Rows
 
+HEAD = 4096
+"""Bytes of a file by which its format is told."""
 Batch = list[tuple[str, Rows]]
 """(table, rows) in the order in which they are to be published. `instrument` in the rows is the
 capture's own code; a code is defined by a row of table `instrument` before its first use."""
@@ -25,6 +29,19 @@ class Head:
     path: Path
     raw: bytes
     plain: bytes
+
+    @staticmethod
+    def of(path: Path) -> "Head":
+        """How this file begins. Raises CaptureError if it can't be read."""
+        try:
+            with path.open("rb") as file:
+                raw = file.read(HEAD)
+        except OSError as e:
+            raise CaptureError(f"can't read {path}: {e.strerror}") from None
+        if not (raw.startswith(GZIP_MAGIC) or is_zstd(raw)):
+            return Head(path, raw, raw)
+        with Inflated(path) as file:
+            return Head(path, raw, exactly(file, HEAD))
 
 
 class Capture(ABC):

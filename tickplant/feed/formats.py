@@ -2,25 +2,16 @@
 
 import importlib
 import inspect
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import zstandard
-
 from tickplant.clock import now_ns
 from tickplant.errors import CaptureError, ConfigError
 from tickplant.feed.capture import Capture, Head
 from tickplant.feed.packets.capture import describe
-from tickplant.feed.source import GZIP_MAGIC, ZSTD_MAGIC
-
-HEAD = 4096
-"""Bytes of a file by which its format is told."""
-_ZSTD_BLOCK = 132_000
-"""zstd gives nothing of a block until it has all of it (RFC 8878, section 3.1.1.2: at most 128 KiB)."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +46,7 @@ DECLARED = next(f for f in FORMATS if f.where.startswith("packets.declared:"))
 
 def open_capture(path: Path, **options: Any) -> Capture:
     """A capture in whichever format it is. Raises CaptureError if it is none that we read."""
-    head = _head(path)
+    head = Head.of(path)
     if isinstance(options.get("date"), str):
         options["date"] = _day(options["date"])
     chosen = MAPPED if options.get("mapping") else DECLARED if options.get("protocol") else None
@@ -70,7 +61,7 @@ def open_capture(path: Path, **options: Any) -> Capture:
 
 def dated(path: Path) -> bool:
     """Is a capture of a format that takes the option `date`? Raises CaptureError if it can't be read."""
-    head = _head(path)
+    head = Head.of(path)
     kind: Any = next((k for f in FORMATS if (k := f.load()).sniff(head)), None)
     return kind is not None and "date" in inspect.signature(kind).parameters
 
@@ -84,28 +75,6 @@ def _opened(kind: Callable[..., Capture], path: Path, options: dict[str, Any]) -
     except TypeError as e:
         raise ConfigError(f"options of the capture {path}: {e}") from None
     return kind(path, **options)
-
-
-def _head(path: Path) -> Head:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(HEAD)
-            more = file.read(_ZSTD_BLOCK) if raw.startswith(ZSTD_MAGIC) else b""
-    except OSError as e:
-        raise CaptureError(f"can't read {path}: {e.strerror}") from None
-    return Head(path, raw, _inflated(raw + more))
-
-
-def _inflated(raw: bytes) -> bytes:
-    """What the beginning of a file inflates to, as far as it is sound."""
-    try:
-        if raw.startswith(GZIP_MAGIC):
-            return zlib.decompressobj(wbits=31).decompress(raw, HEAD)
-        if raw.startswith(ZSTD_MAGIC):
-            return zstandard.ZstdDecompressor().stream_reader(raw).read(HEAD)
-    except (zlib.error, zstandard.ZstdError):
-        return b""
-    return raw
 
 
 def _day(text: str) -> date:

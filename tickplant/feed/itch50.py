@@ -86,8 +86,8 @@ class Itch50(Capture):
 
     @staticmethod
     def sniff(head: Head) -> bool:
-        """As `sniff` below, which reads gzip itself."""
-        return sniff(head.raw)
+        """As `sniff` below."""
+        return sniff(head.plain)
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class Itch50(Capture):
             raise CaptureError(f"there is no time zone {timezone!r}, to read {self.path}") from None
         with self._open() as file:
             source = Source(file, 4096)
-            head = source.read()
+            head = next(iter(source), b"")
         if source.error:
             raise CaptureError(f"can't read {self.path}: {source.error}")
         if not sniff(head):

@@ -33,7 +33,7 @@ def count_read(size: int) -> None:
 
 def is_zstd(start: bytes) -> bool:
     """Does a file that begins so have frames of zstd, perhaps a skippable one first?"""
-    skippable = start[1:4] == b"\x2a\x4d\x18" and start[0] >> 4 == 5
+    skippable = len(start) >= 4 and start[1:4] == b"\x2a\x4d\x18" and start[0] >> 4 == 5
     return start.startswith(ZSTD_MAGIC) or skippable
 
 
@@ -197,3 +197,12 @@ class Inflated(io.RawIOBase):
         room[:count] = self._piece[:count]
         self._piece = self._piece[count:]
         return count
+
+
+def exactly(file: Inflated, size: int) -> bytes:
+    """So many bytes of a file, fewer at its end."""
+    parts, left = [], size
+    while left and (part := file.read(left)):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)

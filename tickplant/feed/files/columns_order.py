@@ -75,4 +75,5 @@ def joined(one: Lines, two: Lines) -> Lines:
     event, recv, late = (
         np.concatenate([getattr(one, n), getattr(two, n)]) for n in ("ts_event", "ts_recv", "late")
     )
-    return Lines(event, recv, values, texts, late)
+    end = None if one.end is None or two.end is None else np.concatenate([one.end, two.end])
+    return Lines(event, recv, values, texts, late, end)

@@ -25,10 +25,12 @@ class Lines:
     ts_event: npt.NDArray[np.int64]
     ts_recv: npt.NDArray[np.int64]
     values: dict[tuple[str, str], Values]
-    """By column and kind; texts as numbers."""
+    """By column and kind; texts as numbers; of kind empty whether there is none."""
     texts: dict[str, list[str]]
     """The texts that those numbers of a column mean."""
     late: Which
+    end: npt.NDArray[np.int64] | None = None
+    """Of bars: when they end, where the file tells."""
 
     def __len__(self) -> int:
         return len(self.ts_event)
@@ -36,7 +38,8 @@ class Lines:
     def where(self, which: Any) -> "Lines":
         """Some of them."""
         values = {k: v[which] for k, v in self.values.items()}
-        return Lines(self.ts_event[which], self.ts_recv[which], values, self.texts, self.late[which])
+        end = None if self.end is None else self.end[which]
+        return Lines(self.ts_event[which], self.ts_recv[which], values, self.texts, self.late[which], end)
 
     def matching(self, choice: dict[str, list[str]]) -> Which:
         """For which of them each column has one of its texts."""
@@ -44,6 +47,13 @@ class Lines:
         for column, wanted in choice.items():
             known = np.array([t in wanted for t in self.texts[column]] or [False], np.bool_)
             out &= known[self.values[column, "text"]]
+        return out
+
+    def of(self, rule: RowRule) -> Which:
+        """Which of them give a row by this rule."""
+        out = self.matching(rule.when)
+        for column in rule.given:
+            out &= ~self.values[column, "empty"]
         return out
 
 
@@ -56,12 +66,24 @@ def needed(mapping: Mapping, columns: list[str]) -> list[tuple[str, columns_read
             source = rule.source(name)
             out |= {(c, "code"): None for c in source.columns}
             if source.column and not source.map and types[name] != "S":
-                whole = source.divisor > 1 or source.total or types[name] in "iu"
-                out[source.column, "int" if whole else "float"] = None
+                out[source.column, kind_of(source, types[name])] = None
     if mapping.book:
+        orders = order_columns(mapping.book, mapping, columns)
         for column in book_columns(mapping.book, mapping, columns):
-            out[column, "int" if mapping.book.divisor > 1 else "float"] = None
+            out[column, _book_kind(mapping.book)] = None
+        out |= {(column, "int"): None for column in orders}
     return list(out)
+
+
+def _book_kind(book: Book) -> columns_read.Kind:
+    return "scaled" if book.divisor == "auto" else "int" if book.divisor > 1 else "float"
+
+
+def kind_of(source: Source, letter: str) -> columns_read.Kind:
+    """In which kind a column is read that becomes a number of a table's column of such a type."""
+    if source.divisor == "auto":
+        return "scaled"
+    return "int" if source.divisor > 1 or source.total or letter in "iu" else "float"
 
 
 def book_columns(book: Book, mapping: Mapping, columns: list[str]) -> list[str]:
@@ -69,6 +91,13 @@ def book_columns(book: Book, mapping: Mapping, columns: list[str]) -> list[str]:
     levels = book.levels or (len(columns) - len(mapping.header)) // len(mapping.repeat)
     names = ((book.bid_price, book.bid_size), (book.ask_price, book.ask_size))
     return [n.format(i + book.first) for pair in names for i in range(levels) for n in pair]
+
+
+def order_columns(book: Book, mapping: Mapping, columns: list[str]) -> list[str]:
+    """The columns with the number of orders of each level of a book, bids and then asks; none if not told."""
+    levels = len(book_columns(book, mapping, columns)) // 4
+    names = [n for n in (book.bid_orders, book.ask_orders) if n]
+    return [n.format(i + book.first) for n in names for i in range(levels)]
 
 
 class RowMaker:
@@ -81,9 +110,10 @@ class RowMaker:
         code: Callable[[str, str, int], int],
         symbol: str,
         venue: str,
+        groups: dict[str, str],
     ) -> None:
-        """`code(venue, symbol, at_ns)`; `symbol` and `venue`: of all lines, if given."""
-        self._mapping, self._columns, self._code = mapping, columns, code
+        """`code(venue, symbol, at_ns)`; `symbol`, `venue`: of all lines, if given; `groups`: of the name."""
+        self._mapping, self._columns, self._code, self._groups = mapping, columns, code, groups
         self._symbol, self._venue = symbol, venue
         self._books = LastBooks()
         self._snapshots: dict[int, tuple[int, int]] = {}
@@ -99,7 +129,7 @@ class RowMaker:
             lines.values[column, "grown"] = _grown(lines.values[column, "int"], codes, last)
         made: dict[str, list[tuple[npt.NDArray[np.intp], Rows]]] = {}
         for rule in self._mapping.rows:
-            which = np.flatnonzero(lines.matching(rule.when))
+            which = np.flatnonzero(lines.of(rule))
             if len(which):
                 rows = self._ruled(rule, lines.where(which), codes[which])
                 if rule.snapshot:
@@ -126,7 +156,13 @@ class RowMaker:
     def _named(self, lines: Lines, source: Source, given: str) -> tuple[Values, list[str]]:
         if given or not source.column:
             return np.zeros(len(lines), np.int64), [given or str(source.value or "")]
-        return lines.values[source.column, "text"], lines.texts[source.column]
+        codes, texts = lines.values[source.column, "text"], lines.texts[source.column]
+        if not source.number or "" not in texts:
+            return codes, texts
+        numbers = lines.texts[source.number]
+        without = codes == texts.index("")
+        codes = np.where(without, len(texts) + lines.values[source.number, "text"], codes)
+        return codes, [*texts, *(f"#{n}" for n in numbers)]
 
     def _begun(self, table: str, lines: Lines, codes: npt.NDArray[np.uint32], flags: int) -> Rows:
         rows = shipped_schema()[table].empty(len(lines))
@@ -141,13 +177,20 @@ class RowMaker:
         flags = sum(Flag[name] for name in rule.flags)
         rows = self._begun(rule.table, lines, codes, flags)
         for name in rule.columns:
-            rows[name] = _values(rule.source(name), lines, rows.dtype[name], self._mapping)
+            source = rule.source(name)
+            if source.name:
+                source = _of_name(source, self._groups)
+            rows[name] = values(source, lines, rows.dtype[name], self._mapping)
         if rule.table == "depth":
             snapshot = lines.matching(rule.snapshot) if rule.snapshot else np.zeros(len(lines), np.bool_)
             rows["flags"][snapshot] |= np.uint16(Flag.SNAPSHOT)
             if "action" not in rule.columns:
                 rows["action"] = np.where(snapshot, b"A", b"C")
             rows["action"][rows["size"] == 0] = b"D"
+        if rule.table == "bar":
+            _timed(rows, lines)
+            if "final" not in rule.columns:
+                rows["final"] = 1
         if rule.table == "quote":
             for side in ("bid", "ask"):
                 rows[f"{side}_price"][rows[f"{side}_size"] == 0] = np.nan
@@ -180,7 +223,7 @@ class RowMaker:
     ) -> None:  # fmt: skip
         names = book_columns(book, self._mapping, self._columns)
         levels = len(names) // 4
-        kind = "int" if book.divisor > 1 else "float"
+        kind = _book_kind(book)
         books = np.zeros(len(lines), layout(levels))
         for i, name in enumerate(names):
             side, level = divmod(i // 2, levels)
@@ -188,19 +231,36 @@ class RowMaker:
             if i % 2:
                 books["size"][:, side, level] = values
             else:
-                price = unscaled(values, book.divisor) if book.divisor > 1 else values
+                price = unscaled(values, int(book.divisor)) if kind == "int" else values
                 books["price"][:, side, level] = np.where(np.isin(values, book.missing), np.nan, price)
         books["price"][~(books["size"] > 0)] = np.nan
         books["size"][np.isnan(books["price"])] = 0
+        for i, name in enumerate(order_columns(book, self._mapping, self._columns)):
+            books["orders"][:, i // levels, i % levels] = lines.values[name, "int"]
         quotes = self._begun("quote", lines, codes, 0)
         for flag, choice in book.flags.items():
             quotes["flags"][lines.matching(choice)] |= np.uint16(Flag[flag])
         for side, short in enumerate(("bid", "ask")):
             quotes[f"{short}_price"] = books["price"][:, side, 0]
             quotes[f"{short}_size"] = books["size"][:, side, 0]
-        depth, moved = self._books.changes(books, quotes, np.zeros(len(lines), np.bool_))
+        cleared = lines.matching(book.cleared) if book.cleared else np.zeros(len(lines), np.bool_)
+        depth, moved = self._books.changes(books, quotes, cleared)
         made.setdefault("depth", []).append((np.arange(len(depth)), depth))
         made.setdefault("quote", []).append((which[moved], quotes[moved]))
+
+
+def _timed(rows: Rows, lines: Lines) -> None:
+    """Bars that begin at the time of their lines: the time of their rows is that of their end."""
+    rows["start"] = lines.ts_event
+    if lines.end is not None:
+        rows["interval_ns"] = lines.end - lines.ts_event
+    rows["ts_event"] = lines.ts_event + rows["interval_ns"]
+
+
+def _of_name(source: Source, groups: dict[str, str]) -> Source:
+    """What the name of the file says, as a value that is always the same."""
+    text = groups.get(source.name, "")
+    return Source(value=source.map.get(text, source.otherwise) if source.map else text)
 
 
 def _in_order(parts: list[tuple[npt.NDArray[np.intp], Rows]]) -> Rows:
@@ -228,7 +288,7 @@ def _grown(values: Values, codes: npt.NDArray[np.uint32], last: dict[int, int]) 
     return out
 
 
-def _values(source: Source, lines: Lines, dtype: np.dtype[Any], mapping: Mapping) -> Any:
+def values(source: Source, lines: Lines, dtype: np.dtype[Any], mapping: Mapping) -> Any:
     """The values of one column of a table."""
     if source.columns:
         joined = np.zeros(len(lines), np.int64)
@@ -237,14 +297,16 @@ def _values(source: Source, lines: Lines, dtype: np.dtype[Any], mapping: Mapping
         return joined
     if not source.column:
         value = source.value
-        return value.encode() if isinstance(value, str) else value
+        return value.encode() if isinstance(value, str) else 0 if value is None else value
     if source.map or dtype.kind == "S":
         texts = lines.texts[source.column]
-        chosen = [source.map.get(t, "" if source.map else t) for t in texts] or [""]
+        other = "" if source.otherwise is None else source.otherwise
+        chosen = [source.map.get(t, other if source.map else t) for t in texts] or [""]
         if dtype.kind == "S":
             return np.array([str(c).encode() for c in chosen], dtype)[lines.values[source.column, "text"]]
         numbers = np.array([c if isinstance(c, int | float) else np.nan for c in chosen], np.float64)
         return numbers[lines.values[source.column, "text"]]
-    kind = "int" if source.divisor > 1 or dtype.kind in "iu" else "float"
-    values = lines.values[source.column, "grown" if source.total else kind]
-    return unscaled(values, source.divisor) if source.divisor > 1 else values
+    kind = "grown" if source.total else kind_of(source, dtype.kind)
+    found = lines.values[source.column, kind]
+    scaled = source.divisor != "auto" and source.divisor > 1
+    return unscaled(found, int(source.divisor)) if scaled else found

@@ -13,7 +13,7 @@ What table each schema's records go to; prices are fixed-point integers of 1e-9,
     bbo-1s bbo-1m    quote, SNAPSHOT; ts_recv is the end of the interval, and ts_event too where there
     cbbo-1s -1m      was no trade to take it from
     mbp-10           depth, see `books`; quote when the best level changed; T: trade
-    ohlcv-*          bar; ts_event is its beginning
+    ohlcv-*          bar; start is its beginning, ts_event its end
     statistics       status; kind is the statistic, value new or delete, reason its flags, level_1 the
                      price or else the quantity, level_2 the quantity, level_3 the time it is of (s UTC)
     status           status of kind trading; value is the action, reason Databento's number of it (with
@@ -49,7 +49,7 @@ from tickplant.feed.files.dbn_records import Records, Refused, library, split
 from tickplant.feed.files.dbn_rows import Codes, Values
 from tickplant.feed.files.dbn_symbols import EVER, Symbols, usable
 from tickplant.feed.sink import Sink
-from tickplant.feed.source import Inflated
+from tickplant.feed.source import Inflated, exactly
 from tickplant.schema import Rows
 
 KINDS = {
@@ -91,13 +91,13 @@ class Dbn(Capture):
 
     def _metadata(self, file: Inflated) -> int:
         """Read the metadata; the bytes they take."""
-        head = _exactly(file, 8)
+        head = exactly(file, 8)
         size = int.from_bytes(head[4:8], "little")
         if not self.sniff(Head(file.path, head, head)) or size > METADATA_MAX:
             raise CaptureError(f"{self.path} is no file of Databento DBN, version 1 to 3")
         self.version = head[3]
         try:
-            self.metadata: Any = library().Metadata.decode(head + _exactly(file, size))
+            self.metadata: Any = library().Metadata.decode(head + exactly(file, size))
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as e:  # what the library raises is not declared; its panics are no Exception
@@ -107,9 +107,9 @@ class Dbn(Capture):
     def __iter__(self) -> Iterator[Batch]:
         """Batches of rows in the order to publish them in. Raises CaptureError if reading fails."""
         with Inflated(self.path) as file:
-            _exactly(file, self._start)
+            exactly(file, self._start)
             rest, at = b"", self._start
-            while piece := _exactly(file, self.chunk_bytes):
+            while piece := exactly(file, self.chunk_bytes):
                 data = rest + piece
                 batch, used, wrong = self._decoder.decode(memoryview(data), at)
                 rest, at = data[used:], at + used
@@ -129,15 +129,6 @@ class Dbn(Capture):
         sink = Sink("")
         sink.event(kind, self._decoder.last_ns, text, first=first, last=last)
         return sink.take()
-
-
-def _exactly(file: Inflated, size: int) -> bytes:
-    """So many bytes, fewer at the end."""
-    parts, left = [], size
-    while left and (part := file.read(left)):
-        parts.append(part)
-        left -= len(part)
-    return b"".join(parts)
 
 
 class DbnDecoder:

@@ -177,12 +177,15 @@ def only_trades(records: Records, codes: Codes) -> Made:
 def bars(records: Records, codes: Codes) -> Made:
     """OHLCV records."""
     rows, values = _begun("bar", records.values, codes), records.values
-    rows["interval_ns"] = INTERVALS[records.rtype]
+    rows["start"], rows["interval_ns"] = rows["ts_event"], INTERVALS[records.rtype]
+    rows["ts_event"] += rows["interval_ns"]
     for name in ("open", "high", "low", "close"):
         rows[name] = prices(values[name])
     rows["volume"] = values["volume"]
-    rows["notional"] = np.nan
-    rows["trades"] = 0
+    for name in ("notional", "buy_volume", "sell_volume"):
+        rows[name] = np.nan
+    rows["trades"] = rows["revision"] = 0
+    rows["final"] = 1
     return [("bar", rows)]
 
 
