@@ -8,7 +8,7 @@ import pytest
 from tests.exchange import SYMBOL, Exchange, OkxExchange
 from tests.fix_plant import events, rows_of, until
 from tickplant.errors import ConfigError
-from tickplant.feed import live
+from tickplant.feed import budget, live
 from tickplant.feed.formats import open_capture
 from tickplant.feed.venues.binance import Binance
 from tickplant.feed.venues.okx import Okx
@@ -71,7 +71,7 @@ class Running:
 
 @pytest.fixture
 def start(site, plant, exchange, monkeypatch):
-    monkeypatch.setattr(live, "PAUSE_MIN_S", 0.02)
+    monkeypatch.setattr(budget, "PAUSE_MIN_S", 0.02)
     made = []
 
     def started(**options):
@@ -152,7 +152,7 @@ def test_trades_that_got_lost_are_had_over_rest_and_marked_late(start, exchange)
 
 
 def test_trades_of_an_hour_away_are_had_page_by_page_each_once(site, plant, monkeypatch):
-    monkeypatch.setattr(live, "PAUSE_MIN_S", 0.02)
+    monkeypatch.setattr(budget, "PAUSE_MIN_S", 0.02)
     exchange = OkxExchange()
     running = Running(site, plant, exchange, Okx(["BTC-USDT"], ["trades"]))
     try:
@@ -272,14 +272,23 @@ def test_a_recording_that_is_there_is_not_written_over(site, plant, exchange, tm
     assert path.read_text() == "mine"
 
 
-def test_pauses_double_with_jitter_and_begin_anew_when_it_went_well():
-    pause = live.Pause()
-    waits = [pause.next() for _ in range(12)]
-    for n, wait in enumerate(waits):
-        most = min(live.PAUSE_MIN_S * 2**n, live.PAUSE_MAX_S)
-        assert most / 2 <= wait <= most
-    pause.reset()
-    assert pause.next() <= live.PAUSE_MIN_S
+def test_a_folder_to_record_to_is_made_and_each_start_has_a_file_of_its_own(tmp_path):
+    folder = tmp_path / "var" / "captures"
+    made = [live._recording(Binance, str(folder)) for _ in range(2)]
+    assert {m.parent for m in made} == {folder}
+    assert len(set(made)) == 2
+    assert all(m.name.startswith("binance-") and m.name.endswith(".jsonl.zst") for m in made)
+    assert live._recording(Binance, f"{tmp_path}/").parent == tmp_path
+    one = tmp_path / "new" / "day.jsonl.zst"
+    assert live._recording(Binance, str(one)) == one
+    one.write_text("mine")
+    beside = live._recording(Binance, str(one))
+    assert (beside.parent, beside.name.startswith("day-")) == (one.parent, True)
+    assert not beside.exists()
+    (tmp_path / "old").write_text("a recording that was made where a folder was meant")
+    assert live._recording(Binance, str(tmp_path / "old")).name.startswith("old-")
+    with pytest.raises(ConfigError, match="can't record to"):
+        live._recording(Binance, str(tmp_path / "old" / "below"))
 
 
 @pytest.mark.parametrize(

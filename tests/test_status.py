@@ -171,7 +171,7 @@ def test_a_feed_that_is_silent_while_its_venue_is_open_is_a_problem(
     settings = feeds(said, calendar="XNYS", stale_after_s=30.0)
     seen = status.look(settings)
     assert seen["markets"]["one"]["state"] == state
-    assert sum("feed one has published nothing" in p for p in seen["problems"]) == problems
+    assert sum("feed one has heard nothing of its market" in p for p in seen["problems"]) == problems
     out = io.StringIO()
     status.show(seen, Console(file=out, width=200))
     assert {"closed": "closed until 2024-07-05 13:30Z"}.get(state, state) in out.getvalue()

@@ -125,7 +125,7 @@ def test_snapshot_changes_and_a_hole_in_the_chain():
 
 def test_a_heartbeat_that_asks_is_answered_over_its_connection():
     heard = known()(TEST, {"jsonrpc": "2.0", "method": "heartbeat", "params": {"type": "heartbeat"}})
-    ((conn, reply),) = heard.venue.replies
+    ((conn, reply),) = heard.venue.pongs
     assert (conn, json.loads(reply)["method"]) == ("ws", "public/test")
     assert heard.venue.account.ignored == {"heartbeat": 2}
 

@@ -134,7 +134,7 @@ def test_changes_are_kept_until_the_answer_and_then_chained():
 
 def test_pings_are_answered_over_their_connection():
     heard = Heard(Huobi(), "huobi.ws.0")(gzip.compress(b'{"ping": 1618678073643}'))
-    assert list(heard.venue.replies) == [("huobi.ws.0", '{"pong":1618678073643}')]
+    assert list(heard.venue.pongs) == [("huobi.ws.0", '{"pong":1618678073643}')]
     assert heard.venue.account.ignored == {"ping": 1}
 
 

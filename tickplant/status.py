@@ -79,7 +79,7 @@ def market(config: Config, name: str, said: dict[str, Any]) -> tuple[dict[str, A
     seen["state"] = STALE
     quiet = timedelta(seconds=silent_ns // SECOND_NS)
     return seen, (
-        f"feed {name} has published nothing for {quiet}, and its venue is open ({feed.calendar}): "
+        f"feed {name} has heard nothing of its market for {quiet}, and its venue is open ({feed.calendar}): "
         "see its log, and the venue's status"
     )
 
@@ -140,7 +140,7 @@ def _problems(name: str, said: dict[str, Any] | None) -> list[str]:
     for key in ("waiting", "degraded"):
         if said.get(key):
             problems.append(f"{name}: {said[key]}{_since(said)}")
-    return problems
+    return problems + [f"{name}: {each}" for each in said.get("problems") or ()]
 
 
 def _age_ns(said: dict[str, Any]) -> int:

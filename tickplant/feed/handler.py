@@ -56,6 +56,9 @@ class Feed:
         """Set when the process should end; a handler's loop looks at it."""
         self.beat: Callable[[], None] = lambda: None
         """Called as the handler publishes; what runs the process listens here."""
+        self.problems: list[str] = []
+        """What the handler knows to be wrong, for `tickplant status`."""
+        self._heard_ns = 0
         self._lock = threading.RLock()
         self._room = threading.Condition(self._lock)
         tables = sorted(config.schema, key=lambda t: t.name != "instrument")
@@ -85,13 +88,22 @@ class Feed:
         """Rows published in this session."""
         return self._sender.seq - self._sender.dropped
 
+    def heard(self) -> None:
+        """The venue has said something of its market.
+
+        A feed whose handler calls this is stale by it, and not by the rows that it publishes.
+        """
+        self._heard_ns = monotonic_ns()
+
     def status(self) -> dict[str, Any]:
         """How the feed is, for its status file."""
         full, drops = self._sender.full, self._sender.drops
         return {
             "rows_published": self.rows_published,
             "rows_dropped": self._sender.dropped,
-            "last_row_monotonic_ns": self._sender.rows_ns,  # of the boot; of its beginning if there was none
+            # Of the boot; of the feed's beginning if nothing was heard, or published.
+            "last_row_monotonic_ns": self._heard_ns or self._sender.rows_ns,
+            "problems": list(self.problems),
             "waiting": full if full and not drops else None,
             "degraded": f"drops rows: {full}" if full and drops else None,
         }

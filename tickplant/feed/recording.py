@@ -9,6 +9,8 @@ happened:
     {"t": "send", "conn", "ts", "addr", "data"}          what was sent: subscriptions
     {"t": "recv", "conn", "ts", "data" or "b64"}         a frame of text, or of bytes
     {"t": "lost", "conn", "ts", "data"}                  the connection ended; data: why
+    {"t": "unanswered", "conn", "ts", "url", "data"}     a request was given up; data: why
+    {"t": "event", "conn", "ts", "data"}                 a row of event of kind `conn` with text `data`
 
 `ts` is the local time in seconds. Ours have `ns` beside it, since seconds in a float64 are no
 nanoseconds, so that decoding a recording gives the very rows that the live feed made. (`cryptofeed`
@@ -189,10 +191,15 @@ class Recording(Capture):
         elif entry.t == "connect":
             decoder.urls[entry.conn] = entry.addr
             decoder.connected(entry.conn, entry.at_ns)
+        elif entry.t == "unanswered":
+            decoder.unanswered(entry.url, entry.at_ns, entry.data or "")
+        elif entry.t == "event":
+            decoder.sink.event(entry.conn, entry.at_ns, entry.data or "")
         elif entry.t != "send":
             raise ValueError(f"an entry of type {entry.t!r}")
         decoder.requests.clear()  # what was asked for then is in the recording
         decoder.replies.clear()
+        decoder.pongs.clear()
 
     def _batch(self) -> Iterator[Batch]:
         account = self.decoder.account

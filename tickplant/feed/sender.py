@@ -40,7 +40,7 @@ class Sender:
         """Why nothing can be published any more."""
         self.sent_ns = 0
         self.rows_ns = monotonic_ns()
-        """When rows were given to it last, or it began."""
+        """When rows of any table but event were given to it last, or it began."""
         self.blocked = ""
         """What row of table `event` is due: that rows had to wait, and how long."""
         self._unwritten: tuple[bytes, int] | None = None
@@ -72,7 +72,7 @@ class Sender:
             if not (self.written() and self.outbox.admit(size, beyond=beyond)):
                 self._say_full()
                 if self.drops:
-                    self.rows_ns = monotonic_ns()
+                    self._note_rows(table)
                     # Counted and summed with the rest: what is missing can be told from what is claimed.
                     self.session.frame(table.number, rows, now_ns(), 0)
                     self._note(count)
@@ -86,8 +86,14 @@ class Sender:
         except JournalError as e:
             self.failed = e  # they can't be told again: none may follow them
             raise
-        self.sent_ns = self.rows_ns = monotonic_ns()
+        self.sent_ns = monotonic_ns()
+        self._note_rows(table)
         return True
+
+    def _note_rows(self, table: Table) -> None:
+        """Rows came from the venue, if they are not what the feed says of itself."""
+        if table.name != "event":
+            self.rows_ns = monotonic_ns()
 
     def written(self) -> bool:
         """Have in the outbox what is on its way; False if there is no room for it yet."""

@@ -105,7 +105,13 @@ class Venue(ABC):
     RECORDED: ClassVar[tuple[str, ...]] = ()
     """What recordings call it in their header."""
     REQUESTS_PER_S: ClassVar[float] = 5.0
+    """Over REST, as the venue documents it, with room to spare; so are those below."""
     SUBSCRIPTIONS_PER_S: ClassVar[float] = 10.0
+    """Messages to one connection."""
+    MESSAGES_PER_HOUR: ClassVar[float] = 3600.0
+    """The same, over a longer time."""
+    CONNECTS_PER_S: ClassVar[float] = 2.0
+    """Tries to connect, of all connections."""
     RULE: ClassVar[Rule] = Rule.NONE
     """How its books tell that a change is missing."""
     QUOTES: ClassVar[tuple[str, ...]] = ()
@@ -128,7 +134,12 @@ class Venue(ABC):
         """By the venue's own name of the instrument."""
         self.requests: deque[Request] = deque()
         self.replies: deque[tuple[str, str]] = deque()
-        """(connection, message) to be sent."""
+        """(connection, message) to be sent when there is room for it: subscriptions, snapshots asked for.
+
+        The same message is sent later each time, and after some times not at all.
+        """
+        self.pongs: deque[tuple[str, str]] = deque()
+        """(connection, message) that the venue waits for, or it ends the connection: sent at once."""
         self.reconnects: set[str] = set()
         """Connections that the venue asks to be made anew."""
         self.changes = Changes()
@@ -347,14 +358,15 @@ class Venue(ABC):
     def resync(self, native: str) -> None:  # noqa: B027
         """Ask for a snapshot of an instrument's book: a request, or a new subscription among the replies."""
 
-    def receive(self, conn: str, data: bytes, ts_recv: int) -> None:
-        """A frame has come. Whatever is in it, it is accounted for."""
+    def receive(self, conn: str, data: bytes, ts_recv: int) -> str:
+        """A frame has come. Whatever is in it, it is accounted for. Its type; empty if it can't be read."""
         try:
             kind = self.frame(conn, data, ts_recv)
         except REFUSED as e:
             self._unreadable(conn, data, e, ts_recv)
-            return
+            return ""
         self.counts[kind] = self.counts.get(kind, 0) + 1
+        return kind
 
     def respond(self, url: str, data: bytes, ts_recv: int) -> None:
         """An answer to a request has come. Those are counted by kind, as `GET kind`."""
@@ -376,6 +388,7 @@ class Venue(ABC):
             book.renew()
             book.gap(ts_recv, f"{conn} was lost: {cause}")
         self.replies = deque(r for r in self.replies if r[0] != conn)  # it subscribes anew
+        self.pongs = deque(r for r in self.pongs if r[0] != conn)
 
     @property
     def account(self) -> Account:
@@ -402,7 +415,11 @@ class Venue(ABC):
             self.requests.append(Request(url, after_s=min(2.0 ** (times - 1), PAUSE_MAX_S)))
             return
         del self._refused[url]
-        self.sink.event("unanswered", ts_recv, f"{url}: {times} answers could not be read; not asked again")
+        self.unanswered(url, ts_recv, f"{times} answers could not be read")
+
+    def unanswered(self, url: str, ts_recv: int, cause: str) -> None:
+        """A request was given up: an event, and what it was to fill stays missing."""
+        self.sink.event("unanswered", ts_recv, f"{url}: {cause}; not asked again")
         if url in self.holes:
             for hole, _ in self.holes.waiting(url):
                 self.holes.give_up(hole, self.code(hole.native, ts_recv), ts_recv)

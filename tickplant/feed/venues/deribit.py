@@ -186,7 +186,7 @@ class Deribit(Venue):
             return "error"
         if frame.method == "heartbeat" and frame.params is not None:
             if frame.params.type == "test_request":
-                self.replies.append((conn, _ask("public/test")))
+                self.pongs.append((conn, _ask("public/test")))
             return "heartbeat"
         if frame.params is None or frame.method != "subscription":
             if frame.id is None or not frame.result:

@@ -159,7 +159,7 @@ class Huobi(Venue):
     def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
         frame = _FRAME.decode(_inflated(data))
         if frame.ping is not None:
-            self.replies.append((conn, msgspec.json.encode({"pong": frame.ping}).decode()))
+            self.pongs.append((conn, msgspec.json.encode({"pong": frame.ping}).decode()))
             return "ping"
         if frame.status == "error":
             self.sink.event("refused", ts_recv, f"{conn}: {frame.message}")
