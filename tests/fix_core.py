@@ -31,8 +31,11 @@ def plant_name():
     """A name that no other plant has; its shared memory is removed in the end."""
     name = f"t{os.getpid()}_{next(_numbers)}"
     yield name
-    for left in segment.names(f"tp.{name}."):
-        segment.remove(left)
+    for left in segment.SHM.glob(f"tp.{name}.*"):
+        if left.is_dir() and not left.is_symlink():
+            left.rmdir()
+        else:
+            left.unlink()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tickplant import segment
+from tickplant import owners, segment
 from tickplant.errors import NotRunning, SegmentError, TableFull
 
 MAGIC = b"tpTEST01"
@@ -53,11 +53,83 @@ def test_an_empty_object_is_one_being_made(plant_name):
         segment.attach(name)
 
 
-def test_a_symbolic_link_is_not_followed(plant_name, tmp_path):
-    (tmp_path / "elsewhere").write_bytes(bytes(4096))
-    (segment.SHM / f"tp.{plant_name}.x").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(SegmentError, match="can't open"):
-        segment.attach(f"tp.{plant_name}.x")
+NOBODY = 65534
+"""A user who has nothing to do with the plant."""
+
+
+def put(path, kind, elsewhere):
+    """Something at a path of shared memory that is not ours."""
+    if kind == "link":
+        path.symlink_to(elsewhere)
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "hard link":
+        os.link(elsewhere, path)
+    else:
+        path.write_bytes(bytes(segment.HEADER_SIZE))
+        if os.geteuid():
+            pytest.skip("only root makes files of others")
+        os.chown(path, NOBODY, NOBODY)
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder", "hard link", "another user's"])
+def test_what_is_foreign_is_passed_by_and_told(plant_name, kind, caplog):
+    name = f"tp.{plant_name}.x"
+    elsewhere = segment.SHM / f"tp.{plant_name}.elsewhere"
+    elsewhere.write_bytes(b"precious" + bytes(4088))
+    put(segment.SHM / name, kind, elsewhere)
+    with pytest.raises(NotRunning, match="is not this plant's: a "):
+        segment.attach(name)
+    assert not segment.exists(name)
+    segment.remove(name)
+    made = segment.create(name, segment.HEADER_SIZE)
+    made.allocate(0, segment.HEADER_SIZE)
+    segment.describe(made, MAGIC, {"a": 1})
+    with pytest.raises(SegmentError, match="exists already"):
+        segment.create(name, 4096)
+    for writable in (False, True):
+        assert segment.description(segment.attach(name, writable=writable), MAGIC) == {"a": 1}
+    assert segment.exists(name)
+    assert name in segment.names(f"tp.{plant_name}.")
+    assert segment.SHM / name in segment.foreign(plant_name)
+    assert caplog.text.count("it is passed by") == 1
+    segment.remove(name)
+    assert not segment.exists(name)
+    assert os.path.lexists(segment.SHM / name)
+    assert elsewhere.read_bytes() == b"precious" + bytes(4088)
+
+
+def test_a_name_is_reserved_once_whatever_stands_there(plant_name):
+    name = f"tp.{plant_name}.lock"
+    (plain,) = segment.reserve(name)
+    assert plain == segment.SHM / name
+    assert stat.S_IMODE(plain.stat().st_mode) == 0o600
+    assert segment.reserve(name) == [plain]
+    plain.unlink()
+    plain.mkdir()
+    (other,) = segment.reserve(name)
+    assert other.name.startswith(name + "~")
+    assert segment.reserve(name) == [other]
+
+
+def test_a_reader_believes_whom_the_configuration_names_before_itself(plant_name, tmp_path):
+    if os.geteuid():
+        pytest.skip("only root makes files of others")
+    name = f"tp.{plant_name}.ctl"
+    for suffix, owner, content in (("", 0, b"r"), ("~1", NOBODY, b"n")):
+        path = segment.SHM / (name + suffix)
+        path.write_bytes(content * 4096)
+        os.chown(path, owner, owner)
+    assert segment.attach(name).map[0:1] == b"r"
+    folder = tmp_path / "run"
+    owners.anchor(plant_name, folder)
+    assert segment.attach(name).map[0:1] == b"r"
+    folder.mkdir()
+    os.chown(folder, NOBODY, NOBODY)
+    assert segment.attach(name).map[0:1] == b"n"
+    assert segment.attach(name, writable=True).map[0:1] == b"r"
 
 
 def test_allocated_is_what_was_asked_for(plant_name):

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from tickplant import sessions
+from tickplant import owners, sessions
 from tickplant.clock import TradingCalendar
 from tickplant.errors import ConfigError, SchemaError
 from tickplant.schema import Schema, declare
@@ -276,7 +276,8 @@ class Config:
 def load(path: str | Path | None = None) -> Config:
     """Read and check the configuration at `path`, else at $TICKPLANT_CONFIG, else the system's.
 
-    Raises ConfigError with file, key, value and what is allowed.
+    This process then believes what the owner of the plant's folders has in shared memory. Raises ConfigError
+    with file, key, value and what is allowed.
     """
     chosen = Path(path or os.environ.get(ENVIRONMENT) or SYSTEM_FILE)
     try:
@@ -288,7 +289,11 @@ def load(path: str | Path | None = None) -> Config:
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
         raise ConfigError(f"{chosen}: {e}") from None
-    return Config(content, chosen)
+    config = Config(content, chosen)
+    plant = config.plant
+    said = config.status_dir / "tickerplant.json"
+    owners.anchor(plant.name, said, plant.run_dir, plant.data_dir)
+    return config
 
 
 def shipped() -> Path:

@@ -20,7 +20,7 @@ import os
 import time
 from pathlib import Path
 
-from tickplant import segment
+from tickplant import owners, segment
 from tickplant._core.memory import Bell, Word
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns, ticks_to_monotonic
 from tickplant.errors import NotRunning, SegmentError
@@ -70,7 +70,9 @@ class Control:
 
     @classmethod
     def attach(cls, plant: str) -> "Control":
-        """Raises NotRunning if no ticker plant has made the block."""
+        """Raises NotRunning if no ticker plant has made the block, of a user whose plant this may be."""
+        owners.settle(plant, None)
+        owners.settle(plant, segment.owner(_block(plant)))
         block = segment.attach(_block(plant))
         segment.description(block, MAGIC)
         return cls(plant, block, own=False)

@@ -3,6 +3,7 @@ dropped when they are proven."""
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from tickplant.schema import Schema
 from tickplant.table import segment_name, waits
 
 log = logging.getLogger(__name__)
+
+_DATE = re.compile("[0-9]{8}")
 
 
 def _complete(proof: Path) -> bool:
@@ -53,7 +56,7 @@ class FinishedDates:
     def _unsealed(self, below: int) -> Iterator[int]:
         for name in segment.names(f"tp.{self.config.plant.name}."):
             _, _, date, *table = name.split(".")
-            if len(table) == 1 and date.isdigit() and 0 < int(date) < below and waits(name):
+            if len(table) == 1 and _DATE.fullmatch(date) and 0 < int(date) < below and waits(name):
                 yield int(date)
 
     def _name(self, date: int, table: str) -> str:

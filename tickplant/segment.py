@@ -1,26 +1,39 @@
 """Named shared memory: create, attach, allocate, remove.
 
-posix_ipc and mmap, not multiprocessing.shared_memory: that one's tracker unlinks live segments, and it
-has neither a mode nor a read-only attach. Memory is taken with fallocate before it is touched, so a
+Files of /dev/shm and mmap, not multiprocessing.shared_memory: that one's tracker unlinks live segments, and
+it has neither a mode nor a read-only attach. Memory is taken with fallocate before it is touched, so a
 full /dev/shm is an error here and never a SIGBUS there; a segment is never made smaller.
+
+Any user may have put a FIFO, a link, a folder or a file under one of our names. Ours is a plain file with one
+link, of the user that is believed (owners.py); nothing else is mapped, written or removed. Where something
+foreign has the name, ours is made as `<name>~<random>`, and found by it.
 """
 
 import errno
+import logging
 import mmap
 import os
+import secrets
+import stat
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgpack
-import posix_ipc
 
-from tickplant import wire
+from tickplant import owners, wire
 from tickplant._core import framing
 from tickplant._core.memory import populate
 from tickplant.errors import FrameError, NotRunning, SegmentError, TableFull
 
+log = logging.getLogger(__name__)
+
 SHM = Path("/dev/shm")
+_INSTEAD = "~"
+_OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_told: set[str] = set()
+"""Foreign things that the log has named."""
 
 
 class Segment:
@@ -62,46 +75,176 @@ class Segment:
 def create(name: str, size: int, mode: int = 0o640) -> Segment:
     """Create a shared-memory object of `size` bytes, none of them allocated yet.
 
-    Raises SegmentError if one of that name exists.
+    Raises SegmentError if one of that name exists that is ours.
     """
+    fd = _make(name)
     try:
-        shm = posix_ipc.SharedMemory("/" + name, posix_ipc.O_CREX, mode=mode, size=size)
-    except posix_ipc.ExistentialError:
-        raise SegmentError(f"shared memory {SHM / name} exists already") from None
+        os.ftruncate(fd, size)
+        os.fchmod(fd, mode)  # as asked, whatever the umask
     except OSError as e:
-        raise SegmentError(f"can't create shared memory {SHM / name}: {e.strerror}") from None
-    os.fchmod(shm.fd, mode)  # as asked, whatever the umask
-    return Segment(name, shm.fd, size, writable=True)
+        os.close(fd)
+        raise SegmentError(f"can't make shared memory {SHM / name}: {e.strerror}") from None
+    return Segment(name, fd, size, writable=True)
+
+
+def _make(name: str) -> int:
+    """A new file of the name, or of another that stands for it where that is taken; open for writing."""
+    if (there := next(_paths(name, os.geteuid()), None)) is not None:
+        raise SegmentError(f"shared memory {there} exists already")
+    path = SHM / name
+    while True:
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, 0o600)
+        except OSError as e:
+            if e.errno != errno.EEXIST:
+                raise SegmentError(f"can't create shared memory {path}: {e.strerror}") from None
+            _tell(path)
+        path = SHM / f"{name}{_INSTEAD}{secrets.token_hex(8)}"
+
+
+def _tell(path: Path) -> None:
+    if str(path) not in _told:
+        _told.add(str(path))
+        log.warning("%s; it is passed by, and another name is taken", described(path))
+
+
+def described(path: Path) -> str:
+    """What is at a path of shared memory, for people."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return f"{path} is gone"
+    kinds = {
+        stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "symbolic link", stat.S_IFIFO: "FIFO",
+        stat.S_IFSOCK: "socket",
+    }  # fmt: skip
+    kind = kinds.get(stat.S_IFMT(found.st_mode), "device")
+    links = f" with {found.st_nlink} links" if kind == "file" and found.st_nlink != 1 else ""
+    return f"{path} is not this plant's: a {kind}{links} of user {owners.name(found.st_uid)}"
+
+
+def _ours(found: os.stat_result, uid: int) -> bool:
+    return stat.S_ISREG(found.st_mode) and found.st_uid == uid and found.st_nlink == 1
+
+
+def _paths(name: str, uid: int) -> Iterator[Path]:
+    """The files that a user has made for a name: that of the name itself first."""
+    path = SHM / name
+    try:
+        found = path.lstat()
+    except OSError:
+        found = None
+    if found and _ours(found, uid):
+        yield path
+    for other in sorted(_entries(name + _INSTEAD), key=lambda entry: entry.name):
+        try:
+            if _ours(other.stat(follow_symlinks=False), uid):
+                yield SHM / other.name
+        except OSError:
+            continue
+
+
+def _entries(prefix: str) -> list[os.DirEntry[str]]:
+    with os.scandir(SHM) as entries:
+        return [entry for entry in entries if entry.name.startswith(prefix)]
 
 
 def attach(name: str, *, writable: bool = False) -> Segment:
-    """Map an existing shared-memory object. Raises NotRunning if there is none."""
-    path = SHM / name
-    try:
-        fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        raise NotRunning(
-            f"there is no shared memory {path}; is the ticker plant running (tickplant status)?"
-        ) from None
-    except OSError as e:
-        raise SegmentError(f"can't open shared memory {path}: {e.strerror}") from None
+    """Map an existing shared-memory object, of this user where it is to be written, else of the plant's.
+
+    Raises NotRunning if there is none.
+    """
+    users = [os.geteuid()] if writable else owners.of(_plant(name))
+    fd = next((fd for uid in users if (fd := _open(name, uid, writable)) >= 0), -1)
+    if fd < 0:
+        raise _absent(name)
     found = os.fstat(fd)
     if found.st_blocks == 0:  # not to be touched: its first page may be the one that there is no room for
         os.close(fd)
         raise NotRunning(
-            f"shared memory {path} is just being made, or has no room yet; see: tickplant status"
+            f"shared memory {SHM / name} is just being made, or has no room yet; see: tickplant status"
         )
     return Segment(name, fd, found.st_size, writable)
 
 
+def _open(name: str, uid: int, writable: bool) -> int:
+    """The object that a user has made for a name, open; -1 if there is none. Raises SegmentError."""
+    for path in _paths(name, uid):
+        try:
+            fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | _OPEN)
+        except FileNotFoundError:
+            continue
+        except OSError as e:
+            raise SegmentError(f"can't open shared memory {path}: {e.strerror}") from None
+        if _ours(os.fstat(fd), uid):
+            return fd
+        os.close(fd)
+    return -1
+
+
+def _absent(name: str) -> NotRunning:
+    path = SHM / name
+    if os.path.lexists(path):
+        return NotRunning(
+            f"{described(path)}, and there is none of the plant's; is the ticker plant running (tickplant "
+            "status)? To read a plant of another user, name its configuration: connect('FILE.toml')"
+        )
+    return NotRunning(f"there is no shared memory {path}; is the ticker plant running (tickplant status)?")
+
+
+def _plant(name: str) -> str:
+    """The plant whose object has this name."""
+    return name.split(".")[1] if name.startswith("tp.") else ""
+
+
+def owner(name: str) -> int | None:
+    """The user whose object of this name is read here; None if there is none."""
+    users = owners.candidates(_plant(name))
+    return next((uid for uid in users if next(_paths(name, uid), None) is not None), None)
+
+
+def exists(name: str) -> bool:
+    """Is there an object of this name that this user made, be it empty?"""
+    return next(_paths(name, os.geteuid()), None) is not None
+
+
+def reserve(name: str) -> list[Path]:
+    """The files of this name that this user made; one is made if there is none."""
+    if not (found := [*_paths(name, os.geteuid())]):
+        os.close(_make(name))
+        found = [*_paths(name, os.geteuid())]
+    return found
+
+
 def remove(name: str) -> None:
-    """Remove the name; whoever has it mapped keeps what they have."""
-    (SHM / name).unlink(missing_ok=True)
+    """Remove this user's objects of the name; whoever has one mapped keeps what they have."""
+    for path in _paths(name, os.geteuid()):
+        path.unlink(missing_ok=True)
 
 
 def names(prefix: str) -> list[str]:
-    """Names of the shared-memory objects that begin with prefix."""
-    return sorted(p.name for p in SHM.glob(prefix + "*"))
+    """Names that begin with prefix and of which this user has an object of shared memory."""
+    found = set()
+    for entry in _entries(prefix):
+        try:
+            if _ours(entry.stat(follow_symlinks=False), os.geteuid()):
+                found.add(entry.name.partition(_INSTEAD)[0])
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def foreign(plant: str) -> list[Path]:
+    """What has a name of the plant's in shared memory and is not of its user."""
+    users, found = owners.of(plant), []
+    for entry in _entries(f"tp.{plant}."):
+        try:
+            about = entry.stat(follow_symlinks=False)
+        except OSError:
+            continue
+        if not any(_ours(about, uid) for uid in users):
+            found.append(SHM / entry.name)
+    return sorted(found)
 
 
 HEADER_SIZE = 16_384

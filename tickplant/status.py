@@ -8,13 +8,14 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from tickplant import screen, sessions
+from tickplant import screen, segment, sessions
 from tickplant.clock import SECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
 from tickplant.control import Control
 from tickplant.errors import ConfigError, TickplantError
 
 STALE_NS = 5 * SECOND_NS
+_FOREIGN_SHOWN = 3
 OPEN, CLOSED, STALE = "open", "closed", "stale"
 
 
@@ -34,6 +35,7 @@ def look(config: Config) -> dict[str, Any]:
     for name in config.feeds:
         markets[name], problem = market(config, name, processes.get(f"feed-{name}", {}))
         problems += [problem] if problem else []
+    problems += _foreign_problems(config.plant.name)
     problems += [_proof_problem(p) for p in proofs(config)[-5:] if not p["complete"]]
     for name, feed in plant.get("feeds", {}).items():
         if feed["gaps"]:
@@ -115,6 +117,18 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return said if isinstance(said, dict) else {}
+
+
+def _foreign_problems(plant: str) -> list[str]:
+    """What others have put where the plant's shared memory would be."""
+    found = segment.foreign(plant)
+    said = [
+        f"{segment.described(path)}; the plant passes it by. Its owner or root removes it: rm -r '{path}'"
+        for path in found[:_FOREIGN_SHOWN]
+    ]
+    if more := len(found) - len(said):
+        said.append(f"there are {more:,} more of these: ls -la {segment.SHM}/tp.{plant}.*")
+    return said
 
 
 def _plant_problem(config: Config, state: str) -> str:

@@ -287,7 +287,7 @@ def waits(name: str) -> bool:
         segment.description(found, MAGIC)
         return bool(Word(found.map, STATE).load() == LIVE)
     except NotRunning:
-        return (segment.SHM / name).exists()
+        return segment.exists(name)
     except SegmentError:
         return False
 

@@ -26,7 +26,7 @@ from tickplant.control import Control
 from tickplant.curve import Guard
 from tickplant.day import Day, declared, identity_in
 from tickplant.doorbell import Doorbell
-from tickplant.errors import AlreadyRunning, FrameError
+from tickplant.errors import FrameError, TickplantError
 from tickplant.finished import FinishedDates
 from tickplant.identity import Identity
 from tickplant.ingress import Ingress
@@ -55,7 +55,7 @@ def _lock(*paths: Path) -> list[Lock]:
     try:
         for path in paths:
             held.append(Lock(path, "ticker plant"))
-    except AlreadyRunning:
+    except TickplantError:
         for lock in held:
             lock.release()
         raise
@@ -79,7 +79,7 @@ class TickerPlant:
         self.settings = config.tickerplant
         self._locks = _lock(
             config.plant.data_dir / "tickerplant.lock",
-            segment.SHM / f"tp.{config.plant.name}.lock",
+            *segment.reserve(f"tp.{config.plant.name}.lock"),
         )
         self._syncer = Syncer(self.settings.sync_interval_ms * MILLISECOND_NS)
         self._drain: Drain | None = None

@@ -1,0 +1,155 @@
+"""What docs/SECURITY.md promises, sentence by sentence, against users who are real."""
+
+import fcntl
+import os
+import signal
+import stat
+
+import pytest
+from fix_plant import Site, until
+from strangers import NOBODY, as_user
+
+from tickplant import control, local, segment, status
+from tickplant.clock import as_int, now_ns
+from tickplant.control import Control
+from tickplant.errors import NotRunning, SegmentError
+from tickplant.segment import SHM
+from tickplant.table import segment_name
+
+
+@pytest.fixture
+def site():
+    """A place for a plant that other users can look into, as a group's folder is."""
+    made = Site()
+    made.folder.chmod(0o755)
+    yield made
+    for path in SHM.glob(f"tp.{made.name}.*"):
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        elif not segment._ours(path.lstat(), os.geteuid()):
+            path.unlink()
+    made.clear()
+
+
+def filled(raw):
+    """Three rows of a scripted feed, and the plant has them."""
+    raw.send(raw.trades(3))
+    raw.settle()
+
+
+def written(path):
+    """What an attempt to cut a file short, to write to it or to remove it has come to."""
+    gone = []
+    for attempt in (
+        lambda: os.truncate(path, 0),
+        lambda: os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK)),
+        lambda: os.unlink(path),
+        lambda: os.rename(path, f"{path}.mine"),
+    ):
+        try:
+            attempt()
+            gone.append(True)
+        except OSError:
+            gone.append(False)
+    return any(gone)
+
+
+def test_a_reader_in_the_group_can_change_no_file_of_the_plant(site):
+    cfg = site.configured()
+    plant = site.ticker_plant(cfg)
+    filled(site.raw_feed(plant))
+    there = [*SHM.glob(f"tp.{site.name}.*"), *cfg.plant.data_dir.rglob("*"), *cfg.plant.run_dir.rglob("*")]
+    files = [path for path in there if path.is_file()]
+    assert len(files) > 10
+    changed = as_user(lambda: [str(path) for path in files if written(path)], gid=os.getegid())
+    assert changed == []
+    assert [path for path in files if stat.S_IMODE(path.stat().st_mode) & 0o022] == []
+
+
+def test_readers_read_and_sleep_without_a_right_to_write(site):
+    plant = site.ticker_plant(site.configured())
+    filled(site.raw_feed(plant))
+
+    def read():
+        table = local.connect(site.name).table("trade", plant.day.trading_date)
+        return len(table), table.wait(3, 0.001)
+
+    assert as_user(read, gid=os.getegid()) == (3, 3)
+    with pytest.raises(SegmentError, match="Permission denied"):
+        as_user(read)
+
+
+def test_a_plant_and_its_readers_pass_by_whatever_others_put_under_its_names(site):
+    cfg = site.configured()
+    today = as_int(cfg.calendar.date_at(now_ns()))
+    precious = site.folder / "precious"
+    precious.write_text("precious")
+
+    def attack():
+        base = f"{SHM}/tp.{site.name}."
+        os.mkfifo(base + "ctl", 0o666)
+        os.symlink(precious, base + "lock")
+        os.mkdir(f"{base}{today}.trade", 0o777)
+        for name in ("²2.trade", "00000000.trade", "99999999.trade.x", "latest.trade", f"{today + 1}.trade"):
+            with open(base + name, "wb") as file:
+                file.write(bytes(segment.HEADER_SIZE))
+
+    as_user(attack)
+    process = site.run_ticker_plant()
+    feed = site.feed(cfg)
+    plant = local.connect(site.name)
+    feed.trade(instrument=feed.instrument("XNAS", "AAPL"), price=1.0, size=2.0)
+    feed.flush()
+    until(lambda: len(plant.table("trade")) == 1)
+    assert plant.latest("trade")["XNAS:AAPL"]["price"] == 1.0
+    assert precious.read_text() == "precious"
+    assert process.poll() is None
+    problems = status.look(cfg)["problems"]
+    assert any(
+        f"tp.{site.name}.00000000.trade is not this plant's: a file of user nobody" in p for p in problems
+    )
+    assert any(f"more of these: ls -la {SHM}/tp.{site.name}.*" in p for p in problems)
+    assert "a FIFO of user nobody; it is passed by" in site.logs()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 0
+    again = site.run_ticker_plant()
+    assert again.poll() is None
+    assert control.remove_all(site.name)
+
+
+def test_nobody_else_can_hold_the_locks_of_a_plant(site):
+    cfg = site.configured()
+    site.ticker_plant(cfg)
+    locks = [*SHM.glob(f"tp.{site.name}.lock"), cfg.plant.data_dir / "tickerplant.lock"]
+
+    def hold():
+        for path in locks:
+            with path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    assert len(locks) == 2
+    for gid in (NOBODY, os.getegid()):
+        with pytest.raises(PermissionError):
+            as_user(hold, gid=gid)
+
+
+def test_readers_are_not_led_by_the_objects_of_others(site):
+    """A stranger's control block and table of the right form, before there is a plant, and beside it."""
+    cfg = site.configured()
+    plant = site.ticker_plant(cfg)
+    date = plant.day.trading_date
+    names = [f"tp.{site.name}.ctl", segment_name(site.name, date, "trade")]
+    forged = {name: (SHM / name).read_bytes()[: segment.HEADER_SIZE] for name in names}
+    for name in names:
+        segment.remove(name)
+
+    def forge():
+        for name, content in forged.items():
+            (SHM / name).write_bytes(content)
+
+    as_user(forge)
+    for name in names:
+        with pytest.raises(NotRunning, match="is not this plant's: a file of user nobody"):
+            segment.attach(name)
+    with pytest.raises(NotRunning):
+        Control.attach(site.name)
