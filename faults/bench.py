@@ -24,6 +24,7 @@ from faults import report
 from faults.case import Fault
 from faults.cases import CASES
 from faults.check import Findings, check, journaled
+from faults.growth import objects
 from faults.room import own_shm
 from faults.site import Site
 from faults.source import TABLES
@@ -94,6 +95,8 @@ def run(case: str, seed: int, seconds: float) -> Outcome:
         except TickplantError:
             _last_words(site)
             raise
+        found.wrong += site.growth.wrong()
+        found.wrong += objects(site.name, len(site.dates()), site.config.schema)
         found.wrong += [f"{p.name} ended: {d}" for p in site.processes.values() for d in p.deaths]
         for date in dates:
             if not json.loads(_proof(site, date).read_text())["complete"]:

@@ -1,4 +1,5 @@
-"""Readers that stand still, that ask without end, and that are away while dates go by."""
+"""Readers that stand still, ask without end, join and leave, or say what may not be said; and readers that
+are away while dates go by."""
 
 import json
 import os
@@ -10,15 +11,18 @@ from typing import Any
 import zmq
 
 from faults.case import Case
+from faults.growth import DESCRIPTORS, held
 from faults.processes import READERS
-from faults.site import Site
-from tickplant import sockets
+from faults.site import PATIENCE_S, Site
+from faults.source import TABLES
+from fuzz.said import said
+from tickplant import sockets, subscribe
 from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.config import Publisher
 from tickplant.eod import end_of_day
 from tickplant.errors import TickplantError
 from tickplant.link import Link
-from tickplant.requests import About, Describe, Replay
+from tickplant.requests import TO_PUBLISHER, TO_READER, About, Describe, Refused, Replay, Replayed
 
 QUEUE_BYTES = 1 << 22
 SLACK_BYTES = 1 << 24
@@ -27,6 +31,9 @@ FULL_RATE = 60_000.0
 STILL_S = 60.0
 ANSWER_NS = 2 * SECOND_NS
 FLOOD = 20_000
+EQUAL, JOINED = 300, 40
+"""Equal requests, and readers that join one after the other."""
+FORGED = 5_000
 TOPIC_COST = 50
 """Bytes of memory for each byte of a topic (conf/tickplant.toml)."""
 REQUEST_BYTES_MAX = 1 << 16
@@ -143,6 +150,60 @@ def asked_without_end(site: Site, choice: random.Random) -> bool:
     return True
 
 
+def joined_and_left(site: Site, choice: random.Random) -> bool:
+    """Readers join one after the other, read some rows and leave; others ask for the same again and again."""
+    endpoint, date = site.config.publisher.request, site.plant.trading_date
+    before = _descriptors(site)
+    link = Link(endpoint, None, None, QUEUE_BYTES)
+    try:
+        table = site.config.schema["trade"].number
+        for n in range(EQUAL):
+            link.ask(Replay(date=date, table=table, row=0, bytes=1 << 16, check=bool(n % 2)), Replayed)
+            site.turn()
+        for _ in range(JOINED):
+            row = choice.choice([0, -1, -1000])
+            with subscribe(endpoint, choice.choice(TABLES), from_row=row, trading_date=date) as reader:
+                reader.next(0.2)
+            site.turn()
+    finally:
+        link.close()
+    more = _descriptors(site) - before
+    site.figures.append(
+        f"after {EQUAL} equal requests and {JOINED} readers the publisher had {more:+d} files"
+    )
+    if more > DESCRIPTORS:
+        raise TickplantError(f"the publisher has {more} descriptors more than before {EQUAL} equal requests")
+    return True
+
+
+def _descriptors(site: Site) -> int:
+    process = site.processes["publisher"].running
+    return held(process.pid).descriptors if process else 0
+
+
+def forged(site: Site, choice: random.Random) -> bool:
+    """Requests that are nearly right, by thousands: each is answered, and the publisher does not end."""
+    watch = Watch(site)
+    dealer = sockets.context().socket(zmq.DEALER)
+    try:
+        sockets.connect(dealer, site.config.publisher.request)
+        usual = {"date": [site.plant.trading_date], "table": [1, 2, 3, 4, 5], "from": [0, 1, 300_000]}
+        for n in range(FORGED):
+            request = said(TO_PUBLISHER, choice.randbytes(40), usual)
+            dealer.send(request[:4000])
+            if not dealer.poll(int(PATIENCE_S * 1000)):
+                raise TickplantError(f"request number {n} was not answered: {request!r}")
+            message = TO_READER.read(dealer.recv_multipart()[0])
+            if isinstance(message, Refused) and "failed to answer" in message.text:
+                raise TickplantError(f"request {request!r}: {message.text}")
+            if n % 100 == 0:
+                site.turn()
+    finally:
+        dealer.close(linger=0)
+    watch.check(_bounds(site.config.publisher) + SLACK_BYTES)
+    return True
+
+
 def _bounds(publisher: Publisher) -> int:
     """What the settings let two peers have of the publisher:
 
@@ -177,6 +238,8 @@ def away_over_dates(site: Site, choice: random.Random) -> bool:
 
 CASES = {
     "stopped-remote-readers": Case([stood_still], mixed=False, settings=_full_rate),
+    "joining-readers": Case([joined_and_left], mixed=False),
+    "forged-requests": Case([forged], mixed=False),
     "greedy-readers": Case([asked_without_end], mixed=False, settings=_settings),
     "readers-away-over-dates": Case([away_over_dates], mixed=False, settings=_kept),
 }

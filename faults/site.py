@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from faults import proxy
+from faults.growth import Growth
 from faults.proxy import Proxy
 from faults.source import TABLES, Counts
 from tickplant import config, local
@@ -109,6 +110,7 @@ class Site:
             stdin=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         self.longest_outage_ns = self._moved_ns = self._written = 0
+        self.growth = Growth()
 
     def _links(self) -> list[proxy.Link]:
         """The ways between feeds and plant, and between plant and remote readers."""
@@ -185,8 +187,9 @@ class Site:
             )  # fmt: skip
 
     def turn(self) -> None:
-        """Start again what has ended, and watch how long the plant stands still."""
+        """Start again what has ended; watch how long the plant stands still, and what its processes hold."""
         now = monotonic_ns()
+        self.growth.look({p.name: p.running.pid for p in self.processes.values() if p.running})
         for process in self.processes.values():
             if process.running and (status := process.running.poll()) is not None:
                 process.running, process.start_at_ns = None, process.start_at_ns or now
