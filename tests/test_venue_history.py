@@ -41,6 +41,8 @@ LIVE = {
     "bitflyer": lambda n: {"jsonrpc": "2.0", "method": "channelMessage", "params": {
         "channel": "lightning_executions_BTC_JPY", "message": [
             {"id": n, "side": "SELL", "price": 100.5, "size": 0.5, "exec_date": ISO.format(n)}]}},
+    "bithumb": lambda n: {"type": "trade", "code": "KRW-BTC", "trade_price": 100.5, "trade_volume": 0.5,
+                          "ask_bid": "ASK", "trade_timestamp": n, "sequential_id": n},
     "bitstamp": lambda n: {"event": "trade", "channel": "live_trades_btcusd", "data": {
         "id": n, "amount_str": "0.5", "price_str": "100.5", "type": 1, "microtimestamp": str(n)}},
     "bybit": lambda n: {"topic": "publicTrade.BTCUSDT", "type": "snapshot", "ts": n, "data": [
@@ -63,6 +65,9 @@ PAST = {
     "bitfinex": ("/v2/trades/tBTCUSD/hist", lambda ns: [bitfinex(n)[2] for n in ns]),
     "bitflyer": ("/getexecutions?product_code=BTC_JPY&", lambda ns: [
         LIVE["bitflyer"](n)["params"]["message"][0] for n in ns]),
+    "bithumb": ("/v1/trades/ticks?market=KRW-BTC&", lambda ns: [
+        {"market": "KRW-BTC", "timestamp": n, "trade_price": 100.5, "trade_volume": 0.5, "ask_bid": "ASK",
+         "sequential_id": n} for n in ns]),
     "bitstamp": ("/transactions/btcusd/", lambda ns: [
         {"date": str(n), "tid": str(n), "price": "100.5", "amount": "0.5", "type": "1"} for n in ns]),
     "bybit": ("/recent-trade?category=spot&symbol=BTCUSDT&limit=60", lambda ns: {"result": {"list": [

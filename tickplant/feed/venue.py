@@ -325,6 +325,9 @@ class Venue(ABC):
 
         `again`: the venue repeats what it had. Raises one of REFUSED, with nothing done.
         """
+        for _, t in trades:
+            if not (t.values["size"] > 0 and t.values["price"]):
+                raise ValueError(f"a trade of {t.values['size']} at {t.values['price']}")
         flags = {native: self.history(native) if again else 0 for native, _ in trades}
         rows = [(t.ts_event, {"action": "T", "flags": flags[native], **t.values,
                  "instrument": self.code(native, ts_recv)}) for native, t in trades]  # fmt: skip

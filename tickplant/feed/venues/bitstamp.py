@@ -3,10 +3,12 @@
     live_trades_X        trade; order ids of both sides are not kept. type 0 is a purchase, 1 a sale
     diff_order_book_X    depth, and SYNTHETIC quotes; venue_seq is microtimestamp. What the snapshot over
                          REST has is told by it; that a change is missing is not
+    order_book_X         depth: the best 100 levels each time, where nothing better is there
     live_orders_X        order: order_created A, order_changed X, order_deleted D; ref_id: the trade account
                          R, with Flag.STALE: after a loss, nothing is known of orders told before
     bts:request_reconnect    the connection is to be made anew; event reconnect
-    bts:subscription_succeeded, bts:unsubscription_succeeded, bts:heartbeat    ignored
+    bts:subscription_succeeded, bts:unsubscription_succeeded, bts:heartbeat, detail_order_book_X (orders of
+                         the best levels, each time)    ignored
 
 trading-pairs-info gives the instruments, and status trading. Times are microseconds. Source: "WebSocket
 API v2" and "HTTP API" of Bitstamp's documentation.
@@ -23,10 +25,12 @@ from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import amount, number, step
 from tickplant.feed.symbols import Instrument, spot
 from tickplant.feed.times import SECOND_NS
-from tickplant.feed.venue import Channel, Connection, Request, Venue
+from tickplant.feed.venue import OTHER_BOOK, Channel, Connection, Request, Venue
 from tickplant.schema import Flag
 
 US_NS = 1000
+BOOKS = {"diff_order_book": 2, "order_book": 1}
+"""Books of an instrument; of several, the one with the highest number is followed."""
 
 
 class Frame(msgspec.Struct):
@@ -87,7 +91,8 @@ class Bitstamp(Venue):
     """Spot."""
 
     NAME, VENUE, RECORDED = "bitstamp", "BITSTAMP", ("BITSTAMP",)
-    IGNORED = frozenset({"bts:subscription_succeeded", "bts:unsubscription_succeeded", "bts:heartbeat"})
+    IGNORED = frozenset({"bts:subscription_succeeded", "bts:unsubscription_succeeded", "bts:heartbeat",
+                         "detail_order_book"})  # fmt: skip
     RULE = Rule.LATER
     CHANNELS: ClassVar[Sequence[Channel]] = (
         Channel("trades", "trade", rest="missed trades after a loss, of the last day"),
@@ -157,9 +162,11 @@ class Bitstamp(Venue):
     def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
         m = _FRAME.decode(data)
         name, _, native = m.channel.rpartition("_")
-        if m.event == "data" and name == "diff_order_book":
-            self._book(native, _LEVELS.decode(m.data), ts_recv)
-        elif m.event == "trade" and name == "live_trades":
+        if m.event == "data" and name in BOOKS:
+            return self._book(native, name, _LEVELS.decode(m.data), ts_recv)
+        if m.event == "data" and name == "detail_order_book":
+            return name
+        if m.event == "trade" and name == "live_trades":
             self._trade(native, _TRADE.decode(m.data), ts_recv, conn)
         elif m.event in self.ACTIONS and name == "live_orders":
             self._order(native, self.ACTIONS[m.event], _ORDER.decode(m.data), ts_recv)
@@ -204,10 +211,16 @@ class Bitstamp(Venue):
                       side="BS"[_side(m.order_type)])  # fmt: skip
         self._ordered.add(self.code(native, ts_recv))
 
-    def _book(self, native: str, m: Levels, ts_recv: int) -> None:
+    def _book(self, native: str, name: str, m: Levels, ts_recv: int) -> str:
         at = int(m.microtimestamp)
         changes = self.changes.halves(m.bids, m.asks)
-        self.book(native, ts_recv).change(changes, at * US_NS, ts_recv, first=at, last=at)
+        if not self.follows(native, name, ts_recv, BOOKS[name]):
+            return OTHER_BOOK
+        if name == "order_book":
+            self.book(native, ts_recv).snapshot(changes, at * US_NS, ts_recv, at, in_order=True)
+        else:
+            self.book(native, ts_recv).change(changes, at * US_NS, ts_recv, first=at, last=at)
+        return name
 
 
 def _side(code: int) -> int:

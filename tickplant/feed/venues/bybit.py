@@ -5,9 +5,13 @@
     tickers             quote (contracts), and status funding: level_1 mark price, level_2 index price,
                         level_3 funding rate. Changes are merged into the last whole one
     orderbook.1         quote
+    orderbook.rpi       depth, without orders of retail price improvement, where nothing better is there
     orderbook.N         depth, and SYNTHETIC quotes: u is one above the last; a snapshot, as after a restart
                         of the service (u = 1), begins anew
-    kline, liquidations: ignored
+    system.status       status system: the state of a maintenance
+    kline, liquidations, price limits, insurance pools, leveraged tokens: ignored
+
+Of several books of an instrument the deepest is followed.
 
 A name stands for different instruments in spot and in contracts; here it has its category before it, as in
 linear/BTCUSDT. Which category a connection is of, its address tells.
@@ -27,7 +31,7 @@ from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import NAN, amount, given, number, sides
 from tickplant.feed.symbols import Instrument, currency, ends, spot
 from tickplant.feed.times import MS_NS, day_month_year, ms_date
-from tickplant.feed.venue import Channel, Connection, Request, Venue
+from tickplant.feed.venue import OTHER_BOOK, Channel, Connection, Request, Venue
 
 MONTHS = "FGHJKMNQUVXZ"
 """January to December, as futures have them."""
@@ -102,6 +106,10 @@ class Frame(msgspec.Struct):
     ret_msg: str = ""
 
 
+class System(msgspec.Struct):
+    state: str
+
+
 QUOTE = ("bid1Price", "bid1Size", "ask1Price", "ask1Size")
 FUNDING = ("markPrice", "indexPrice", "fundingRate")
 _FRAME = msgspec.json.Decoder(Frame)
@@ -109,6 +117,7 @@ _PAST = msgspec.json.Decoder(Answer)
 _TRADES = msgspec.json.Decoder(list[Trade])
 _TICKER = msgspec.json.Decoder(Ticker)
 _DEPTH = msgspec.json.Decoder(Depth)
+_SYSTEM = msgspec.json.Decoder(list[System])
 _LEVELS = msgspec.json.Decoder(list[tuple[str, str]])
 
 
@@ -116,7 +125,8 @@ class Bybit(Venue):
     """Spot, linear and inverse."""
 
     NAME, VENUE, RECORDED = "bybit", "BYBIT", ("BYBIT",)
-    IGNORED = frozenset({"kline", "liquidation", "allLiquidation", "response"})
+    IGNORED = frozenset({"kline", "liquidation", "allLiquidation", "response", "priceLimit", "insurance",
+                         "adlAlert", "lt", "kline_lt", "tickers_lt"})  # fmt: skip
     RULE = Rule.STEP
     QUOTES = ("USDT", "USDC", "USDE", "BTC", "ETH", "EUR", "BRL", "TRY", "PLN", "DAI", "MNT", "SOL")
     CHANNELS = (
@@ -208,6 +218,11 @@ class Bybit(Venue):
         kind, _, rest = frame.topic.partition(".")
         if kind in self.IGNORED:
             return kind
+        if frame.topic == "system.status":
+            rows = [(frame.ts * MS_NS, {"kind": "system", "value": m.state[:12]})
+                    for m in _SYSTEM.decode(frame.data)]  # fmt: skip
+            self.sink.add_all("status", ts_recv, rows)
+            return "system.status"
         if frame.type not in ("snapshot", "delta"):
             raise ValueError(f"a message of type {frame.type!r}")
         if kind == "publicTrade":
@@ -217,7 +232,7 @@ class Bybit(Venue):
         elif kind == "orderbook" and rest.startswith("1."):
             self._top(_DEPTH.decode(frame.data), frame, conn, ts_recv)
         elif kind == "orderbook":
-            self._depth(_DEPTH.decode(frame.data), frame, conn, ts_recv)
+            return self._depth(_DEPTH.decode(frame.data), frame, rest.partition(".")[0], conn, ts_recv)
         else:
             raise ValueError(f"a message of topic {frame.topic!r}")
         return kind
@@ -277,13 +292,16 @@ class Bybit(Venue):
         )
         self._tops[conn, native] = now
 
-    def _depth(self, m: Depth, frame: Frame, conn: str, ts_recv: int) -> None:
-        changes = self.changes.halves(m.b, m.a)
-        book = self.book(f"{self.category(conn)}/{m.s}", ts_recv, conn)
+    def _depth(self, m: Depth, frame: Frame, depth: str, conn: str, ts_recv: int) -> str:
+        native, changes = f"{self.category(conn)}/{m.s}", self.changes.halves(m.b, m.a)
+        if not self.follows(native, f"orderbook.{depth}", ts_recv, 0 if depth == "rpi" else int(depth)):
+            return OTHER_BOOK
+        book = self.book(native, ts_recv, conn)
         if frame.type == "snapshot":
             book.snapshot(changes, frame.ts * MS_NS, ts_recv, m.u, in_order=True)
         else:
             book.change(changes, frame.ts * MS_NS, ts_recv, first=m.u, last=m.u)
+        return "orderbook"
 
 
 def _ask(verb: str, topics: list[str]) -> str:

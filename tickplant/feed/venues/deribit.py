@@ -4,7 +4,11 @@
     quote, ticker      quote; ticker is a row of status too: funding of perpetuals, mark of the others
                        (level_1 mark price, level_2 index price, level_3 funding rate), value its state
     book               depth, and SYNTHETIC quotes; each names the one before (prev_change_id)
+                       group.N levels: all of them each time. Of several books of an instrument the one
+                       of all changes (raw, 100ms) is followed, before those of few levels
     instrument.state   status state; what is new is looked up
+    platform_state     status system: maintenance, or online
+    prices of indices, volatility, charts and the like: ignored
 
 Options are priced in the coin. Heartbeats that ask for an answer are answered.
 
@@ -22,7 +26,7 @@ from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import number, or_nan, sides
 from tickplant.feed.symbols import Instrument, currency, spot
 from tickplant.feed.times import MS_NS, day_month_year, ms_date
-from tickplant.feed.venue import Channel, Connection, Request, Venue
+from tickplant.feed.venue import OTHER_BOOK, Channel, Connection, Request, Venue
 
 GROUP = 200
 """Instruments of one connection; the venue takes 500 channels."""
@@ -63,6 +67,18 @@ class Depth(msgspec.Struct):
     prev_change_id: int = -1
 
 
+class Grouped(msgspec.Struct):
+    instrument_name: str
+    timestamp: int
+    change_id: int
+    bids: msgspec.Raw
+    asks: msgspec.Raw
+
+
+class Platform(msgspec.Struct):
+    maintenance: bool | None = None
+
+
 class State(msgspec.Struct):
     instrument_name: str
     timestamp: int
@@ -101,14 +117,24 @@ _KINDS: dict[str, msgspec.json.Decoder[Any]] = {
     "ticker": msgspec.json.Decoder(Quote),
     "book": msgspec.json.Decoder(Depth),
     "instrument": msgspec.json.Decoder(State),
+    "platform_state": msgspec.json.Decoder(Platform),
 }
+_GROUPED = msgspec.json.Decoder(Grouped)
+INTERVALS = {"raw": 10_003, "agg2": 10_002, "100ms": 10_001}
+"""Books of all changes; of several, the one with the highest number is followed."""
+SILENT = frozenset({
+    "deribit_price_index", "deribit_price_ranking", "deribit_price_statistics", "deribit_volatility_index",
+    "estimated_expiration_price", "markprice", "perpetual", "chart", "incremental_ticker", "rfq",
+    "block_rfq", "block_trade_confirmations",
+})  # fmt: skip
+"""Channels that say nothing for any table."""
 
 
 class Deribit(Venue):
     """The public subscriptions."""
 
     NAME, VENUE, RECORDED = "deribit", "DERIBIT", ("DERIBIT",)
-    IGNORED = frozenset({"response", "heartbeat"})
+    IGNORED = SILENT | {"response", "heartbeat"}
     RULE = Rule.CHAIN
     CHANNELS = (
         Channel("trades", "trade", gap="trade_seq = last + 1", rest="missed trades by number"),
@@ -192,12 +218,19 @@ class Deribit(Venue):
             if frame.id is None or not frame.result:
                 raise ValueError("neither an answer nor of a subscription")
             return "response"
-        kind = frame.params.channel.partition(".")[0]
+        channel = frame.params.channel
+        kind = channel.partition(".")[0]
+        if kind in SILENT:
+            return kind
+        if kind == "book" and channel.count(".") > 2:
+            return self._grouped(_GROUPED.decode(frame.params.data), channel, conn, ts_recv)
         m = _KINDS[kind].decode(frame.params.data)
         if kind == "trades":
             self._trades(m, ts_recv)
         elif kind == "book":
-            self._depth(m, conn, ts_recv)
+            return self._depth(m, channel.rpartition(".")[2], conn, ts_recv)
+        elif kind == "platform_state":
+            self._platform(m, ts_recv)
         elif kind == "instrument":
             self._state(m, ts_recv)
         else:
@@ -233,14 +266,34 @@ class Deribit(Venue):
                           level_3=or_nan(q.current_funding))  # fmt: skip
         self.sink.add("quote", q.timestamp * MS_NS, ts_recv, **quote)
 
-    def _depth(self, m: Depth, conn: str, ts_recv: int) -> None:
+    def _platform(self, m: Platform, ts_recv: int) -> None:
+        if m.maintenance is not None:
+            value = "maintenance" if m.maintenance else "online"
+            self.sink.add("status", 0, ts_recv, kind="system", value=value)
+
+    def _grouped(self, m: Grouped, channel: str, conn: str, ts_recv: int) -> str:
+        """The best levels, with prices put together, all of them each time."""
+        _, _, group, depth, _ = channel.split(".")
+        changes = self.changes.halves(m.bids, m.asks)
+        rank = int(depth) + (1000 if group == "none" else 0)
+        if not self.follows(m.instrument_name, f"book of {depth} levels, {group}", ts_recv, rank):
+            return OTHER_BOOK
+        book = self.book(m.instrument_name, ts_recv, conn)
+        book.follow(Rule.NONE)
+        book.snapshot(changes, m.timestamp * MS_NS, ts_recv, m.change_id, in_order=True)
+        return "book"
+
+    def _depth(self, m: Depth, interval: str, conn: str, ts_recv: int) -> str:
         bids, asks = (_DELETE.sub(rb"\1,0]", bytes(raw)) for raw in (m.bids, m.asks))
         changes = self.changes.halves(bids, asks, 1, 2)
+        if not self.follows(m.instrument_name, f"book by {interval}", ts_recv, INTERVALS[interval]):
+            return OTHER_BOOK
         book, at = self.book(m.instrument_name, ts_recv, conn), m.timestamp * MS_NS
         if m.type == "snapshot":
             book.snapshot(changes, at, ts_recv, m.change_id, in_order=True)
         else:
             book.change(changes, at, ts_recv, last=m.change_id, prev=m.prev_change_id)
+        return "book"
 
     def _state(self, m: State, ts_recv: int) -> None:
         code = self.code(m.instrument_name, ts_recv)
@@ -255,8 +308,8 @@ def _ask(method: str, **params: Any) -> str:
 
 
 def _traded(t: Trade) -> dict[str, Any]:
-    if t.amount < 0:
-        raise ValueError(f"a size of {t.amount}")
+    if not (t.amount > 0 and t.price):  # prices of combinations may be below 0
+        raise ValueError(f"a trade of {t.amount} at {t.price}")
     return {"venue_seq": t.trade_seq, "trade_id": int(t.trade_id.rpartition("-")[2]), "price": t.price,
             "size": t.amount, "side": "B" if t.direction == "buy" else "S",
             "condition": "BLOCK" if t.block_trade_id else "LIQ" if t.liquidation else ""}  # fmt: skip

@@ -62,8 +62,10 @@ class Named(msgspec.Struct):
 
 
 class Kind(msgspec.Struct):
-    type: str
+    type: str = ""
     result: str = ""
+    reason: str = ""
+    message: str = ""
 
 
 class Auction(msgspec.Struct):
@@ -162,6 +164,9 @@ class Gemini(Venue):
     def frame(self, conn: str, data: bytes, ts_recv: int) -> str:
         head = _KIND.decode(data)
         kind = head.type
+        if not kind and head.result == "error":
+            self.sink.event("refused", ts_recv, f"{conn}: {head.message or head.reason}")
+            return "error"
         if kind == "l2_updates":
             self._levels(_LEVELS.decode(data), ts_recv, conn)
         elif kind == "trade":
@@ -194,6 +199,8 @@ class Gemini(Venue):
 
     def _auction(self, m: Auction, ts_recv: int) -> None:
         if m.result == "success":
+            if not (number(m.auction_price) and number(m.auction_quantity)):
+                raise ValueError(f"an auction of {m.auction_quantity[:20]} at {m.auction_price[:20]}")
             self.sink.add("trade", m.time_ms * MS_NS, ts_recv, instrument=self.code(m.symbol, ts_recv),
                           price=number(m.auction_price), size=amount(m.auction_quantity), action="T",
                           flags=Flag.CROSS)  # fmt: skip

@@ -4,7 +4,9 @@
     bbo              quote
     mbp.N            depth, and SYNTHETIC quotes; each names the one before (prevSeqNum). The snapshot is
                      asked for over the same connection
-    depth.stepN      depth: all of the levels each time
+    mbp.refresh.N    depth: the best N levels each time
+    depth.stepN      depth: all of the levels each time, with prices put together from step1 on. Of several
+                     books of an instrument one is followed: mbp before depth, more levels before fewer
     kline, detail, ticker: ignored
 
 Pings are answered.
@@ -23,7 +25,7 @@ from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import sides, step
 from tickplant.feed.symbols import Instrument, spot
 from tickplant.feed.times import MS_NS
-from tickplant.feed.venue import Channel, Connection, Request, Venue
+from tickplant.feed.venue import OTHER_BOOK, Channel, Connection, Request, Venue
 
 GROUP = 50
 FRAME_MAX = 1 << 26
@@ -178,11 +180,13 @@ class Huobi(Venue):
             self._best(_BEST.decode(frame.tick), native, ts_recv)
         elif begins == "mbp":
             m = _CHANGE.decode(frame.data if frame.rep else frame.tick)
-            self._change(m, frame, native, conn, ts_recv)
+            return self._change(m, frame, native, kind, conn, ts_recv)
         elif begins == "depth":
             d = _DEPTH.decode(frame.tick)
             changes = self.changes.halves(d.bids, d.asks)
             at = (d.ts or frame.ts) * MS_NS
+            if not self.follows(native, kind, ts_recv, _rank(kind)):
+                return OTHER_BOOK
             self.book(native, ts_recv, conn).snapshot(changes, at, ts_recv, d.version)
         else:
             raise ValueError(f"a message of channel {frame.ch!r}")
@@ -203,19 +207,34 @@ class Huobi(Venue):
         self.sink.add("quote", m.quoteTime * MS_NS, ts_recv, instrument=self.code(native, ts_recv),
                       venue_seq=m.seqId, **quote)  # fmt: skip
 
-    def _change(self, m: Change, frame: Frame, native: str, conn: str, ts_recv: int) -> None:
+    def _change(self, m: Change, frame: Frame, native: str, kind: str, conn: str, ts_recv: int) -> str:
         changes = self.changes.halves(m.bids, m.asks)
+        if not self.follows(native, kind, ts_recv, _rank(kind)):
+            return OTHER_BOOK
         book = self.book(native, ts_recv, conn)
-        if frame.rep:
+        if ".refresh." in kind:
+            book.follow(Rule.NONE)
+            book.snapshot(changes, frame.ts * MS_NS, ts_recv, m.seqNum, in_order=True)
+        elif frame.rep:
             if not book.live or m.seqNum > book.seq:
                 book.snapshot(changes, frame.ts * MS_NS, ts_recv, m.seqNum)
         else:
             book.change(changes, frame.ts * MS_NS, ts_recv, last=m.seqNum, prev=m.prevSeqNum)
+        return kind
 
 
 def _listed(each: dict[str, Any]) -> tuple[str, Instrument]:
     tick, lot = (step(int(each[p])) for p in ("price-precision", "amount-precision"))
     return each["symbol"], spot(each["base-currency"], each["quote-currency"], tick, lot)
+
+
+def _rank(kind: str) -> int:
+    """Of a book among those of an instrument. Raises ValueError for a kind that is none."""
+    name, _, last = kind.rpartition(".")
+    ranks = {"mbp": 10_000 + int(last), "mbp.refresh": 1000 + int(last)} if last.isdecimal() else {}
+    if name not in ranks and not last.startswith("step"):
+        raise ValueError(f"{kind[:20]!r} is no kind of book")
+    return ranks.get(name) or 100 - int(last.removeprefix("step"))
 
 
 def _ask(verb: str, native: str, channel: str) -> str:

@@ -24,7 +24,7 @@ from tickplant.feed.book import Book
 from tickplant.feed.numbers import amount, number, sides, step
 from tickplant.feed.symbols import Instrument, spot
 from tickplant.feed.times import decimal_ns
-from tickplant.feed.venue import Channel, Connection, Request, Venue
+from tickplant.feed.venue import OTHER_BOOK, Channel, Connection, Request, Venue
 
 DEPTHS = (10, 25, 100, 500, 1000)
 CHECKED = 10
@@ -123,8 +123,7 @@ class Kraken(Venue):
         _, *raw, named, paired = _ARRAY.decode(data)
         name, pair = _TEXT.decode(named), _TEXT.decode(paired)
         if name.startswith("book-"):
-            self._book(pair, int(name[5:]), [_PART.decode(r) for r in raw], ts_recv)
-            return name
+            return self._book(pair, name, [_PART.decode(r) for r in raw], ts_recv)
         kind = name.partition("-")[0]
         if kind != "ohlc":
             (one,) = raw
@@ -146,6 +145,8 @@ class Kraken(Venue):
                               "condition": how[:6], "action": "T"})
             for p, q, at, side, how, _ in _TRADES.decode(raw)
         ]  # fmt: skip
+        if not all(values["price"] and values["size"] for _, values in made):
+            raise ValueError("a trade of nothing, or for nothing")
         for ts_event, values in made:
             self.sink.add("trade", ts_event, ts_recv, instrument=self.code(pair, ts_recv), **values)
 
@@ -161,7 +162,8 @@ class Kraken(Venue):
         quote = sides(number(b), amount(bs), number(a), amount(asz))
         self.sink.add("quote", ts_event, ts_recv, instrument=self.code(pair, ts_recv), **quote)
 
-    def _book(self, pair: str, depth: int, parts: Sequence[Part], ts_recv: int) -> None:
+    def _book(self, pair: str, name: str, parts: Sequence[Part], ts_recv: int) -> str:
+        depth = int(name[5:])
         if depth not in DEPTHS:
             raise ValueError(f"a book of {depth} levels")
         self.changes.clear()
@@ -173,10 +175,13 @@ class Kraken(Venue):
                     self.changes.add(half, level[0], level[1])
                     newest = max(newest, level[2])
             checksum = checksum or part.c
+        if not self.follows(pair, name, ts_recv, depth):
+            return OTHER_BOOK
         book = self.book(pair, ts_recv, levels_max=depth)
         (book.snapshot if whole else book.change)(self.changes, decimal_ns(newest), ts_recv)
         if checksum:
             check(book, int(checksum), ts_recv)
+        return name
 
 
 def check(book: Book, told: int, ts_recv: int, price_decimals: int = -1, size_decimals: int = -1) -> None:

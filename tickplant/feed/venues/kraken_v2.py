@@ -21,7 +21,7 @@ from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import amount, number, sides
 from tickplant.feed.symbols import Instrument, spot
 from tickplant.feed.times import decimal_ns, iso_ns
-from tickplant.feed.venue import Channel
+from tickplant.feed.venue import OTHER_BOOK, Channel
 from tickplant.feed.venues.kraken import DEPTHS, Kraken, check
 
 SIDES = {"buy": "B", "sell": "S", "b": "B", "s": "S"}
@@ -147,8 +147,8 @@ class KrakenV2(Kraken):
         super().__init__(symbols, channels)
         self.rest_names: dict[str, str] = {}
         """What pairs are called over REST."""
-        self.depths: dict[str, int] = {}
-        """Levels that were subscribed to, by pair."""
+        self.depths: dict[tuple[str, str], int] = {}
+        """Levels that were subscribed to, by connection and pair."""
         self.decimals: dict[str, tuple[int, int]] = {}
         """Of prices and sizes, by pair: what checksums are made with."""
 
@@ -190,15 +190,15 @@ class KrakenV2(Kraken):
             if not m.success:
                 self.sink.event("refused", ts_recv, m.error)
             elif m.result and m.result.channel == "book" and m.result.depth in DEPTHS:
-                self.depths[m.result.symbol] = m.result.depth
+                self.depths[conn, m.result.symbol] = m.result.depth
         if kind in self.IGNORED:
             return kind
         if isinstance(m, BookFrame):
             if kind != "book":
                 raise ValueError(f"there is no channel {kind[:20]!r}")
-            self._books(m.type, m.data, ts_recv)
+            return self._books(m.type, m.data, ts_recv, conn)
         elif kind == "book":
-            self._books(m.type, _BOOKS.decode(m.data), ts_recv)
+            return self._books(m.type, _BOOKS.decode(m.data), ts_recv, conn)
         elif kind == "trade":
             self._trade(m, ts_recv, conn)
         else:
@@ -226,16 +226,20 @@ class KrakenV2(Kraken):
                 **sides(t.bid, t.bid_qty, t.ask, t.ask_qty)}))  # fmt: skip
         self.sink.add_all("quote", ts_recv, rows)
 
-    def _books(self, kind: str, books: Sequence[Levels], ts_recv: int) -> None:
-        made = []
+    def _books(self, kind: str, books: Sequence[Levels], ts_recv: int, conn: str) -> str:
+        read, made = [], []
         for b in books:
             changes = Changes().objects(b.bids, BID, b"price", b"qty").objects(b.asks, ASK, b"price", b"qty")
-            book = self.book(b.symbol, ts_recv, levels_max=self.depths.get(b.symbol, 0))
-            made.append((b, changes, book, iso_ns(b.timestamp) if b.timestamp else 0))
+            read.append((b, changes, iso_ns(b.timestamp) if b.timestamp else 0))
+        for b, changes, ts_event in read:
+            depth = self.depths.get((conn, b.symbol), 0)
+            if self.follows(b.symbol, f"book of {depth or 'some'} levels", ts_recv, depth):
+                made.append((b, changes, self.book(b.symbol, ts_recv, levels_max=depth), ts_event))
         for b, changes, book, ts_event in made:
             (book.snapshot if kind == "snapshot" else book.change)(changes, ts_event, ts_recv)
             if b.checksum >= 0:
                 check(book, b.checksum, ts_recv, *self.decimals.get(b.symbol, (-1, -1)))
+        return "book" if made or not books else OTHER_BOOK
 
     def _instruments(self, m: Frame, ts_recv: int) -> None:
         states: dict[str, str] = {}

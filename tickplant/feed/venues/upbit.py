@@ -1,7 +1,8 @@
 """Upbit: spot. Frames are JSON as bytes, in the venue's SIMPLE format.
 
     trade       trade; ab is the aggressor's side: ASK sold; trade_id is sid
-    orderbook   depth, and SYNTHETIC quotes: all of the levels each time: nothing is missed for long
+    orderbook   depth, and SYNTHETIC quotes: all of the levels each time: nothing is missed for long. A book
+                whose prices are put together (`lv`) is another book: the finest is followed
     ticker      where the market's state is another, status state: level_1 is 1 while trading is suspended
 
 The venue writes quote before base: KRW-BTC is BTC-KRW.
@@ -18,7 +19,7 @@ from tickplant._core.changes import ASK, BID
 from tickplant.feed.holes import Page, Traded
 from tickplant.feed.symbols import Instrument, spot
 from tickplant.feed.times import MS_NS
-from tickplant.feed.venue import Channel, Connection, Request, Venue
+from tickplant.feed.venue import OTHER_BOOK, Channel, Connection, Request, Venue
 
 GROUP = 100
 
@@ -47,6 +48,7 @@ class Orderbook(msgspec.Struct):
     cd: str
     tms: int
     obu: msgspec.Raw
+    lv: float = 0.0
 
 
 class Ticker(msgspec.Struct):
@@ -126,6 +128,8 @@ class Upbit(Venue):
         elif kind.ty == "orderbook":
             m = _ORDERBOOK.decode(data)
             changes = self.changes.clear().objects(m.obu, BID, b"bp", b"bs").objects(m.obu, ASK, b"ap", b"as")
+            if not self.follows(m.cd, f"level {m.lv:g}", ts_recv, -int(m.lv)):
+                return OTHER_BOOK
             self.book(m.cd, ts_recv, conn).snapshot(changes, m.tms * MS_NS, ts_recv)
         elif kind.ty == "ticker":
             self._ticker(_TICKER.decode(data), ts_recv)
