@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "tickplant"
 # From the bottom up. A module imports only what stands in a row below its own, or what belongs to
 # the same folder (a role of several files).
 LAYERS = (
-    ("errors", "_core"),
+    ("errors", "_core", "terminal"),
     ("clock", "owners", "screen"),
     ("identity", "progress", "schema", "instruments", "sessions"),
     ("config",),

@@ -15,7 +15,7 @@ from typing import Any
 from tickplant.batch import Batch
 from tickplant.clock import SECOND_NS
 from tickplant.instruments import Instruments
-from tickplant.screen import printable
+from tickplant.terminal import printable
 
 GAP = "  "
 HEAD_EVERY = 50

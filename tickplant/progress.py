@@ -80,7 +80,8 @@ class Progress:
     def _draw(self) -> None:
         if self._bar is None:
             from rich import progress  # only work that takes long needs it
-            from rich.console import Console
+
+            from tickplant import screen
 
             size: list[progress.ProgressColumn] = (
                 [progress.DownloadColumn(), progress.TransferSpeedColumn()]
@@ -90,7 +91,7 @@ class Progress:
             self._bar = progress.Progress(
                 progress.TextColumn("{task.description}", markup=False), progress.BarColumn(bar_width=None),
                 progress.TaskProgressColumn(), *size, progress.TimeRemainingColumn(),
-                console=Console(stderr=True), transient=True, auto_refresh=False, expand=True,
+                console=screen.CleanConsole(stderr=True), transient=True, auto_refresh=False, expand=True,
             )  # fmt: skip
             self._bar.start()
             self._task = self._bar.add_task(self.what, total=self.total or None)

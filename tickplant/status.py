@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 
 from tickplant import screen, segment, sessions
@@ -182,7 +181,7 @@ def _market(seen: dict[str, Any] | None) -> str:
     return str(seen["state"]) if seen["silent_s"] is None else f"{seen['state']}, silent {seen['silent_s']} s"
 
 
-def show(seen: dict[str, Any], console: Console) -> None:
+def show(seen: dict[str, Any], console: screen.CleanConsole) -> None:
     """One screen for operators."""
     console.print(
         f"plant [bold]{seen['plant']}[/] {seen['state']}, trading date {seen['trading_date'] or '-'}"

@@ -9,6 +9,7 @@ import sys
 
 import click
 
+from tickplant import terminal
 from tickplant.cli.main import cli
 from tickplant.errors import TickplantError
 
@@ -20,7 +21,7 @@ def main() -> None:
     try:
         sys.exit(cli(prog_name="tickplant", standalone_mode=False))
     except TickplantError as e:
-        print(f"tickplant: {e}", file=sys.stderr)
+        terminal.echo(f"tickplant: {e}", err=True)
         sys.exit(e.exit_code)
     except click.ClickException as e:
         e.show()

@@ -6,12 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from tickplant import config as configuration
-from tickplant import local, screen
+from tickplant import local, screen, terminal
 from tickplant.books import LiveBook
 
 _LOOK_S = 0.25
@@ -32,9 +31,9 @@ def book(path: Path | None, instrument: str, levels: int, once: bool, as_json: b
     if as_json:
         sides = {name: shown.levels(side, levels) for name, side in (("bids", "B"), ("asks", "S"))}
         said = {"instrument": instrument, "stale": shown.stale, "ts_event": shown.ts_event, **sides}
-        click.echo(json.dumps(said))
+        terminal.echo(json.dumps(said))
         return
-    console = Console()
+    console = screen.CleanConsole()
     if once:
         console.print(_screen(shown, levels))
         return

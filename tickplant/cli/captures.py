@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
-from tickplant import screen
+from tickplant import screen, terminal
 from tickplant.feed.decode import decode as decode_capture
 from tickplant.listing import day_text, time_text
 
@@ -35,26 +34,26 @@ def decode(
     options = {k: v for k, v in given.items() if v}
     found = decode_capture(capture, **options)
     if as_json:
-        click.echo(json.dumps(found))
+        terminal.echo(json.dumps(found))
     else:
-        _show(found, Console())
+        _show(found, screen.CleanConsole())
     context.exit(1 if found["malformed"] or found["damaged"] else 0)
 
 
-def _show(found: dict[str, Any], console: Console) -> None:
+def _show(found: dict[str, Any], console: screen.CleanConsole) -> None:
     about = f"{found['capture']}: {found['format']}, {found['malformed']} malformed"
     console.print(about, markup=False, soft_wrap=True)
     for account in ("messages", "ignored"):
         if found[account]:
-            counts = "  ".join(f"{screen.printable(k)} {v:,}" for k, v in sorted(found[account].items()))
+            counts = "  ".join(f"{terminal.printable(k)} {v:,}" for k, v in sorted(found[account].items()))
             console.print(f"{account}: {counts}", markup=False)
     _show_tables(found["tables"], console)
     console.print()
     for event in found["events"]:
-        console.print(screen.printable(_said(event)), markup=False, soft_wrap=True)
+        console.print(terminal.printable(_said(event)), markup=False, soft_wrap=True)
 
 
-def _show_tables(tables: dict[str, dict[str, Any]], console: Console) -> None:
+def _show_tables(tables: dict[str, dict[str, Any]], console: screen.CleanConsole) -> None:
     """Rows, sums and times of each table; times in a table of their own where the terminal is narrow."""
     numbers, times = ("rows", "sum of sizes", "notional"), ("first event", "last event")
     sums, spans = {}, {}

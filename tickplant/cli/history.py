@@ -5,9 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from rich.console import Console
 
-from tickplant import config
+from tickplant import config, screen, terminal
 from tickplant.config import Config
 from tickplant.hdb.loader import connect, lock
 from tickplant.hdb.proof import Verdict, verify
@@ -40,7 +39,7 @@ def hdb_init(path: Path | None) -> None:
     settings = config.load(path)
     with _history(settings) as history:
         history.init()
-        click.echo(f"the tables of {settings.plant.name} are there")
+        terminal.echo(f"the tables of {settings.plant.name} are there")
 
 
 @hdb.command("verify")
@@ -70,7 +69,7 @@ def hdb_load(context: click.Context, date: int) -> None:
     settings = config.load(context.obj)
     held = lock(settings)
     try:
-        with _history(settings) as history, Console(stderr=True).status("") as shown:
+        with _history(settings) as history, screen.CleanConsole(stderr=True).status("") as shown:
             history.init()
             for step in rebuild_and_prove(settings, history, date):
                 if isinstance(step, Verdict):
@@ -83,5 +82,5 @@ def hdb_load(context: click.Context, date: int) -> None:
 
 
 def _say(context: click.Context, verdict: Verdict) -> None:
-    click.echo(f"{verdict.trading_date}: {verdict.summary()}")
+    terminal.echo(f"{verdict.trading_date}: {verdict.summary()}")
     context.exit(0 if verdict.complete else 1)

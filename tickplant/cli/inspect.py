@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from tickplant import config as configuration
-from tickplant import sessions, status
+from tickplant import screen, sessions, status, terminal
 from tickplant.eod import end_of_day, open_date
 
 
@@ -20,9 +19,9 @@ def status_command(context: click.Context, as_json: bool) -> None:
     """What runs, what flows, what is wrong and what to do. Exit status 1 if something is wrong."""
     seen = status.look(configuration.load(context.obj))
     if as_json:
-        click.echo(json.dumps(seen))
+        terminal.echo(json.dumps(seen))
     else:
-        status.show(seen, Console())
+        status.show(seen, screen.CleanConsole())
     context.exit(1 if seen["problems"] else 0)
 
 
@@ -46,15 +45,15 @@ def eod(context: click.Context, stop: bool, date: int, wait: bool) -> None:
             (int(p.name) for p in settings.journal_dir.glob("[0-9]" * 8) if int(p.name) < now), default=0
         )
         ended = f"{date} is ended already" if date else "no date is to be ended"
-        click.echo(f"{ended}; {now} is open, and is yet to come: to end that, tickplant eod --date {now}")
+        terminal.echo(f"{ended}; {now} is open, and is yet to come: to end that, tickplant eod --date {now}")
     else:
         reply = end_of_day(settings, stop=stop, date=date)
         date = reply["sealed"]
         then = "the ticker plant has stopped" if stop else f"the trading date is now {reply['trading_date']}"
-        click.echo(f"sealed {date}; {then}")
+        terminal.echo(f"sealed {date}; {then}")
     if wait and date:
         proof = _proof(settings, date)
-        click.echo(f"{date}: {proof['summary']}")
+        terminal.echo(f"{date}: {proof['summary']}")
         context.exit(0 if proof["complete"] else 1)
 
 
@@ -67,7 +66,7 @@ def _proof(settings: configuration.Config, date: int) -> dict[str, Any]:
                 return proof
         if (problem := status.history_problem(settings)) != said:
             said = problem
-            click.echo(said or "the hdb goes on", err=True)
+            terminal.echo(said or "the hdb goes on", err=True)
         time.sleep(0.1)
 
 
@@ -83,6 +82,6 @@ def config_check(path: Path | None) -> None:
     settings = configuration.load(path)
     for feed in settings.feeds.values():
         sessions.sessions(feed.calendar, feed.hours)
-    click.echo(f"{settings.path}: good; plant {settings.plant.name}, {len(settings.feeds)} feeds")
+    terminal.echo(f"{settings.path}: good; plant {settings.plant.name}, {len(settings.feeds)} feeds")
     for table in settings.schema:
-        click.echo(f"  table {table.number:3} {table.name:12} {table.row_size:4} bytes a row")
+        terminal.echo(f"  table {table.number:3} {table.name:12} {table.row_size:4} bytes a row")

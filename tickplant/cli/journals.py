@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tickplant import config, repair, wire
+from tickplant import config, repair, terminal, wire
 from tickplant._core import framing
 from tickplant.errors import NotRunning
 from tickplant.journal import JournalReader, durable_position, segments
@@ -35,7 +35,7 @@ def journal_ls(path: Path | None) -> None:
         files = segments(folder)
         size = sum(f.stat().st_size for f in files)
         durable = durable_position(folder)
-        click.echo(f"{folder.name}  {len(files):3} segments  {size:>16,} bytes  {durable:>16,} durable")
+        terminal.echo(f"{folder.name}  {len(files):3} segments  {size:>16,} bytes  {durable:>16,} durable")
 
 
 @journal.command("verify")
@@ -46,7 +46,7 @@ def journal_verify(context: click.Context, which: str | None) -> None:
     bad = False
     for folder in _folders(context.obj, which):
         report = repair.verify(folder)
-        click.echo(f"{folder}: {report.text()}")
+        terminal.echo(f"{folder}: {report.text()}")
         bad = bad or not report.sound
     context.exit(1 if bad else 0)
 
@@ -64,7 +64,7 @@ def journal_dump(path: Path | None, which: str, first: int, frames: int) -> None
         start = (reader.position or 0) - len(chunk)
         for offset, *_ in framing.index(chunk).tolist():
             h = wire.header(chunk, offset)
-            click.echo(
+            terminal.echo(
                 f"{start + offset:>12} {wire.KINDS.get(h.kind, h.kind):9} table={h.table} row={h.row} "
                 f"count={h.count} feed={h.feed} session={h.session} seq={h.seq} time_ns={h.time_ns} "
                 f"size={h.size} crc={h.crc:08x}"
@@ -80,4 +80,4 @@ def journal_dump(path: Path | None, which: str, first: int, frames: int) -> None
 @click.pass_obj
 def journal_repair(path: Path | None, which: str, accept_loss: bool) -> None:
     """Cut damaged bytes out of a journal, keeping the old files aside. The plant must not be running."""
-    click.echo(repair.repair(_folders(path, which)[0], accept_loss))
+    terminal.echo(repair.repair(_folders(path, which)[0], accept_loss))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tickplant import config
+from tickplant import config, terminal
 from tickplant.keys import DOMAINS, FEEDS, READERS, SERVER, Keys
 
 KINDS = {SERVER: "server", FEEDS: "feed", READERS: "client"}
@@ -27,17 +27,17 @@ def keys_new(path: Path | None, name: str, domain: str | None) -> None:
         settings.feed(name)
     folder = Keys(settings.keys_dir)
     made = folder.new(name, domain or READERS)
-    click.echo(f"{made} is accepted from now on")
+    terminal.echo(f"{made} is accepted from now on")
     if domain == FEEDS:
-        click.echo(f"on this machine: nothing to do; `tickplant run feed {name}` finds it")
-        click.echo(f"on another one:  copy the file to {FEEDS}/{made.name} in its keys_dir (mode 0600)")
+        terminal.echo(f"on this machine: nothing to do; `tickplant run feed {name}` finds it")
+        terminal.echo(f"on another one:  copy the file to {FEEDS}/{made.name} in its keys_dir (mode 0600)")
     else:
-        click.echo("copy the file to the reader's machine (mode 0600) and give it there:")
-        click.echo(f'  tickplant.subscribe("tcp://...", [...], keys="{made.name}")')
-        click.echo(f"  tickplant tail TABLE --remote tcp://... --keys {made.name}")
-    click.echo("and delete it here once it is there: the plant needs only the public one")
+        terminal.echo("copy the file to the reader's machine (mode 0600) and give it there:")
+        terminal.echo(f'  tickplant.subscribe("tcp://...", [...], keys="{made.name}")')
+        terminal.echo(f"  tickplant tail TABLE --remote tcp://... --keys {made.name}")
+    terminal.echo("and delete it here once it is there: the plant needs only the public one")
     if not settings.security.curve:
-        click.echo("the plant asks for keys only with security.curve = true", err=True)
+        terminal.echo("the plant asks for keys only with security.curve = true", err=True)
 
 
 @keys.command("list")
@@ -47,7 +47,7 @@ def keys_list(path: Path | None) -> None:
     for entry in Keys(config.load(path).keys_dir).entries():
         state = "revoked" if entry.revoked else "own" if entry.domain not in DOMAINS else "accepted"
         secret = "  (secret here)" if entry.secret_here else ""
-        click.echo(f"{KINDS[entry.domain]:6}  {state:8}  {entry.public}  {entry.name}{secret}")
+        terminal.echo(f"{KINDS[entry.domain]:6}  {state:8}  {entry.public}  {entry.name}{secret}")
 
 
 @keys.command("revoke")
@@ -56,4 +56,4 @@ def keys_list(path: Path | None) -> None:
 def keys_revoke(path: Path | None, name: str) -> None:
     """Accept a key no longer. A plant that runs cuts its connections within a second or two."""
     Keys(config.load(path).keys_dir).revoke(name)
-    click.echo(f"{name} is not accepted any more")
+    terminal.echo(f"{name} is not accepted any more")

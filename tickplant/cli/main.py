@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tickplant import __version__, config, service
+from tickplant import __version__, config, service, terminal
 
 COMMANDS = {
     "demo": "run:demo",
@@ -55,7 +55,6 @@ def cli(context: click.Context, path: Path | None, verbose: bool) -> None:
     """
     service.die_with_parent()
     context.obj = path
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(terminal.LogLines("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])

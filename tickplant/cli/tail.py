@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tickplant import config as configuration
-from tickplant import local
+from tickplant import local, terminal
 from tickplant.batch import Batch
 from tickplant.follower import Follower
 from tickplant.instruments import Instruments
@@ -75,12 +75,12 @@ class Printer:
     def print(self, batch: Batch) -> None:
         """Print these rows."""
         for line in self.listing.lines(batch):
-            click.echo(line)
+            terminal.data(line)
         left_out = self.listing.left_out if isinstance(self.listing, Columns) else ()
         if left_out != self._said:
             self._said = left_out
             names = ", ".join(left_out)
-            click.echo(f"no room for {names}: a wider terminal, --json or --csv shows them", err=True)
+            terminal.echo(f"no room for {names}: a wider terminal, --json or --csv shows them", err=True)
 
 
 def _follow_local(plant: local.Plant, batches: Follower, printer: Printer, symbol: str | None) -> None:
@@ -101,9 +101,9 @@ def _tail_remote(subscription: Subscription, printer: Printer, rows: int, follow
             batch = subscription.next(1.0)
             if batch is not None:
                 for notice in batch.notices:
-                    click.echo(str(notice), err=True)
+                    terminal.echo(str(notice), err=True)
                 if batch.passed_over:
-                    click.echo(f"{batch.passed_over:,} rows of {batch.table} passed over", err=True)
+                    terminal.echo(f"{batch.passed_over:,} rows of {batch.table} passed over", err=True)
                 # More may have come since the last rows were counted.
                 shown = batch if follow else batch[: rows - printed]
                 printer.print(shown)
@@ -125,5 +125,5 @@ def _say_state(before: str, state: str, idle: float | None) -> str:
             if state == "unknown"
             else "the ticker plant is"
         )
-        click.echo(f"{what} {state}{ago}", err=True)
+        terminal.echo(f"{what} {state}{ago}", err=True)
     return state

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 
@@ -32,6 +31,7 @@ from tickplant.demo import screen
 from tickplant.eod import end_of_day
 from tickplant.errors import NotRunning, TickplantError
 from tickplant.feed.formats import dated
+from tickplant.screen import CleanConsole
 from tickplant.service import PARENT
 from tickplant.sockets import free_port
 from tickplant.supervisor import Supervisor
@@ -115,7 +115,7 @@ class Demo:
 
     def __init__(self, plant: Config, captures: Sequence[Path], seconds: float | None, as_json: bool) -> None:
         self.plant, self.captures, self.seconds, self.as_json = plant, captures, seconds, as_json
-        self.console = Console(stderr=as_json)
+        self.console = CleanConsole(stderr=as_json)
         self.supervisor = Supervisor(plant, plant.path, log_dir=plant.plant.data_dir / "log")
         self.began_ns = monotonic_ns()
         self.readers: list[subprocess.Popen[bytes]] = []
