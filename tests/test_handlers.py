@@ -40,13 +40,13 @@ def test_a_handler_of_ones_own_is_found_by_module_and_function():
 
 
 @pytest.mark.parametrize(("name", "said"), [
-    ("nonsense", "it is not of the form module:function; built in are simulated, itch50, capture"),
+    ("nonsense", "it is not of the form package.module:name; built in are simulated, itch50, capture"),
     ("no.such.module:run", "No module named 'no'"),
-    (f"{__name__}:nothing", "has no attribute 'nothing'"),
+    (f"{__name__}:nothing", "has no nothing"),
     (f"{__name__}:NOT_A_FUNCTION", "is not a function"),
-    (":", "it is not of the form module:function"),
+    (":", "it is not of the form package.module:name"),
     ("", "no feed handler ''"),
-    (":run", "it is not of the form module:function"),
+    (":run", "it is not of the form package.module:name"),
 ])  # fmt: skip
 def test_a_handler_that_is_not_there_is_refused_by_name(name, said):
     with pytest.raises(ConfigError, match=said):

@@ -25,7 +25,7 @@ def supervised(site, cfg, monkeypatch):
     popen = module.subprocess.Popen
 
     def script(command, **options):
-        return popen([sys.executable, "-c", SCRIPTS[command[3]]], **options)
+        return popen([sys.executable, "-c", SCRIPTS[command[4]]], **options)
 
     monkeypatch.setattr(module.subprocess, "Popen", script)
     made = Supervisor(cfg, cfg.path, log_dir=site.folder / "logs")

@@ -92,7 +92,8 @@ class Supervisor:
             out = (self.log_dir / f"{child.name}.log").open("ab")
         child.started_ns = monotonic_ns()
         child.process = subprocess.Popen(
-            [sys.executable, "-m", "tickplant", *child.arguments],
+            # -P: the current folder is not on the path, so that no other tickplant in it is run.
+            [sys.executable, "-P", "-m", "tickplant", *child.arguments],
             env={**os.environ, ENVIRONMENT: str(self.path), PARENT: str(os.getpid())},
             stdin=subprocess.DEVNULL, stdout=out, stderr=out,
             process_group=0,  # Ctrl-C in a terminal is for us: `stop` has its order

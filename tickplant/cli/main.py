@@ -3,11 +3,12 @@ driver and no screen, and starts the sooner."""
 
 import importlib
 import logging
+import os
 from pathlib import Path
 
 import click
 
-from tickplant import __version__, config, service, terminal
+from tickplant import __version__, config, plugin, service, terminal
 
 COMMANDS = {
     "demo": "run:demo",
@@ -55,6 +56,7 @@ def cli(context: click.Context, path: Path | None, verbose: bool) -> None:
     """
     service.die_with_parent()
     context.obj = path
+    plugin.look_in(Path(path or os.environ.get(config.ENVIRONMENT) or config.SYSTEM_FILE).parent)
     handler = logging.StreamHandler()
     handler.setFormatter(terminal.LogLines("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])

@@ -99,7 +99,7 @@ def demo(captures: Sequence[Path], seconds: float | None, as_json: bool, date: s
     plant = Config(content, folder / "tickplant.toml")
     plant.path.write_bytes(msgspec.toml.encode(content))
     janitor = subprocess.Popen(
-        [sys.executable, "-m", "tickplant.demo.janitor", str(folder), plant.plant.name],
+        [sys.executable, "-P", "-m", "tickplant.demo.janitor", str(folder), plant.plant.name],
         stdin=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     try:
@@ -151,10 +151,10 @@ class Demo:
         date = local.wait_for(self.plant.plant.name, START_PATIENCE_S).trading_date
         endpoint = self._said("publisher")["request"]
         for extra in ([], [endpoint]):
-            command = [sys.executable, "-m", "tickplant.demo.reader", str(self.plant.path), str(date), *extra]
+            command = ["-P", "-m", "tickplant.demo.reader", str(self.plant.path), str(date), *extra]
             self.readers.append(
                 subprocess.Popen(
-                    command,
+                    [*command, *extra],
                     stdin=subprocess.DEVNULL,
                     env={**os.environ, PARENT: str(os.getpid())},
                     process_group=0,

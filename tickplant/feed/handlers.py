@@ -1,10 +1,9 @@
 """The handlers that a configuration can name, and how one is run.
 
 A handler is a function `handler(feed, **options)` that publishes through `feed` until it has nothing more
-or `feed.stopping` is set. `handler = "package.module:function"` names one of your own.
+or `feed.stopping` is set. `handler = "package.module:function"` names one of your own (`plugin`).
 """
 
-import importlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tickplant import service
+from tickplant import plugin, service
 from tickplant.clock import SECOND_NS, now_ns
 from tickplant.config import Config
 from tickplant.errors import ConfigError, TickplantError
@@ -72,14 +71,11 @@ def resolve(name: str) -> Handler:
         return HANDLERS[name]
     if ":" not in name and (kind := venues().get(name)):
         return _live(kind)
-    module, colon, attribute = name.partition(":")
     try:
-        if not (module and colon):
-            raise ImportError("it is not of the form module:function")
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as e:
+        found = plugin.load(name, "feed handler")
+    except ConfigError as e:
         known = ", ".join([*HANDLERS, *venues()])
-        raise ConfigError(f"no feed handler {name!r}: {e}; built in are {known}") from None
+        raise ConfigError(f"{e}; built in are {known}") from None
     if isinstance(found, type) and issubclass(found, Venue):
         return _live(found)
     if not callable(found):
@@ -97,6 +93,7 @@ def _live(kind: type[Venue]) -> Handler:
 def prepare(config: Config, name: str) -> tuple[Feed, Callable[[], None]]:
     """The feed of this name, and what runs its handler. Raises ConfigError for options it lacks."""
     settings = config.feed(name)
+    plugin.look_in(config.path.parent)
     handler = resolve(settings.handler)
     feed = Feed(config, name)
     try:

@@ -2,6 +2,7 @@
 
 import importlib
 
+from tickplant import plugin
 from tickplant.errors import ConfigError
 from tickplant.feed.venue import Venue
 
@@ -26,13 +27,9 @@ def find(name: str) -> type[Venue] | None:
 
     Raises ConfigError if what is named is there and is no venue.
     """
-    module, colon, attribute = name.partition(":")
-    if not colon:
+    if ":" not in name:
         return venues().get(name)
-    try:
-        made = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as e:
-        raise ConfigError(f"there is no venue {name!r}: {e}") from None
+    made = plugin.load(name, "venue")
     if not (isinstance(made, type) and issubclass(made, Venue)):
         raise ConfigError(f"{name!r} is no tickplant.feed.venue.Venue")
     return made
