@@ -345,7 +345,7 @@ def test_usd_m_streams_are_below_two_addresses_and_coin_m_below_one():
     venue = Heard(BinanceUsdm()).answer("https://x/exchangeInfo", {"symbols": [listed]}).venue
     assert {c.name: c.url for c in venue.connections()} == {
         "binance-usdm.ws.market.0": "wss://fstream.binance.com/market/stream?streams="
-                                    "btcusdt@aggTrade/btcusdt@markPrice@1s",
+                                    "btcusdt@aggTrade/btcusdt@markPrice@1s/!contractInfo",
         "binance-usdm.ws.public.0": "wss://fstream.binance.com/public/stream?streams="
                                     "btcusdt@bookTicker/btcusdt@depth@100ms",
     }  # fmt: skip
@@ -368,3 +368,16 @@ def test_a_contract_whose_state_changes_is_a_status():
     )
     assert heard.table("status", "kind", "value") == [("state", "SETTLING")]
     assert heard.table("trade", "trade_id", "price", "condition") == [(3, 100.0, "BLOCK")]
+
+
+def test_states_of_contracts_that_are_not_wanted_are_passed_over():
+    heard = Heard(BinanceUsdm(symbols=["BTC-USDT-PERP"], channels=["status"])).answer(
+        "https://x/exchangeInfo", {"symbols": [{**LIST["symbols"][0], "contractType": "PERPETUAL"}]}
+    )
+    heard(
+        {"stream": "!contractInfo", "data": raw("contractInfo", s="ETHUSDT", cs="TRADING")},
+        {"stream": "!contractInfo", "data": raw("contractInfo", cs="TRADING")},
+    )
+    assert heard.table("status", "value") == [("TRADING",)]
+    (conn,) = heard.venue.connections()
+    assert conn.url == "wss://fstream.binance.com/market/stream?streams=!contractInfo"

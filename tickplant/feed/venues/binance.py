@@ -176,6 +176,9 @@ class Binance(Venue):
 
     NAME, VENUE, RECORDED = "binance", "BINANCE", ("BINANCE",)
     IGNORED = SILENT | {"no trade", "other market", "nameless snapshot", "response"}
+    REQUESTS_PER_S = 1.5
+    """A snapshot weighs 50 of 6,000 a minute."""
+    SUBSCRIPTIONS_PER_S, CONNECTS_PER_S = 4.0, 0.8
     RULE = Rule.STEP
     CHANNELS: ClassVar[Sequence[Channel]] = (
         Channel("trades", "trade", gap="trade id = last + 1", rest="missed trades, of the last 1,000",
@@ -213,8 +216,12 @@ class Binance(Venue):
     def connections(self) -> Sequence[Connection]:
         made = []
         for conn, (route, channels, natives) in self._groups().items():
-            streams = "/".join(f"{n.lower()}@{self.STREAMS[c]}" for c in channels for n in natives)
-            made.append(Connection(conn, f"{self.SOCKET}{route}/stream?streams={streams}"))
+            names = [self.STREAMS[c] for c in channels]
+            streams = [f"{n.lower()}@{name}" for name in names if name[0] != "!" for n in natives]
+            if conn.endswith(".0"):  # those of all instruments, once
+                streams += [name for name in names if name[0] == "!"]
+            if streams:
+                made.append(Connection(conn, f"{self.SOCKET}{route}/stream?streams={'/'.join(streams)}"))
         return made
 
     def connected(self, conn: str, ts_recv: int) -> None:
@@ -406,6 +413,8 @@ class Binance(Venue):
     def _contract(self, m: Contract, ts_recv: int) -> str:
         if self._is_foreign(m.st):
             return "other market"
+        if not self.wants(m.s):
+            return "contractInfo"
         self.sink.add("status", epoch_ns(m.E), ts_recv, instrument=self.code(m.s, ts_recv), kind="state",
                       value=m.cs[:12])  # fmt: skip
         return "contractInfo"
@@ -482,6 +491,8 @@ class BinanceUsdm(Binance):
     """USD-M futures."""
 
     NAME, VENUE, RECORDED = "binance-usdm", "BINANCE-USDM", ("BINANCE_FUTURES",)
+    REQUESTS_PER_S = 0.9
+    """A snapshot weighs 20 of 2,400 a minute, which USD-M and COIN-M share since 2026-06-30."""
     RULE = Rule.CHAIN
     CHANNELS = (
         Channel("trades", "trade", gap="trade id = last + 1", rest="missed trades by id",
@@ -489,10 +500,12 @@ class BinanceUsdm(Binance):
         Channel("quotes", "quote", types=("bookTicker",)),
         Channel("book", "depth", gap="pu = last u", rest="snapshot", types=("depth",)),
         Channel("funding", "status", types=("markPrice",), silence_s=30),
+        Channel("status", "status", types=("contractInfo",)),
     )  # fmt: skip
-    STREAMS: ClassVar[dict[str, str]] = {**Binance.STREAMS, "trades": "aggTrade"}
+    STREAMS: ClassVar[dict[str, str]] = {**Binance.STREAMS, "trades": "aggTrade", "status": "!contractInfo"}
     ROUTES: ClassVar[dict[str, str]] = {
         "trades": "/market", "quotes": "/public", "book": "/public", "funding": "/market",
+        "status": "/market",
     }  # fmt: skip
     SYMBOLS = 1
     SOCKET, REST = "wss://fstream.binance.com", "https://fapi.binance.com/fapi/v1"

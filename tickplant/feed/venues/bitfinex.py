@@ -102,6 +102,8 @@ class Bitfinex(Venue):
 
     NAME, VENUE, RECORDED = "bitfinex", "BITFINEX", ("BITFINEX",)
     IGNORED = frozenset({"tu", "hb", "conf", "subscribed", "unsubscribed", "pong", FUNDING})
+    REQUESTS_PER_S, CONNECTS_PER_S = 0.2, 0.3
+    """Past trades 15 times a minute; 20 connections a minute."""
     GAP = "number of the connection's messages"
     CHANNELS = (
         Channel("trades", "trade", gap=GAP, rest="missed trades after a loss, of the last 1,000"),

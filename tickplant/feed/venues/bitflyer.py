@@ -79,6 +79,8 @@ class Bitflyer(Venue):
 
     NAME, VENUE, RECORDED = "bitflyer", "BITFLYER", ("BITFLYER",)
     IGNORED = frozenset({"response"})
+    REQUESTS_PER_S = 1.5
+    """500 in five minutes are allowed."""
     CHANNELS = (
         Channel("trades", "trade", rest="missed trades after a loss, by id"),
         Channel("quotes", "quote"),

@@ -127,11 +127,13 @@ class Bybit(Venue):
     NAME, VENUE, RECORDED = "bybit", "BYBIT", ("BYBIT",)
     IGNORED = frozenset({"kline", "liquidation", "allLiquidation", "response", "priceLimit", "insurance",
                          "adlAlert", "lt", "kline_lt", "tickers_lt"})  # fmt: skip
+    CONNECTS_PER_S = 1.5
+    """500 in five minutes are allowed."""
     RULE = Rule.STEP
     QUOTES = ("USDT", "USDC", "USDE", "BTC", "ETH", "EUR", "BRL", "TRY", "PLN", "DAI", "MNT", "SOL")
     CHANNELS = (
         Channel("trades", "trade", rest="missed trades after a loss, of the last 60 (spot), 1,000"),
-        Channel("quotes", "quote"),
+        Channel("quotes", "quote", types=("orderbook",), silence_s=30),
         Channel("book", "depth", gap="u = last u + 1"),
         Channel("funding", "status"),
     )

@@ -135,6 +135,7 @@ class Deribit(Venue):
 
     NAME, VENUE, RECORDED = "deribit", "DERIBIT", ("DERIBIT",)
     IGNORED = SILENT | {"response", "heartbeat"}
+    SUBSCRIPTIONS_PER_S = 3.0
     RULE = Rule.CHAIN
     CHANNELS = (
         Channel("trades", "trade", gap="trade_seq = last + 1", rest="missed trades by number"),

@@ -106,6 +106,8 @@ class Gemini(Venue):
         Channel("status", "status", rest="trading of each symbol"),
     )
     REST = "https://api.gemini.com/v1"
+    REQUESTS_PER_S = 1.0
+    """120 a minute are allowed, and one a second is what the venue recommends."""
 
     def begin(self) -> Sequence[Request]:
         return [Request(f"{self.REST}/symbols")]

@@ -96,6 +96,7 @@ _SNAPSHOT = msgspec.json.Decoder(Snapshot)
 class IndependentReserve(Venue):
     """Spot."""
 
+    REQUESTS_PER_S = 1.0
     NAME, VENUE, RECORDED = "independent-reserve", "INDRESERVE", ("INDEPENDENT_RESERVE",)
     IGNORED = frozenset({"Heartbeat", "Subscriptions", "Unsubscriptions"})
     CHANNELS: ClassVar[Sequence[Channel]] = (

@@ -45,9 +45,10 @@ class Ticker(msgspec.Struct):
 
 
 class Event(msgspec.Struct):
-    event: str
+    event: str = ""
     status: str = ""
     errorMessage: str = ""
+    Error: str = ""
 
 
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
@@ -70,6 +71,9 @@ class Kraken(Venue):
         Channel("book", "depth", checksum="CRC-32 of the best 10 levels, on each update"),
         Channel("status", "status"),
     )
+    REQUESTS_PER_S, CONNECTS_PER_S = 1.0, 0.2
+    """One request a second; 150 connections in ten minutes."""
+    SUBSCRIPTIONS_PER_S = 5.0
     NAMES: ClassVar[dict[str, str]] = {"trades": "trade", "quotes": "spread", "book": "book"}
     LEVELS_MAX = 1000
     SOCKET, REST = "wss://ws.kraken.com", "https://api.kraken.com/0/public/AssetPairs"
@@ -131,6 +135,9 @@ class Kraken(Venue):
         return kind
 
     def _event(self, m: Event, ts_recv: int) -> str:
+        if m.Error:  # too many messages
+            self.sink.event("refused", ts_recv, m.Error)
+            return "error"
         if m.event == "systemStatus":
             self.sink.add("status", 0, ts_recv, kind="system", value=m.status[:12])
         elif m.event not in self.IGNORED:

@@ -153,6 +153,8 @@ class Okx(Venue):
 
     NAME, VENUE, RECORDED = "okx", "OKX", ("OKX", "OKEX")
     IGNORED = SILENT | {"pong", "response", "candles", "other trades"}
+    SUBSCRIPTIONS_PER_S, MESSAGES_PER_HOUR = 3.0, 450.0
+    """480 an hour are allowed on each connection."""
     RULE = Rule.CHAIN
     CHANNELS = (
         Channel("trades", "trade", rest="missed trades after a loss, by id", types=("trades",)),

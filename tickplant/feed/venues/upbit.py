@@ -81,6 +81,8 @@ class Upbit(Venue):
         Channel("book", "depth"),
         Channel("status", "status"),
     )
+    SUBSCRIPTIONS_PER_S = 1.5
+    """Five a second and 100 a minute are allowed."""
     NAMES: ClassVar[dict[str, str]] = {"trades": "trade", "book": "orderbook", "status": "ticker"}
     SOCKET, REST = "wss://api.upbit.com/websocket/v1", "https://api.upbit.com/v1"
 
