@@ -7,8 +7,8 @@
     live_orders_X        order: order_created A, order_changed X, order_deleted D; ref_id: the trade account
                          R, with Flag.STALE: after a loss, nothing is known of orders told before
     bts:request_reconnect    the connection is to be made anew; event reconnect
-    bts:subscription_succeeded, bts:unsubscription_succeeded, bts:heartbeat, detail_order_book_X (orders of
-                         the best levels, each time)    ignored
+    bts:subscription_succeeded, bts:unsubscription_succeeded, bts:heartbeat, funding_rate_saved,
+    detail_order_book_X (orders of the best levels, each time)    ignored
 
 trading-pairs-info gives the instruments, and status trading. Times are microseconds. Source: "WebSocket
 API v2" and "HTTP API" of Bitstamp's documentation.
@@ -92,7 +92,7 @@ class Bitstamp(Venue):
 
     NAME, VENUE, RECORDED = "bitstamp", "BITSTAMP", ("BITSTAMP",)
     IGNORED = frozenset({"bts:subscription_succeeded", "bts:unsubscription_succeeded", "bts:heartbeat",
-                         "detail_order_book"})  # fmt: skip
+                         "detail_order_book", "funding_rate_saved"})  # fmt: skip
     RULE = Rule.LATER
     CHANNELS: ClassVar[Sequence[Channel]] = (
         Channel("trades", "trade", rest="missed trades after a loss, of the last day"),
