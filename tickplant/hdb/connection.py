@@ -5,7 +5,10 @@ comes back, room is made, a password is set right; the loader waits and tries ag
 waiting, because what is there is another's or of another make, is HistoryForeign and ends the hdb.
 """
 
+import codecs
 import math
+import re
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +20,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.errors import HistoryError
 
+LOCK_S = 2.0
+"""How long a statement waits for a lock: longer would hold up whoever reads the table after it, and us."""
 SERVER_MIN = 140_000
 """PostgreSQL 14: the views trim bytea."""
 CONNECT_MAX_S = 10
@@ -41,7 +46,6 @@ _REMEDIES = {
     "42501": "; grant the plant's user CREATE on the database, or make the schema as its owner",
     "53100": "; nothing of it is in: make room on PostgreSQL's disk (`df -h`)",
     "53300": "; raise max_connections, or end connections that nobody needs",
-    "55P03": "; someone reads or changes the table: try again when they are done",
     "58030": "; see PostgreSQL's log, and `dmesg` for its disk",
 }
 _NOT_LET_IN = ("authentication", "does not exist", "pg_hba", "no password", "permission denied for database")
@@ -57,18 +61,40 @@ class HistoryForeign(HistoryError):
     exit_code = 78
 
 
+class HistoryLocked(HistoryError):
+    """Somebody holds a lock that is needed; the message says who."""
+
+
+def parse(dsn: str) -> dict[str, Any]:
+    """The parts of a DSN. Raises HistoryForeign if it can't be parsed, and never shows any of its text."""
+    rest = dsn.partition("://")[2]
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    try:
+        if authority.count("@") > 1 or "@" in rest[len(authority) :].partition("?")[0]:
+            raise psycopg.ProgrammingError
+        return dict(conninfo_to_dict(dsn))
+    except psycopg.Error:
+        raise HistoryForeign(
+            "[hdb] dsn can't be parsed (it is not shown, for it may hold a password): write"
+            " postgresql://user:password@host:5432/database, with @ / : ? # % in the password as %40 %2F %3A"
+            " %3F %23 %25; or host=... user=... dbname=..., with values that hold spaces in '...'"
+        ) from None
+
+
 def connect(dsn: str, patience: float) -> Connection:
     """A new connection. Raises HistoryLost if there is none for `patience` seconds."""
     deadline = monotonic_ns() + int(patience * SECOND_NS)
-    given = conninfo_to_dict(dsn)
+    given = parse(dsn)
     wait = max(2, min(CONNECT_MAX_S, math.ceil(patience)))
     settings = make_conninfo("", **{**_DEFAULTS, "connect_timeout": wait, **given})
+    secret = str(given.get("password") or "")
     while True:
         try:
             connection = psycopg.connect(settings, autocommit=True)
             break
         except psycopg.OperationalError as e:
             fact = f"no connection to {place(dsn)}: {_first_line(e)}"
+            fact = fact.replace(secret, "***") if secret else fact
             if any(word in str(e) for word in _NOT_LET_IN):
                 remedy = "correct [hdb] dsn and restart the hdb, or let the user in"
                 raise HistoryError(f"{fact}; {remedy} (ALTER ROLE, pg_hba.conf)") from e
@@ -76,6 +102,8 @@ def connect(dsn: str, patience: float) -> Connection:
                 start = "start it (systemctl start postgresql)"
                 raise HistoryLost(f"{fact}; {start}, or set [hdb] dsn to where it is") from e
         time.sleep(0.05)
+    connection.execute(f"SET lock_timeout = {int(LOCK_S * 1000)}".encode())
+    connection.execute("SET client_encoding = 'UTF8'")
     version = connection.info.server_version
     if version < SERVER_MIN:
         connection.close()
@@ -85,11 +113,30 @@ def connect(dsn: str, patience: float) -> Connection:
     return connection
 
 
+def storable(connection: Connection, text: str) -> str:
+    """A text as the database can store it: what its encoding lacks is escaped."""
+    encoding = connection.info.parameter_status("server_encoding") or "UTF8"
+    if encoding in ("UTF8", "SQL_ASCII"):
+        return text
+    try:
+        codec = codecs.lookup(encoding).name
+    except LookupError:
+        codec = "ascii"
+    return text.encode(codec, "backslashreplace").decode(codec)
+
+
 @contextmanager
 def said(purpose: str, dsn: str, connection: Connection) -> Iterator[None]:
     """Turns what PostgreSQL says into HistoryError: fact, place, remedy."""
+    watch = Watch(dsn, connection)
     try:
-        yield
+        with watch:
+            yield
+    except psycopg.errors.LockNotAvailable as e:
+        who = watch.blocked_by or "someone"
+        raise HistoryLocked(
+            f"could not {purpose} in {place(dsn)}: {who} holds a lock; it is tried again"
+        ) from e
     except psycopg.Error as e:
         fact = f"could not {purpose} in {place(dsn)}: {_first_line(e)}"
         state = e.sqlstate or ""
@@ -98,9 +145,45 @@ def said(purpose: str, dsn: str, connection: Connection) -> Iterator[None]:
         raise HistoryError(fact + _REMEDIES.get(state, "; see PostgreSQL's log")) from e
 
 
+class Watch:
+    """Finds out who blocks a connection that has been at it for a while: only while it waits can one ask."""
+
+    LOOK_S = 0.5
+    ASK = (
+        "SELECT a.pid, a.usename, a.application_name, a.state, left(a.query, 80)"
+        " FROM unnest(pg_blocking_pids(%s)) AS by (pid) JOIN pg_stat_activity a ON a.pid = by.pid LIMIT 3"
+    )
+
+    def __init__(self, dsn: str, connection: Connection) -> None:
+        self.dsn, self.connection = dsn, connection
+        self.blocked_by = ""
+        """Who holds the lock, and how to end that; empty: nobody, as far as is known."""
+
+    def __enter__(self) -> None:
+        self._timer = threading.Timer(self.LOOK_S, self._look)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        try:
+            pid = self.connection.info.backend_pid
+            with psycopg.connect(self.dsn, autocommit=True, connect_timeout=2) as other:
+                found = other.execute(self.ASK, [pid]).fetchall()
+        except psycopg.Error:
+            return
+        self.blocked_by = ", ".join(
+            f"process {pid} (user {user}, {name or 'no application name'}, {state}: {query!r}; to end it:"
+            f" SELECT pg_terminate_backend({pid}))"
+            for pid, user, name, state, query in found
+        )
+
+
 def place(dsn: str) -> str:
     """Where a dsn points to, without its password."""
-    parts = conninfo_to_dict(dsn)
+    parts = parse(dsn)
     return f"PostgreSQL at {parts.get('host', 'localhost')}, database {parts.get('dbname')}"
 
 

@@ -60,11 +60,11 @@ CREATE TABLE IF NOT EXISTS {s}.progress (
     rows jsonb NOT NULL, updated_at timestamptz NOT NULL DEFAULT now(), finished_at timestamptz);
 CREATE TABLE IF NOT EXISTS {s}.proof (
     trading_date date, table_name text, feed integer,
-    published bigint, journaled bigint, shared_memory bigint, postgres bigint,
+    published numeric(20), journaled bigint, shared_memory bigint, postgres bigint,
     published_checksum numeric(20), journaled_checksum numeric(20),
     shared_memory_checksum numeric(20), postgres_checksum numeric(20),
     complete boolean NOT NULL, proven_at timestamptz NOT NULL DEFAULT now(),
-    missing bigint NOT NULL DEFAULT 0, missing_checksum numeric(20) NOT NULL DEFAULT 0,
+    missing numeric(20) NOT NULL DEFAULT 0, missing_checksum numeric(20) NOT NULL DEFAULT 0,
     PRIMARY KEY (trading_date, table_name, feed));
 CREATE TABLE IF NOT EXISTS {s}.verdict (
     trading_date date PRIMARY KEY, complete boolean NOT NULL, declared_gaps bigint NOT NULL,
@@ -75,9 +75,12 @@ CREATE TABLE IF NOT EXISTS {s}.verdict (
 _GAINED = (
     ("layout", "plant", "text"),
     ("layout", "views", "integer NOT NULL DEFAULT 0"),
-    ("proof", "missing", "bigint NOT NULL DEFAULT 0"),
+    ("proof", "missing", "numeric(20) NOT NULL DEFAULT 0"),
     ("proof", "missing_checksum", "numeric(20) NOT NULL DEFAULT 0"),
 )
+
+# What feeds claim is u64, whatever they have really published.
+_WIDENED = (("proof", "published"), ("proof", "missing"))
 
 # Text where the bytes are text, else escaped: a reader must never fail on what a venue has sent.
 # Without backslash in the escaped form it is plain ASCII; what is left is looked at byte by byte.
@@ -96,6 +99,8 @@ $body$
 _UTF8 = (
     "^(?:0[1-9a-f]|[1-7].|(?:c[2-9a-f]|d.)T|e0[ab].T|e[1-9abcef]TT|ed[89].T|f0[9ab].TT|f[1-3]TTT|f48.TT)*$"
 ).replace("T", "[89ab].")
+
+_NONE = "^$"  # a database of another encoding can't show all of UTF-8: what is not ASCII stays escaped
 
 
 def lock_keys(purpose: str, namespace: str) -> tuple[int, int]:
@@ -144,8 +149,11 @@ def init(connection: Connection, schema: Schema, namespace: str, plant: str = ""
         connection.execute(sql.SQL(_BASE).format(s=name))
         for gained in _GAINED:
             _gain(connection, namespace, *gained)
+        for widened in _WIDENED:
+            _widen(connection, namespace, *widened)
         _check_layout(connection, namespace, plant)
-        connection.execute(sql.SQL(_READABLE).format(s=name, utf8=sql.Literal(_UTF8)))
+        texts = _UTF8 if connection.info.parameter_status("server_encoding") == "UTF8" else _NONE
+        connection.execute(sql.SQL(_READABLE).format(s=name, utf8=sql.Literal(texts)))
         stored = declared(connection, namespace)
         for table in schema:
             _bring_up(connection, table, namespace, stored.get(table.name, {}))
@@ -259,8 +267,7 @@ def forget_date(connection: Connection, namespace: str, trading_date: int) -> No
 
 def lock_tables(connection: Connection, namespace: str) -> None:
     """One at a time makes or drops tables, until the end of its transaction."""
-    # A waiting ALTER or DROP would keep every new reader waiting with it.
-    connection.execute("SET LOCAL lock_timeout = '60s'")
+    # For connection.LOCK_S at most: a waiting ALTER or DROP keeps every new reader waiting with it.
     connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", lock_keys("tables", namespace))
 
 
@@ -276,6 +283,18 @@ def _gain(connection: Connection, namespace: str, table: str, column: str, kind:
     if connection.execute(ask, [name.as_string(connection), column]).fetchone() is None:
         add = sql.SQL("ALTER TABLE {} ADD COLUMN {} {}")
         connection.execute(add.format(name, sql.Identifier(column), sql.SQL(kind)))
+
+
+def _widen(connection: Connection, namespace: str, table: str, column: str) -> None:
+    """Make a bigint column, as an earlier tickplant has it, hold every u64."""
+    name = sql.Identifier(namespace, table)
+    ask = (
+        "SELECT atttypid = 'bigint'::regtype FROM pg_attribute"
+        " WHERE attrelid = to_regclass(%s) AND attname = %s"
+    )
+    if connection.execute(ask, [name.as_string(connection), column]).fetchone() == (True,):
+        wide = sql.SQL("ALTER TABLE {} ALTER COLUMN {} TYPE numeric(20)")
+        connection.execute(wide.format(name, sql.Identifier(column)))
 
 
 def _check_layout(connection: Connection, namespace: str, plant: str) -> None:

@@ -6,9 +6,14 @@ a date: index, prove, store the proof, next date; in steps, none of them long.
 
 PostgreSQL may be away for days, or refuse: the journal waits, and so does the hdb. It says what is wrong and
 tries again, ever less often; when it gets on, it reads from PostgreSQL how far it is and goes on there. Only
-what no waiting mends (HistoryForeign) ends it.
+what no waiting mends (HistoryForeign) ends it. The same holds for a journal that is damaged, and for a disk
+without room.
+
+A date is begun anew if PostgreSQL has the beginning of another journal (one that was repaired or replaced
+since), and rebuilt whenever that is asked for (requests.py).
 """
 
+import errno
 import logging
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -19,12 +24,15 @@ from tickplant._core import framing
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
 from tickplant.control import Control
-from tickplant.errors import AlreadyRunning, HistoryError
+from tickplant.errors import AlreadyRunning, FrameError, HistoryError, JournalError
+from tickplant.hdb import requests
 from tickplant.hdb.connection import HistoryForeign
 from tickplant.hdb.evidence import journal_schema, sealed_at
 from tickplant.hdb.proof import Verdict, proving
+from tickplant.hdb.rebuild import NotRebuilt, rebuild_and_prove
+from tickplant.hdb.resume import continues, which
 from tickplant.hdb.server import PostgresServer
-from tickplant.hdb.store import History
+from tickplant.hdb.store import History, Progress
 from tickplant.hdb.tending import Tending
 from tickplant.journal import JournalReader
 from tickplant.lock import Lock
@@ -40,6 +48,10 @@ RECONNECT_S = 0.2
 """How long one turn tries to connect."""
 CAUGHT_UP_BYTES = 1 << 22
 """Who is so near the end of the journal has caught up."""
+LOOK_NS = SECOND_NS
+"""How often it looks whether a date is to be rebuilt, and whether its journal is still the same folder."""
+LOCK_S = 2.0
+"""How long a statement waits for a lock before it is said who holds it."""
 START_S = 2.0
 """How long one turn waits for a server of the plant's own to answer; it goes on starting meanwhile."""
 
@@ -99,6 +111,8 @@ class Loader:
         self._since_ns = 0
         self._reader: JournalReader | None = None
         self._proven = False
+        self._which: tuple[int, int] | None = None
+        self._look_ns = 0
         self._steps: Iterator[str] | None = None
         self._registered = 1
         self._tending = Tending()
@@ -115,6 +129,7 @@ class Loader:
         self.server = _own_server(self.config)
         self.history = _history(self.config, self.server)
         self.history.patience = RECONNECT_S
+        self.history.lock_patience = LOCK_S
         self._try(self._reach)
 
     def turn(self) -> bool:
@@ -125,27 +140,29 @@ class Loader:
         return self._try(self._turn)
 
     def _try(self, step: Callable[[], bool | None]) -> bool:
-        """Do a step; if PostgreSQL is away or refuses, say so and wait."""
+        """Do a step; if PostgreSQL, a journal or a disk refuses, say so and wait."""
         try:
             return bool(step())
         except HistoryForeign:
             raise
-        except HistoryError as e:
-            self._wait(e)
-            return False
+        except (HistoryError, JournalError, FrameError) as e:
+            self._wait(str(e))
+        except OSError as e:
+            self._wait(_refused(e, self.config))
+        return False
 
-    def _wait(self, error: HistoryError) -> None:
+    def _wait(self, error: str) -> None:
         """Let go of everything, and try again later."""
         self._drop_reader()
         self.history.close()
         self._reached = False
-        kind = re.sub(r"\d+", "", str(error).partition("\n")[0])
+        kind = re.sub(r"\d+", "", error.partition("\n")[0])
         if kind != self._said:  # once per change, not per try
             log.warning("%s; trying again until it is mended", error)
             self._said = kind
         if self.waiting is None:
             self._waiting_since_ns = now_ns()
-        self.waiting = str(error)
+        self.waiting = error
         self._pause_ns = min(max(2 * self._pause_ns, RETRY_MIN_NS), RETRY_MAX_NS)
         self._retry_ns = monotonic_ns() + self._pause_ns
 
@@ -171,11 +188,16 @@ class Loader:
             self._reach()
         if self._steps:
             return self._step(self._steps)
+        if monotonic_ns() >= self._look_ns:
+            self._look_ns = monotonic_ns() + LOOK_NS
+            if self._look():
+                return True
         if self._reader is None and not self._begin():
             self._well()
             self.control.synced.wait_above(self.control.durable, 1 << 62, TURN_NS)
             return False
-        assert self._reader is not None
+        if self._reader is None:  # the date is rebuilt
+            return True
         chunk = self._read(self._reader)
         position = self._reader.position or 0
         sealed = not chunk and 0 < self._end <= position
@@ -189,6 +211,18 @@ class Loader:
         elif not self._chunks:
             self._well()
         return bool(chunk)
+
+    def _look(self) -> bool:
+        """Take up what is asked for; let go of a journal that another has taken the place of."""
+        if self._reader and which(self._reader.folder) != self._which:
+            log.warning("the journal of %d was replaced; it is read anew", self.trading_date)
+            self._drop_reader()
+        if not (asked := requests.wanted(self.config)):
+            return False
+        self._drop_reader()
+        date, at_ns = asked[0]
+        self._steps = self._rebuilding(date, at_ns)
+        return True
 
     def _read(self, reader: JournalReader) -> bytes:
         """What has become durable meanwhile; waits a moment for it."""
@@ -211,15 +245,26 @@ class Loader:
         date = next(iter(self._open_dates()), 0)
         if not date or (self.settings.mode == "end-of-day" and date >= self.control.date.load()):
             return False
-        progress = self.history.progress(date)
-        self.trading_date, self._position = date, progress.position
         folder = self.config.journal_dir / str(date)
+        progress, running = self.history.progress(date), self._is_open(date)
+        if not continues(folder, progress):
+            log.warning("the journal of %d is not the one that PostgreSQL has rows of: loading it anew", date)
+            if not running and sealed_at(folder)[1]:
+                self._steps = self._rebuilding(date, 0)
+                return True
+            self.history.drop(date)
+            progress = Progress()
+        self.trading_date, self._position = date, progress.position
         self.history.declare(journal_schema(self.config, folder))
         self._tending = Tending()
+        self._which = which(folder)
         self._reader = JournalReader(folder, progress.position, progress.last_crc)
-        running = date == self.control.date.load() and self.control.state() in ("running", "stalled")
         self._end = 0 if running else sealed_at(folder)[1]
         return True
+
+    def _is_open(self, date: int) -> bool:
+        """May rows of this date still come?"""
+        return date == self.control.date.load() and self.control.state() in ("running", "stalled")
 
     def _open_dates(self) -> list[int]:
         proven = self.config.plant.data_dir / "proofs"
@@ -260,6 +305,24 @@ class Loader:
             names = self.registry.instruments.since(self._registered)
             self.history.register((self._registered + i, v, s) for i, (v, s) in enumerate(names))
             self._registered = there
+
+    def _rebuilding(self, date: int, at_ns: int) -> Iterator[str]:
+        """Rebuild a date that was asked for at `at_ns` (0: that nobody asked for), and prove it."""
+        log.info("rebuilding trading date %d", date)
+        try:
+            for step in rebuild_and_prove(self.config, self.history, date):
+                if isinstance(step, Verdict):
+                    self.verdict = step
+                else:
+                    yield f"rebuilding {date}: {step}"
+        except NotRebuilt as e:
+            log.warning("%s", e)
+            requests.fail(self.config, date, at_ns, str(e))
+        else:
+            assert self.verdict is not None
+            log.info("trading date %d: %s", date, self.verdict.summary())
+            requests.done(self.config, date, at_ns)
+        self._proven = True
 
     def _finishing(self) -> Iterator[str]:
         date = self.trading_date
@@ -315,6 +378,15 @@ class Loader:
         if self.server:
             self.server.stop()
         self._lock.release()
+
+
+def _refused(error: OSError, config: Config) -> str:
+    """What the system refuses, where, and what to do."""
+    where = error.filename or config.plant.data_dir
+    remedy = f"see: ls -ld {where}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = f"make room there (df -h {where}); it is tried again"
+    return f"{where}: {error.strerror or error}; {remedy}"
 
 
 def _rows(schema: Schema, data: bytes) -> dict[str, Rows]:

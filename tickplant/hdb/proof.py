@@ -82,13 +82,20 @@ class Verdict:
 
 def verify(config: Config, history: History, registry: RegistryReader, trading_date: int) -> Verdict:
     """Prove a date again. Raises HistoryError if the hdb has not finished with it."""
+    return _last(verifying(config, history, registry, trading_date))
+
+
+def verifying(
+    config: Config, history: History, registry: RegistryReader, trading_date: int
+) -> Iterator[str | Verdict]:
+    """The same step by step; the last that comes is the verdict."""
     proof = config.plant.data_dir / "proofs" / f"{trading_date}.json"
     if not proof.exists() and (config.journal_dir / str(trading_date)).exists():
         raise HistoryError(
             f"the hdb has not finished {trading_date} yet; see: tickplant status"
             " (it is sealed by tickplant eod, and then loaded and proven)"
         )
-    return prove(config, history, registry, trading_date)
+    yield (yield from proving(config, history, registry, trading_date))
 
 
 def prove(config: Config, history: History, registry: RegistryReader, trading_date: int) -> Verdict:
@@ -96,13 +103,18 @@ def prove(config: Config, history: History, registry: RegistryReader, trading_da
 
     Raises HistoryError if the date is not sealed.
     """
-    steps = proving(config, history, registry, trading_date)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            verdict: Verdict = done.value
-            return verdict
+
+    def steps() -> Iterator[str | Verdict]:
+        yield (yield from proving(config, history, registry, trading_date))
+
+    return _last(steps())
+
+
+def _last(steps: Iterator[str | Verdict]) -> Verdict:
+    for step in steps:
+        if isinstance(step, Verdict):
+            return step
+    raise AssertionError("steps without a verdict")
 
 
 def proving(

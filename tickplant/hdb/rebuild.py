@@ -15,7 +15,7 @@ from tickplant._core import framing
 from tickplant.config import Config
 from tickplant.errors import HistoryError
 from tickplant.hdb import ddl
-from tickplant.hdb.connection import Connection
+from tickplant.hdb.connection import Connection, HistoryLocked
 from tickplant.hdb.copy import date_of
 from tickplant.hdb.evidence import journal_schema, sealed_at
 from tickplant.hdb.proof import Verdict, proving
@@ -23,14 +23,19 @@ from tickplant.hdb.store import History
 from tickplant.journal import JournalReader, begins, segments
 from tickplant.registry import RegistryReader
 
-TRIES = 12
+
+class NotRebuilt(HistoryError):
+    """A date has no journal from which it could be rebuilt."""
+
+
+TRIES = 30
 """Times to try to take the old partitions' place: who reads them keeps us waiting, and then others, too."""
 
 
 def rebuild(config: Config, history: History, trading_date: int) -> Iterator[str]:
     """Load a sealed date anew, step by step; each step says what it is at.
 
-    Raises HistoryError if the date has no whole journal or is not sealed, or another loads.
+    Raises NotRebuilt if the date has no whole journal or is not sealed, HistoryError if another loads.
     """
     folder = config.journal_dir / str(trading_date)
     end = _whole(folder, trading_date)
@@ -64,12 +69,12 @@ def _whole(folder: Path, trading_date: int) -> int:
     """The position behind the seal of a journal that is there from its first byte."""
     files = segments(folder)
     if not files or begins(files[0]):
-        raise HistoryError(
+        raise NotRebuilt(
             f"there is no whole journal of {trading_date} at {folder}; see: tickplant journal ls"
         )
     end = sealed_at(folder)[1]
     if not end:
-        raise HistoryError(f"trading date {trading_date} is not sealed yet; run: tickplant eod")
+        raise NotRebuilt(f"trading date {trading_date} is not sealed yet; run: tickplant eod")
     return end
 
 
@@ -105,15 +110,14 @@ def _replace(
         try:
             with history.explained(f"put {trading_date} in place", connection), connection.transaction():
                 ddl.lock_tables(connection, history.namespace)
-                connection.execute("SET LOCAL lock_timeout = '5s'")
                 ddl.replace_date(connection, history.schema, history.namespace, trading_date)
                 about = [date_of(trading_date), end, crc, Jsonb(rows)]
                 connection.execute(_progress(history.namespace), about)
             return
-        except HistoryError as e:
-            if "try again when they are done" not in str(e) or not left:
+        except HistoryLocked as e:
+            if not left:
                 raise
-        yield "waiting for those who read the date"
+            yield f"waiting for those who read the date: {e}"
 
 
 def _progress(namespace: str) -> sql.Composed:

@@ -1,14 +1,16 @@
 """A PostgreSQL server of the plant's own, for when the configuration names none.
 
 It listens on a unix socket in a private folder and nowhere else, trusts whoever can reach that
-folder, and ends with the process that started it. PostgreSQL refuses to run as root: root runs it
-in a user namespace of its own, where it is an ordinary user; no system user is made and nothing
-outside the two folders is changed.
+folder, and ends with the process that started it: a server that stayed up alone would be one that
+nobody watches, restarts or upgrades. Who needs one that stays names it in the configuration.
+PostgreSQL refuses to run as root: root runs it in a user namespace of its own, where it is an
+ordinary user; no system user is made and nothing outside the two folders is changed.
 
 Settings of taste are appended to `postgresql.conf` when the cluster is made, so that an operator
 can change them; the command line holds only what the plant relies on.
 """
 
+import contextlib
 import fcntl
 import os
 import shlex
@@ -195,7 +197,7 @@ class PostgresServer:
             shutil.rmtree(new, ignore_errors=True)
             raise HistoryError(f"initdb could not make {self.data_dir}:\n{said}")
         with (new / "postgresql.conf").open("a") as conf:
-            conf.write(_settings())
+            conf.write(_settings(self.data_dir))
         new.replace(self.data_dir)
 
     def _open_to(self, who: Identity) -> None:
@@ -287,17 +289,43 @@ def _last_words(log: Path) -> str:
     return "\n".join([f"the end of {log}:", *lines])
 
 
-def _settings() -> str:
-    """For a store that is loaded in bulk and read by a few: safe, but with room to breathe."""
-    memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
-    buffers = min(1024, max(128, memory_mb // 8))
+def _memory_mb() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+
+
+def _buffers_mb() -> int:
+    """A sixteenth of the memory, 512 MB at most: the kernel keeps the files of a day in its cache anyway."""
+    return min(512, max(64, _memory_mb() // 16))
+
+
+def _wal_mb(folder: Path) -> int:
+    """A twentieth of what the disk has left, 2 GB at most."""
+    there = next(p for p in (folder, *folder.parents) if p.exists())
+    return min(2048, max(256, shutil.disk_usage(there).free // 20 >> 20))
+
+
+def sizes(data_dir: Path) -> str:
+    """What a cluster may take of memory and disk, as its settings say, for people."""
+    said = {}
+    with contextlib.suppress(OSError):
+        for line in (data_dir / "postgresql.conf").read_text().splitlines():
+            name, _, value = line.partition("#")[0].partition("=")
+            said[name.strip()] = value.strip().strip("'")
+    memory, wal = said.get("shared_buffers", "128MB"), said.get("max_wal_size", "1GB")
+    return f"{memory} of memory for its buffers and about {wal} of disk for its WAL"
+
+
+def _settings(folder: Path) -> str:
+    """For a store that is loaded in bulk and read by a few: safe, and sized to the machine."""
+    buffers, wal = _buffers_mb(), _wal_mb(folder)
     return f"""
 # tickplant, when this cluster was made; change what you like
-shared_buffers = {buffers}MB
-maintenance_work_mem = {buffers // 2}MB    # builds a day's indexes in one pass
+shared_buffers = {buffers}MB           # of {_memory_mb():,} MB
+maintenance_work_mem = {max(64, buffers // 2)}MB    # builds a day's indexes in one pass
 work_mem = 32MB
-wal_buffers = 64MB
-max_wal_size = 8GB               # a loaded day should not force checkpoints
+wal_buffers = 16MB
+max_wal_size = {wal}MB            # a loaded day should not force checkpoints, nor fill the disk
+min_wal_size = {wal // 8}MB
 checkpoint_timeout = 15min
 wal_level = minimal              # no replica: an index build is then synced, not logged
 max_wal_senders = 0

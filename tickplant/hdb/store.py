@@ -19,8 +19,8 @@ from psycopg.copy import LibpqWriter
 from psycopg.types.json import Jsonb
 
 from tickplant.errors import HistoryError
-from tickplant.hdb import ddl, indexes
-from tickplant.hdb.connection import Connection, HistoryForeign, HistoryLost, connect, said
+from tickplant.hdb import ddl, indexes, readers
+from tickplant.hdb.connection import Connection, HistoryForeign, HistoryLost, connect, said, storable
 from tickplant.hdb.copy import HEADER, TRAILER, Decoder, Encoder, Numbers, date_of
 from tickplant.hdb.records import Outcome, Proof, read_outcome, read_proofs, store_proof
 from tickplant.hdb.tending import Due
@@ -102,6 +102,7 @@ class History:
         """
         with self._connected("make the tables") as connection:
             ddl.init(connection, self._declared, self.namespace, self.plant)
+            readers.admit(connection, self.namespace)
 
     def declare(self, schema: Schema) -> None:
         """Load and read with the tables as they were declared on a date."""
@@ -155,7 +156,7 @@ class History:
 
         Raises HistoryForeign if one is there as another instrument.
         """
-        columns = [list(c) for c in zip(*instruments, strict=True)] or [[], [], []]
+        named = list(instruments)
         given = "unnest(%s::bigint[], %s::text[], %s::text[]) AS given (id, venue, symbol)"
         add = "INSERT INTO {} SELECT id, venue, symbol FROM " + given + " ON CONFLICT DO NOTHING"
         # An instrument that isn't there now met another with its id, or itself under another id.
@@ -165,6 +166,9 @@ class History:
             " AND r.symbol = given.symbol) LIMIT 1"
         )
         with self._connected("store instruments") as connection, connection.transaction():
+            venues = [storable(connection, venue) for _, venue, _ in named]
+            symbols = [storable(connection, symbol) for _, _, symbol in named]
+            columns = [[number for number, _, _ in named], venues, symbols]
             connection.execute(self._sql(add, "registry"), columns)
             row = connection.execute(self._sql(clash, "registry"), columns).fetchone()
             if row:
