@@ -262,7 +262,7 @@ class Deribit(Venue):
         self.sink.check("quote", ts_recv, [(q.timestamp * MS_NS, quote)])
         if kind == "ticker":
             what = "mark" if q.current_funding is None else "funding"
-            self.sink.add("status", q.timestamp * MS_NS, ts_recv, instrument=code, kind=what, value=q.state,
+            self.sink.add("status", q.timestamp * MS_NS, ts_recv, instrument=code, kind=what, value=q.state[:12],
                           level_1=or_nan(q.mark_price), level_2=or_nan(q.index_price),
                           level_3=or_nan(q.current_funding))  # fmt: skip
         self.sink.add("quote", q.timestamp * MS_NS, ts_recv, **quote)
@@ -298,7 +298,9 @@ class Deribit(Venue):
 
     def _state(self, m: State, ts_recv: int) -> None:
         code = self.code(m.instrument_name, ts_recv)
-        self.sink.add("status", m.timestamp * MS_NS, ts_recv, instrument=code, kind="state", value=m.state)
+        self.sink.add(
+            "status", m.timestamp * MS_NS, ts_recv, instrument=code, kind="state", value=m.state[:12]
+        )
         if m.instrument_name not in self.known and m.state in ("created", "started"):
             self.requests.append(Request(f"{self.REST}/get_instrument?instrument_name={m.instrument_name}"))
 

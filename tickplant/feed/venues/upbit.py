@@ -155,7 +155,7 @@ class Upbit(Venue):
     def _ticker(self, m: Ticker, ts_recv: int) -> None:
         if self._states.get(m.cd) != (m.ms, m.its):
             self.sink.add("status", m.tms * MS_NS, ts_recv, instrument=self.code(m.cd, ts_recv), kind="state",
-                          value=m.ms, level_1=float(m.its))  # fmt: skip
+                          value=m.ms[:12], level_1=float(m.its))  # fmt: skip
             self._states[m.cd] = m.ms, m.its
 
 
