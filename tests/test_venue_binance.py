@@ -381,3 +381,24 @@ def test_states_of_contracts_that_are_not_wanted_are_passed_over():
     assert heard.table("status", "value") == [("TRADING",)]
     (conn,) = heard.venue.connections()
     assert conn.url == "wss://fstream.binance.com/market/stream?streams=!contractInfo"
+
+
+def test_of_which_book_a_raw_stream_is_its_subscription_says():
+    few = {"lastUpdateId": 999, "bids": [["1", "1"]], "asks": [["2", "1"]]}
+    heard = Heard(Binance()).answer(WHERE, SNAPSHOT)(raw("depthUpdate", U=101, u=101, b=[], a=[]))
+    heard.venue.sent("ws", '{"method":"SUBSCRIBE","params":["btcusdt@depth","btcusdt@depth5@100ms"],"id":1}')
+    heard.venue.sent("ws", "no json")
+    heard(few, raw("depthUpdate", U=102, u=102, b=[["98.5", "1"]], a=[]), few)
+    assert [p for p, _ in heard.book("BTCUSDT")[0]] == [99.0, 98.5, 98.0]
+    assert [k for k, _, _ in heard.events()] == ["other_book"]
+    heard.venue.sent("ws", '{"method":"UNSUBSCRIBE","params":["btcusdt@depth5@100ms"],"id":2}')
+    heard(few, few)  # of nobody: the book is in step
+    assert [k for k, _, _ in heard.events()] == ["other_book", "unassigned"]
+    assert heard.venue.account.ignored == {"other book": 2, "nameless snapshot": 2}
+
+
+def test_a_raw_book_of_few_levels_alone_is_followed():
+    heard = Heard(Binance())
+    heard.venue.sent("ws", '{"method":"SUBSCRIBE","params":["btcusdt@depth5"],"id":1}')
+    heard(SNAPSHOT)
+    assert heard.book("BTCUSDT") == [[(99.0, 1.0), (98.0, 2.0)], [(101.0, 1.0)]]

@@ -244,6 +244,7 @@ class Live:
     async def _send(self, name: str, message: str) -> None:
         if speech := self._speech.get(name):
             self.record("send", name, now_ns(), message)
+            self.venue.sent(name, message)
             with contextlib.suppress(websockets.ConnectionClosed):  # who receives hears of it, too
                 await speech.socket.send(message)
 

@@ -195,7 +195,9 @@ class Recording(Capture):
             decoder.unanswered(entry.url, entry.at_ns, entry.data or "")
         elif entry.t == "event":
             decoder.sink.event(entry.conn, entry.at_ns, entry.data or "")
-        elif entry.t != "send":
+        elif entry.t == "send":
+            decoder.sent(entry.conn, entry.data or "")
+        else:
             raise ValueError(f"an entry of type {entry.t!r}")
         decoder.requests.clear()  # what was asked for then is in the recording
         decoder.replies.clear()

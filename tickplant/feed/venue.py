@@ -180,6 +180,9 @@ class Venue(ABC):
         """Decode the answer of a page. Raises one of REFUSED."""
         raise ValueError(f"{self.NAME} has no past trades")
 
+    def sent(self, conn: str, message: str) -> None:  # noqa: B027
+        """A message was sent: a subscription, which says what will come."""
+
     def connected(self, conn: str, ts_recv: int) -> None:  # noqa: B027
         """A connection stands, for the first time or again; its subscriptions are being sent."""
 

@@ -149,6 +149,14 @@ class Event(msgspec.Struct, gc=False):
     e: str = ""
 
 
+class Asked(msgspec.Struct):
+    """What was sent: a subscription, or its end."""
+
+    method: str
+    params: list[str] = []
+
+
+_ASKED = msgspec.json.Decoder(Asked)
 _FRAME, _EVENT = msgspec.json.Decoder(Frame), msgspec.json.Decoder(Event)
 _EVENTS = msgspec.json.Decoder(list[Event])
 _TRADE, _BLOCK = msgspec.json.Decoder(Trade), msgspec.json.Decoder(Block)
@@ -200,6 +208,13 @@ class Binance(Venue):
     )  # fmt: skip
     SOCKET, REST = "wss://stream.binance.com:9443", "https://api.binance.com/api/v3"
 
+    def __init__(self, symbols: Iterable[str] = (), channels: Iterable[str] = ()) -> None:
+        super().__init__(symbols, channels)
+        self._subscribed: dict[str, dict[str, None]] = {}
+        """Streams that were subscribed to by a message, by connection."""
+        self._nameless: set[str] = set()
+        """Connections of which it was told that their snapshots say no symbol."""
+
     def begin(self) -> Sequence[Request]:
         return [Request(f"{self.REST}/exchangeInfo")]
 
@@ -225,6 +240,7 @@ class Binance(Venue):
         return made
 
     def connected(self, conn: str, ts_recv: int) -> None:
+        self._subscribed.pop(conn, None)
         _, channels, natives = self._groups().get(conn, ("", [], []))
         for native in natives if "book" in channels else ():
             self.resync(native)
@@ -271,17 +287,34 @@ class Binance(Venue):
         if len(streams) == 1:
             return self._partial(_of_stream(streams[0]), streams[0], msgspec.Raw(data), ts_recv, conn)
         seq = _SNAPSHOT.decode(data).lastUpdateId
-        waiting = [n for n, b in self.books.items() if len(self.books) == 1 or b.waits_for(seq)]
+        waiting = [n for n, b in self.books.items()
+                   if not streams and not b.live and (len(self.books) == 1 or b.waits_for(seq))]  # fmt: skip
         if len(waiting) == 1:
             return self._snapshot(waiting[0], data, ts_recv)
-        text = f"snapshot {seq} says no symbol, and fits {len(waiting)} books: {' '.join(waiting[:4])}"
-        self.sink.event("unassigned", ts_recv, text, first=seq, last=seq)
+        if conn not in self._nameless:
+            self._nameless.add(conn)
+            text = f"{conn}: snapshot {seq} says no symbol, and fits {len(waiting)} books"
+            self.sink.event("unassigned", ts_recv, text, first=seq, last=seq)
         return "nameless snapshot"
 
     def _streams_of(self, conn: str, native: str = "") -> list[str]:
-        """The streams that the address of a raw connection names, of one instrument or of all."""
+        """The streams that a raw connection is subscribed to, of one instrument or of all."""
         path = self.urls.get(conn, "").partition("/ws/")[2].partition("?")[0]
-        return [s for s in path.split("/") if s.startswith(f"{native.lower()}@" if native else "") and s]
+        streams = [*path.split("/"), *self._subscribed.get(conn, ())]
+        begins = f"{native.lower()}@" if native else ""
+        return [s for s in streams if s and s.startswith(begins)]
+
+    def sent(self, conn: str, message: str) -> None:
+        try:
+            asked = _ASKED.decode(message)
+        except msgspec.MsgspecError:
+            return
+        streams = self._subscribed.setdefault(conn, {})
+        for stream in asked.params:
+            if asked.method == "SUBSCRIBE":
+                streams[stream] = None
+            elif asked.method == "UNSUBSCRIBE":
+                streams.pop(stream, None)
 
     def _message(self, kind: str, stream: str, data: msgspec.Raw, ts_recv: int, conn: str) -> str:
         """Decode an event; its type."""

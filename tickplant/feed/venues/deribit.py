@@ -262,8 +262,8 @@ class Deribit(Venue):
         self.sink.check("quote", ts_recv, [(q.timestamp * MS_NS, quote)])
         if kind == "ticker":
             what = "mark" if q.current_funding is None else "funding"
-            self.sink.add("status", q.timestamp * MS_NS, ts_recv, instrument=code, kind=what, value=q.state[:12],
-                          level_1=or_nan(q.mark_price), level_2=or_nan(q.index_price),
+            self.sink.add("status", q.timestamp * MS_NS, ts_recv, instrument=code, kind=what,
+                          value=q.state[:12], level_1=or_nan(q.mark_price), level_2=or_nan(q.index_price),
                           level_3=or_nan(q.current_funding))  # fmt: skip
         self.sink.add("quote", q.timestamp * MS_NS, ts_recv, **quote)
 
