@@ -225,6 +225,11 @@ def test_levels_without_a_time_are_as_of_their_message(no_time):
     assert times[-1] == 1_699_999_999_000_000_000
 
 
+def test_a_trade_without_a_time_is_as_of_its_message():
+    heard = Heard(Coinbase())(trades(0, 10, time="0001-01-01T00:00:00Z"))
+    assert heard.table("trade", "ts_event") == [(1_700_000_000_000_000_001,)]
+
+
 @pytest.mark.parametrize("wrong", [{"price": "0"}, {"size": "0"}, {"price": "-5"}, {"price": ""}])
 def test_a_trade_of_nothing_or_for_nothing_is_malformed(wrong):
     heard = Heard(Coinbase())(trades(0, 10, **wrong))

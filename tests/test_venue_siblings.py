@@ -162,3 +162,13 @@ def test_notices_and_errors_are_told():
     assert Heard(venues()["deribit"]())(json.dumps(locked).encode()).table("status", "kind", "value") == [
         ("system", "maintenance")
     ]
+
+
+@pytest.mark.parametrize(("name", "where"), [("bitflyer", "exec_date"), ("kraken-v2", "timestamp")])
+def test_a_time_that_is_not_set_is_no_time(name, where):
+    text = json.dumps(TRADES[name](100.5, 0.5))
+    for said in ("2024-01-01T00:00:01Z", "2024-01-01T00:00:00Z"):
+        text = text.replace(said, "0001-01-01T00:00:00Z")
+    heard = Heard(venues()[name]())(text.encode())
+    assert where in text
+    assert heard.table("trade", "ts_event") == [(0,)]

@@ -22,7 +22,7 @@ from tickplant._core.changes import ASK, BID
 from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import sides
 from tickplant.feed.symbols import Instrument, currency, spot
-from tickplant.feed.times import iso_ns
+from tickplant.feed.times import given_ns
 from tickplant.feed.venue import Channel, Connection, Request, Venue
 
 
@@ -176,7 +176,7 @@ class Bitflyer(Venue):
         return [_traded(e) for e in _EXECUTIONS.decode(data)]
 
     def _ticker(self, m: Ticker, native: str, ts_recv: int) -> None:
-        code, at = self.code(native, ts_recv), iso_ns(m.timestamp)
+        code, at = self.code(native, ts_recv), given_ns(m.timestamp)
         quote = sides(m.best_bid, m.best_bid_size, m.best_ask, m.best_ask_size)
         self.sink.add("quote", at, ts_recv, instrument=code, venue_seq=m.tick_id, **quote)
         if m.state and self._states.get(native) != m.state:
@@ -191,7 +191,7 @@ def _traded(e: Execution) -> Traded:
     if e.size < 0:
         raise ValueError(f"a size of {e.size}")
     values = {"trade_id": e.id, "price": e.price, "size": e.size, "side": e.side[:1]}
-    return Traded(e.id, iso_ns(e.exec_date), values)
+    return Traded(e.id, given_ns(e.exec_date), values)
 
 
 def _ask(verb: str, channel: str) -> str:

@@ -213,7 +213,7 @@ class Coinbase(Venue):
             return frame.channel
         events = _EVENTS[frame.channel].decode(frame.events)
         if frame.channel == "market_trades":
-            self._trades(events, ts_recv)
+            self._trades(events, frame.timestamp, ts_recv)
         elif frame.channel == "ticker":
             self._tickers([t for e in events for t in e.tickers], iso_ns(frame.timestamp), ts_recv)
         elif frame.channel == "l2_data":
@@ -244,7 +244,7 @@ class Coinbase(Venue):
         for book in self._books_of(conn):
             book.gap(ts_recv, f"{conn} misses messages", first, until)
 
-    def _trades(self, events: list[Trades], ts_recv: int) -> None:
+    def _trades(self, events: list[Trades], sent: str, ts_recv: int) -> None:
         made = []
         for event in events:
             for t in event.trades:
@@ -255,7 +255,7 @@ class Coinbase(Venue):
                 row = {"instrument": self.code(t.product_id, ts_recv), "trade_id": int(t.trade_id),
                        "price": price, "size": size, "action": "T", "flags": flags,
                        "side": "S" if t.side == "BUY" else "B"}  # fmt: skip
-                made.append((t, event.type == "snapshot", (iso_ns(t.time), row)))
+                made.append((t, event.type == "snapshot", (given_ns(t.time) or iso_ns(sent), row)))
         made.sort(key=lambda m: int(m[0].trade_id))  # the newest comes first
         self.sink.check("trade", ts_recv, [row for _, _, row in made])
         rows = [row for t, again, row in made

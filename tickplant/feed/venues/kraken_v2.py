@@ -20,7 +20,7 @@ from tickplant._core.changes import ASK, BID, Changes
 from tickplant.feed.holes import Page, Traded
 from tickplant.feed.numbers import amount, number, sides
 from tickplant.feed.symbols import Instrument, spot
-from tickplant.feed.times import decimal_ns, iso_ns
+from tickplant.feed.times import decimal_ns, given_ns
 from tickplant.feed.venue import OTHER_BOOK, Channel
 from tickplant.feed.venues.kraken import DEPTHS, Kraken, check
 
@@ -213,7 +213,7 @@ class KrakenV2(Kraken):
                 raise ValueError("a trade of less than nothing")
             values = {"side": SIDES[t.side], "trade_id": t.trade_id, "price": t.price, "size": t.qty,
                       "condition": t.ord_type[:6]}  # fmt: skip
-            made.append((t.symbol, Traded(t.trade_id, iso_ns(t.timestamp), values)))
+            made.append((t.symbol, Traded(t.trade_id, given_ns(t.timestamp), values)))
         self.traded(made, ts_recv, conn, again=m.type == "snapshot")
 
     def _tickers(self, m: Frame, ts_recv: int) -> None:
@@ -221,7 +221,7 @@ class KrakenV2(Kraken):
         for t in _TICKERS.decode(m.data):
             if t.bid_qty < 0 or t.ask_qty < 0:
                 raise ValueError("a quote of less than nothing")
-            rows.append((iso_ns(t.timestamp) if t.timestamp else 0, {
+            rows.append((given_ns(t.timestamp), {
                 "instrument": self.code(t.symbol, ts_recv),
                 **sides(t.bid, t.bid_qty, t.ask, t.ask_qty)}))  # fmt: skip
         self.sink.add_all("quote", ts_recv, rows)
@@ -230,7 +230,7 @@ class KrakenV2(Kraken):
         read, made = [], []
         for b in books:
             changes = Changes().objects(b.bids, BID, b"price", b"qty").objects(b.asks, ASK, b"price", b"qty")
-            read.append((b, changes, iso_ns(b.timestamp) if b.timestamp else 0))
+            read.append((b, changes, given_ns(b.timestamp)))
         for b, changes, ts_event in read:
             depth = self.depths.get((conn, b.symbol), 0)
             if self.follows(b.symbol, f"book of {depth or 'some'} levels", ts_recv, depth):
