@@ -8,8 +8,9 @@ import pytest
 
 from tests.fix_plant import rows_of, trades, until
 from tickplant import connect, segment
+from tickplant.batch import Waiting
 from tickplant.clock import date_after
-from tickplant.errors import ConfigError, NotRunning, RowsGone, SchemaError
+from tickplant.errors import ConfigError, NotRunning, RequestError, RowsGone, SchemaError
 from tickplant.local import wait_for
 from tickplant.table import segment_name
 
@@ -318,3 +319,118 @@ def test_a_follower_of_a_table_without_rows_sleeps_until_some_come(filled, raw, 
     monkeypatch.setattr(follower, "_wait_for_room", lambda: pytest.fail("it polls for the table"))
     assert follower.next(0.01) is None
     assert len(local.follow("trade").next(5.0)) == 50
+
+
+def test_tables_batches_and_latest_values_become_data_frames(filled, local):
+    table = local.table("trade")
+    df = table.pandas()
+    assert len(df) == 50
+    assert len(df[df.side == "B"]) == 25
+    assert set(df.instrument) == {"XTST:A", "XTST:B"}
+    assert table.frame().pandas().equals(df)
+    assert table.arrow().num_rows == table.polars().height == 50
+    assert table.rows("XTST:A", last=2).pandas().trade_id.tolist() == [43, 44]
+    latest = local.latest("trade")
+    assert latest.pandas().set_index("instrument").trade_id.to_dict() == {"XTST:A": 44, "XTST:B": 49}
+    assert latest.polars().height == latest.arrow().num_rows == 2
+    batch = local.follow("trade").next(5)
+    assert set(batch.pandas().instrument) == {"XTST:A", "XTST:B"}
+
+
+def test_arrow_shows_shared_memory_itself_without_a_copy(local):
+    table = local.table("trade")
+    address = table.arrow()["price"].chunk(0).buffers()[1].address
+    assert address == table["price"].ctypes.data
+
+
+def test_what_a_reader_has_prints_itself_readably(filled, local):
+    shown = repr(local)
+    assert shown.startswith(f"plant {local.name} (running), trading date {filled.day.trading_date}")
+    assert any(line.split()[:3] == ["trade", "50", "rows"] for line in shown.splitlines())
+    assert "2 instruments" in shown
+    table = repr(local.table("trade"))
+    assert table.startswith(f"table trade of {filled.day.trading_date}: 50 rows")
+    assert "XTST:B" in table
+    assert "..." in table
+    assert repr(local.latest("trade")).startswith("latest values of table trade: 2 rows")
+    assert repr(local.instruments) == "Instruments: 2: XTST:A, XTST:B"
+    assert repr(local.follow("trade")) == f"follower of table trade, at row 0 of {filled.day.trading_date}"
+    said = repr(filled.config)
+    assert said.startswith(
+        f"configuration {filled.config.path}: plant {local.name}, tables instrument, event"
+    )
+    assert said.endswith("feeds one, two")
+
+
+def test_a_wrong_name_says_which_there_are(filled, raw, local):
+    table = local.table("trade")
+    with pytest.raises(KeyError, match="no column 'pricee' in table trade of .*; did you mean price"):
+        _ = table["pricee"]
+    with pytest.raises(KeyError, match="did you mean price"):
+        _ = table.frame()["pricee"]
+    with pytest.raises(SchemaError, match="no table 'trad'; did you mean trade.*declared are instrument"):
+        local.table("trad")
+    raw.send(raw.define(3, "ACME"))
+    raw.settle()
+    with pytest.raises(SchemaError, match="'ACME' is a symbol without a venue; the plant has XTST:ACME"):
+        table.rows("ACME")
+    with pytest.raises(SchemaError, match="NONE:ACME; other venues have it: XTST:ACME"):
+        table.rows("NONE:ACME")
+    with pytest.raises(SchemaError, match="did you mean XTST:ACME"):
+        table.rows("XTST:ACMEE")
+    with pytest.raises(SchemaError, match="write VENUE:SYMBOL"):
+        table.rows("nothing like it")
+
+
+LOCAL_NONSENSE = [
+    (lambda p: p.follow("trade", from_row="5"), "from_row is '5'; it has to be a whole number"),
+    (lambda p: p.follow("trade", from_row=2**64), "from_row is 18446744073709551616"),
+    (lambda p: p.follow("trade", from_row={"trade": 5}), "from_row is {'trade': 5}"),
+    (lambda p: p.follow("trade", max_rows=0), "max_rows is 0"),
+    (lambda p: p.follow("trade", trading_date="20260105"), "a trading date is a number yyyymmdd"),
+    (lambda p: p.follow(["trade"]), "a table is asked for by its name"),
+    (lambda p: p.table("trade", "2026-01-05"), "a trading date is a number yyyymmdd.*not '2026-01-05'"),
+    (lambda p: p.table("trade", 20260231), "a trading date is a number yyyymmdd"),
+    (lambda p: p.table(3), "a table is asked for by its name"),
+    (lambda p: p.latest(b"trade"), "a table is asked for by its name"),
+    (lambda p: p.gaps("today"), "a trading date is a number yyyymmdd"),
+    (lambda p: p.table("trade").rows(-1), "instrument is -1; it has to be a whole number.*or VENUE:SYMBOL"),
+    (lambda p: p.table("trade").rows(2**64), "instrument is 18446744073709551616"),
+    (lambda p: p.table("trade").rows(1.5), "instrument is 1.5"),
+    (lambda p: p.table("trade").rows("XTST:A", last=-1), "last is -1"),
+    (lambda p: p.table("trade").rows("XTST:A", last="5"), "last is '5'"),
+    (lambda p: p.table("trade").packed("0", 1), "first_row is '0'"),
+    (lambda p: p.table("trade").packed(0, 2**64), "count is 18446744073709551616"),
+    (lambda p: p.table("trade").wait("5"), "after_row is '5'"),
+    (lambda p: p.table("trade").wait(-1), "after_row is -1"),
+    (lambda p: p.table("trade").follow(from_row="x"), "from_row is 'x'"),
+]
+
+
+@pytest.mark.parametrize(("ask", "what"), LOCAL_NONSENSE)
+def test_nonsense_is_refused_at_the_door_with_what_is_allowed(local, ask, what):
+    with pytest.raises(RequestError, match=what):
+        ask(local)
+
+
+def test_a_follower_begins_so_many_rows_before_now(filled, raw, local):
+    assert local.follow("trade", from_row=-3).next(5)["trade_id"].tolist() == [47, 48, 49]
+    assert local.follow("trade", from_row=-1000).next(5)["trade_id"][0] == 0
+    now = local.follow("trade", from_row=None)
+    raw.send(raw.trades(2, 1))
+    raw.settle()
+    assert now.next(5)["trade_id"].tolist() == [50, 51]
+
+
+def test_a_row_that_is_not_there_yet_is_waited_for_and_said(filled, raw, local, caplog):
+    follower = local.follow("trade", from_row=52)
+    assert follower.next(0.01) is None
+    (notice,) = follower.notices
+    assert notice == Waiting("trade", filled.day.trading_date, 52, 50)
+    assert str(notice) in caplog.text
+    raw.send(raw.trades(4, 1))
+    raw.settle()
+    batch = follower.next(5)
+    assert batch["trade_id"].tolist() == [52, 53]
+    assert batch.notices == (notice,)
+    assert follower.notices == ()

@@ -1,12 +1,19 @@
 """What readers are handed: rows that know which rows they are, and notices of what is not among them."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tickplant.frames import Frame, Names, no_column, to_pandas
 from tickplant.schema import Rows, Table
+from tickplant.shown import Shown, grid
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    import pyarrow
 
 
 @dataclass(frozen=True)
@@ -157,22 +164,29 @@ class Batch(np.ndarray[Any, np.dtype[np.void]]):
     numbers: npt.NDArray[np.int64] | None
     notices: tuple[Notice, ...] = ()
     passed_over: int = 0
+    names: Names | None = None
+    """The plant's instruments, for those who are to see their names."""
 
     @classmethod
-    def of(cls, rows: Rows, table: str, trading_date: int, first_row: int) -> "Batch":
+    def of(
+        cls, rows: Rows, table: str, trading_date: int, first_row: int, names: Names | None = None
+    ) -> "Batch":
         """These rows, without a copy, as a batch."""
         batch = rows.view(cls)
         batch.table, batch.trading_date, batch.first_row = table, trading_date, first_row
-        batch.numbers = None
+        batch.numbers, batch.names = None, names
         return batch
 
     def __array_finalize__(self, source: Any) -> None:
         self.table = getattr(source, "table", "")
         self.trading_date = getattr(source, "trading_date", 0)
         self.first_row = getattr(source, "first_row", 0)
+        self.names = getattr(source, "names", None)
         self.numbers = None
 
     def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str) and key not in (self.dtype.names or (key,)):
+            raise no_column(key, list(self.dtype.names or ()), f"table {self.table}")
         part = super().__getitem__(key)
         if isinstance(key, slice) and isinstance(part, Batch):
             start, _, step = key.indices(len(self))
@@ -183,13 +197,48 @@ class Batch(np.ndarray[Any, np.dtype[np.void]]):
                 part.first_row = int(part.numbers[0]) if len(part) else self.first_row
         return part
 
+    def frame(self) -> Frame:
+        """Its columns: copies, each in one piece."""
+        names = self.dtype.names or ()
+        return Frame({n: np.ascontiguousarray(np.asarray(self)[n]) for n in names}, self.names, self._title)
+
+    def arrow(self) -> "pyarrow.Table":
+        """As an Arrow table, text as text and instruments by name (frames.py)."""
+        return self.frame().arrow()
+
+    def pandas(self) -> "pandas.DataFrame":
+        """As a pandas data frame; its index is the numbers of the rows."""
+        return to_pandas(self.frame(), self.names, self._numbers)
+
+    def polars(self) -> "polars.DataFrame":
+        """As a Polars data frame."""
+        return self.frame().polars()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.arrow().__arrow_c_stream__(requested_schema)
+
+    @property
+    def _title(self) -> str:
+        return f"table {self.table} of {self.trading_date}"
+
+    def __repr__(self) -> str:
+        if self.dtype.names is None or self.ndim != 1:
+            return repr(np.asarray(self))
+        plain = np.asarray(self)
+        shown = Shown(len(self), self.dtype.names, lambda n, at: plain[n][at], self.first_row, self.numbers)
+        said = [grid(self._title, shown, self.names), *(f"notice: {notice}" for notice in self.notices)]
+        return "\n".join(said)
+
+    def __str__(self) -> str:
+        return repr(self) if self.dtype.names and self.ndim == 1 else str(np.asarray(self))
+
     @property
     def _numbers(self) -> npt.NDArray[np.int64]:
         return self.first_row + np.arange(len(self)) if self.numbers is None else self.numbers
 
     def only(self, keep: npt.NDArray[np.bool_]) -> "Batch":
         """The rows for which `keep` is true, with their numbers."""
-        chosen = Batch.of(np.asarray(self)[keep], self.table, self.trading_date, self.first_row)
+        chosen = Batch.of(np.asarray(self)[keep], self.table, self.trading_date, self.first_row, self.names)
         chosen.numbers = self._numbers[keep]
         if len(chosen):
             chosen.first_row = int(chosen.numbers[0])

@@ -173,6 +173,11 @@ class _File(_Section, frozen=True, kw_only=True):
 class Config:
     """A checked configuration."""
 
+    def __repr__(self) -> str:
+        feeds = ", ".join(self.feeds) or "none"
+        tables = ", ".join(t.name for t in self.schema)
+        return f"configuration {self.path}: plant {self.plant.name}, tables {tables}; feeds {feeds}"
+
     def __init__(self, content: Mapping[str, Any], path: Path) -> None:
         try:
             file = msgspec.convert(content, _File, dec_hook=_path)

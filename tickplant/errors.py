@@ -3,6 +3,7 @@
     TickplantError
      ├─ ConfigError         the configuration is missing, wrong or contradicts itself
      ├─ SchemaError         rows, a declaration or a stored schema do not fit together
+     │   └─ NoColumn        a table has no such column; a KeyError, too
      ├─ FrameError          bytes that should be a frame are not
      │   ├─ MessageDamaged  a message is not what was sent
      │   └─ MessageRefused  a message says what may not be said
@@ -37,6 +38,12 @@ class ConfigError(TickplantError):
 
 class SchemaError(TickplantError):
     """Rows, a declaration or a stored schema do not fit together."""
+
+
+class NoColumn(SchemaError, KeyError):
+    """A table has no such column; the message says which it has."""
+
+    __str__ = Exception.__str__  # that of a KeyError is a repr
 
 
 class FrameError(TickplantError):

@@ -18,6 +18,7 @@ from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.control import Control
 from tickplant.dates import trading_dates, where_gone
 from tickplant.errors import NotRunning, RequestError, RowsGone, SchemaError
+from tickplant.frames import Names
 from tickplant.journal import JournalReader
 from tickplant.schema import Schema, Table
 from tickplant.selection import TradingDate
@@ -42,14 +43,16 @@ class Follower:
         trading_date: TradingDate = None,
         from_row: int | None = 0,
         max_rows: int = FOLLOW_ROWS,
+        names: Names | None = None,
     ) -> None:
-        """`trading_date`: None is the open one; `from_row`: negative so many before now, None now.
+        """`trading_date`: None is the open one; `from_row`: negative so many before now, None now;
+        `names`: of the instruments, for batches.
 
         Raises NotRunning if the date has not begun, RowsGone if its rows can't be had here any more,
         RequestError for what can't be, SchemaError for a table that is not declared.
         """
         control.follow()
-        self.control, self.table = control, table
+        self.control, self.table, self.names = control, table, names
         self.max_rows = selection.whole(max_rows, "max_rows", 1, selection.ROWS_MAX)
         row = selection.row(from_row)
         self._notices = Notices()
@@ -114,6 +117,9 @@ class Follower:
             )
         self._begin(date, 0)
 
+    def __repr__(self) -> str:
+        return f"follower of table {self.table}, at row {self.row:,} of {self.trading_date}"
+
     def __iter__(self) -> Iterator[Batch]:
         while True:
             batch = self.next(1.0)
@@ -154,7 +160,7 @@ class Follower:
         there = self.control.bell.wait_above(shared.committed, self.row, patience_ns)
         if there > self.row:
             rows = shared.rows(self.row, min(there - self.row, self.max_rows))
-            return Batch.of(rows, self.table, self.trading_date, self.row)
+            return Batch.of(rows, self.table, self.trading_date, self.row, self.names)
         self.control.follow()
         if sealed and self.control.date.load() > self.trading_date:
             self._go_on()
@@ -174,7 +180,7 @@ class Follower:
             return None
         assert self._journal.declared is not None
         rows = self._journal.declared.rows(payload)
-        return Batch.of(rows, self.table, self.trading_date, self.row)
+        return Batch.of(rows, self.table, self.trading_date, self.row, self.names)
 
     def _after(self) -> int:
         """The trading date after this one, which is over. Raises RowsGone if that can't be told."""

@@ -4,6 +4,7 @@ Number 0 stands for no instrument. Numbers are given by the ticker plant alone, 
 journal that only grows; everyone else mirrors it.
 """
 
+import difflib
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +16,8 @@ from tickplant.errors import SchemaError
 Name = tuple[str, str]
 """(venue, symbol)"""
 VENUE_BYTES, SYMBOL_BYTES = 16, 48
+_NAMED = 10
+"""Names that are told of many."""
 
 
 def full_name(venue: str, symbol: str) -> str:
@@ -70,10 +73,37 @@ class Instruments:
 
     def number(self, name: str) -> int:
         """The number of VENUE:SYMBOL. Raises SchemaError if the plant has not seen it."""
+        if not isinstance(name, str):
+            raise SchemaError(f"an instrument is written VENUE:SYMBOL, not {name!r}")
+        if ":" not in name:
+            raise SchemaError(self._without_venue(name))
         try:
             return self._numbers[split_name(name)]
         except KeyError:
-            raise SchemaError(f"the plant has not seen the instrument {name}") from None
+            raise SchemaError(self._not_seen(name)) from None
+
+    def _without_venue(self, symbol: str) -> str:
+        """What to say of a symbol alone: which venues have it."""
+        there = [full_name(*n) for n in self._names[1:] if n[1].casefold() == symbol.casefold()]
+        if there:
+            return f"{symbol!r} is a symbol without a venue; the plant has {', '.join(there[:_NAMED])}"
+        return f"{symbol!r} is not an instrument; write VENUE:SYMBOL, such as XNAS:AAPL"
+
+    def _not_seen(self, name: str) -> str:
+        venue, symbol = split_name(name)
+        there = [full_name(*n) for n in self._names[1:] if n[1] == symbol]
+        if there:
+            other = f"; other venues have it: {', '.join(there[:_NAMED])}"
+        else:
+            near = difflib.get_close_matches(name, [n for n in self if n.startswith(f"{venue}:")], 3)
+            other = f"; did you mean {' or '.join(near)}?" if near else ""
+        return f"the plant has not seen the instrument {name}{other}"
+
+    def __repr__(self) -> str:
+        """How many, and the first of them."""
+        some = [full_name(*name) for name in self._names[1 : 1 + _NAMED]]
+        more = ", ..." if len(self) - 1 > len(some) else ""
+        return f"Instruments: {len(self) - 1:,}{': ' if some else ''}{', '.join(some)}{more}"
 
     def find(self, venue: str, symbol: str) -> int | None:
         """The number of an instrument, or None."""

@@ -10,7 +10,7 @@ for batch in trades.follow():
 
 import contextlib
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +20,18 @@ from tickplant.batch import Batch, Gap, gaps_in
 from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.config import Config, load
 from tickplant.control import Control
-from tickplant.errors import NotRunning
+from tickplant.errors import NotRunning, SegmentError
 from tickplant.follower import FOLLOW_ROWS, Follower
+from tickplant.frames import Frame, no_column
 from tickplant.instruments import Instruments
 from tickplant.latest import SharedLatest
 from tickplant.schema import Rows, Schema
 from tickplant.selection import TradingDate
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    import pyarrow
 
 
 class Plant:
@@ -101,7 +107,22 @@ class Plant:
         can't be.
         """
         selection.table(name, self.schema)
-        return Follower(self.control, name, trading_date, from_row, max_rows)
+        return Follower(self.control, name, trading_date, from_row, max_rows, self._names)
+
+    def _names(self) -> Instruments:
+        return self.instruments
+
+    def __repr__(self) -> str:
+        """Its state, its date, and its tables with their rows."""
+        lines = [f"plant {self.name} ({self.state}), trading date {self.trading_date}"]
+        for declared in self.schema:
+            try:
+                rows = f"{len(self.table(declared.name)):,}"
+            except (NotRunning, SegmentError):
+                rows = "?"
+            columns = ", ".join(c.name for c in declared.columns)
+            lines.append(f"  {declared.name:12}{rows:>14} rows  {columns}")
+        return "\n".join([*lines, f"  {len(self.instruments) - 1:,} instruments"])
 
     def gaps(self, trading_date: TradingDate = None) -> list[Gap]:
         """What feeds published on a date (None: the open one) and the plant could not get any more."""
@@ -131,13 +152,42 @@ class Table:
         return len(self._shared)
 
     def __getitem__(self, column: str) -> npt.NDArray[Any]:
-        """All cells of a column so far: a read-only view, valid as long as you hold it."""
-        return self._shared.column(column, len(self))
+        """All cells of a column so far: a read-only view, valid as long as you hold it.
 
-    def frame(self) -> dict[str, npt.NDArray[Any]]:
+        Raises NoColumn, a KeyError, which says which columns there are.
+        """
+        try:
+            return self._shared.column(column, len(self))
+        except KeyError:
+            raise no_column(column, [c.name for c in self._shared.table.columns], self._title) from None
+
+    def frame(self) -> Frame:
         """All columns at one row count: read-only views of equal length."""
         rows = len(self)
-        return {c.name: self._shared.column(c.name, rows) for c in self._shared.table.columns}
+        columns = {c.name: self._shared.column(c.name, rows) for c in self._shared.table.columns}
+        return Frame(columns, self.plant._names, self._title)
+
+    def arrow(self) -> "pyarrow.Table":
+        """All rows as an Arrow table, text as text and instruments by name (frames.py)."""
+        return self.frame().arrow()
+
+    def pandas(self) -> "pandas.DataFrame":
+        """All rows as a pandas data frame."""
+        return self.frame().pandas()
+
+    def polars(self) -> "polars.DataFrame":
+        """All rows as a Polars data frame."""
+        return self.frame().polars()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.arrow().__arrow_c_stream__(requested_schema)
+
+    @property
+    def _title(self) -> str:
+        return f"table {self.name} of {self.trading_date}"
+
+    def __repr__(self) -> str:
+        return repr(self.frame())
 
     @property
     def sealed(self) -> bool:
@@ -161,15 +211,26 @@ class Table:
 
     def packed(self, first_row: int, count: int) -> Rows:
         """A copy of rows as a structured array. Raises IndexError beyond the rows there are."""
+        first_row = selection.whole(first_row, "first_row", -selection.ROWS_MAX, selection.ROWS_MAX)
+        count = selection.whole(count, "count", -selection.ROWS_MAX, selection.ROWS_MAX)
         if first_row < 0 or count < 0 or first_row + count > len(self):
             raise IndexError(f"rows {first_row} to {first_row + count} of {len(self)}")
         return self._shared.rows(first_row, count)
 
     def rows(self, instrument: str | int, last: int = 1) -> Batch:
-        """The last rows of one instrument ("XNAS:AAPL" or its number), oldest first, without a scan."""
-        number = self._number(instrument) if isinstance(instrument, str) else instrument
+        """The last rows of one instrument ("XNAS:AAPL" or its number), oldest first, without a scan.
+
+        Raises SchemaError for an instrument that the plant has not seen, RequestError for what can't be.
+        """
+        number = (
+            self._number(instrument)
+            if isinstance(instrument, str)
+            else selection.whole(instrument, "instrument", 0, (1 << 32) - 1, "or VENUE:SYMBOL")
+        )
+        last = selection.whole(last, "last", 0, selection.ROWS_MAX)
         numbers, out = self._shared.last_rows(number, last)
-        batch = Batch.of(out, self.name, self.trading_date, int(numbers[0]) if len(numbers) else 0)
+        first = int(numbers[0]) if len(numbers) else 0
+        batch = Batch.of(out, self.name, self.trading_date, first, self.plant._names)
         batch.numbers = numbers
         return batch
 
@@ -184,6 +245,7 @@ class Table:
 
         Returns early when the timeout (seconds) is over or the trading date is.
         """
+        after_row = selection.whole(after_row, "after_row", 0, selection.ROWS_MAX)
         end = None if timeout is None else monotonic_ns() + int(timeout * SECOND_NS)
         bell, committed = self.plant.control.bell, self._shared.committed
         while True:
@@ -199,7 +261,8 @@ class Table:
 
         What is not in shared memory any more comes from the journal; RowsGone is raised when it is neither.
         """
-        return Follower(self.plant.control, self.name, self.trading_date, from_row, max_rows)
+        names = self.plant._names
+        return Follower(self.plant.control, self.name, self.trading_date, from_row, max_rows, names)
 
 
 class Latest:
@@ -231,12 +294,31 @@ class Latest:
             raise KeyError(f"no row of {instrument} yet")
         return row
 
-    def snapshot(self) -> dict[str, npt.NDArray[Any]]:
+    def arrow(self) -> "pyarrow.Table":
+        """The snapshot as an Arrow table, text as text and instruments by name (frames.py)."""
+        return self.snapshot().arrow()
+
+    def pandas(self) -> "pandas.DataFrame":
+        """The snapshot as a pandas data frame."""
+        return self.snapshot().pandas()
+
+    def polars(self) -> "polars.DataFrame":
+        """The snapshot as a Polars data frame."""
+        return self.snapshot().polars()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.arrow().__arrow_c_stream__(requested_schema)
+
+    def __repr__(self) -> str:
+        return repr(self.snapshot())
+
+    def snapshot(self) -> Frame:
         """Columns of the last rows of all instruments that have one; each row whole, not one cut."""
         if self._state.load():
             self._look()
         rows = self._shared.snapshot(len(self.plant.instruments))
-        return {name: rows[name] for name in rows.dtype.names or ()}
+        title = f"latest values of table {self.name}"
+        return Frame({n: rows[n] for n in rows.dtype.names or ()}, self.plant._names, title)
 
 
 def connect(plant: Config | str) -> Plant:

@@ -7,7 +7,6 @@ what is allowed; for a table that is not declared SchemaError, which says which 
 """
 
 import datetime
-import difflib
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,10 +14,10 @@ from typing import Any
 from tickplant.errors import RequestError, SchemaError
 from tickplant.instruments import Instruments, full_name, split_name
 from tickplant.schema import Schema, Table
+from tickplant.shown import NEAR, nearest
 
 ROWS_MAX = 1 << 62
 """No row number is so high."""
-NEAR = 3
 FromRow = int | Mapping[str, int | None] | None
 TradingDate = int | datetime.date | None
 
@@ -115,12 +114,6 @@ def trading_date(asked: object) -> int | None:
             f"a trading date is a number yyyymmdd, such as 20260105, or a datetime.date, not {_shown(asked)}"
         ) from None
     return number
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`did you mean ...? ` with the names nearest to one; empty if none is near."""
-    found = difflib.get_close_matches(name, list(known), NEAR, 0.6)
-    return f"did you mean {' or '.join(found)}? " if found else ""
 
 
 def _allowed(what: str, asked: object, least: int, most: int, also: str) -> str:

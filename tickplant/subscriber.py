@@ -36,6 +36,7 @@ from tickplant.requests import About, Beat, Describe, Names, NamesFrom, Newest, 
 from tickplant.schema import Rows, Schema, Table
 from tickplant.selection import FromRow, TradingDate
 from tickplant.sequencer import Delivery, TableSequence, Want
+from tickplant.shown import listed
 from tickplant.sockets import readable
 
 log = logging.getLogger(__name__)
@@ -435,7 +436,7 @@ class Subscription:
             first, numbers = int(item.numbers[0]), item.numbers
         else:
             rows, first = item.table.rows(item.payload), item.first_row
-        batch = Batch.of(rows, item.table.name, item.trading_date, first)
+        batch = Batch.of(rows, item.table.name, item.trading_date, first, self._all_names)
         batch.numbers = numbers
         batch.passed_over = item.passed_over if isinstance(item, Conflated) else 0
         highest = item.highest if isinstance(item, Delivery) else None
@@ -447,6 +448,22 @@ class Subscription:
             return batch
         wanted = [self.instruments.number(s) for s in self.symbols if s in self.instruments]
         return batch.only(np.isin(rows["instrument"], wanted))
+
+    def _all_names(self) -> Instruments:
+        return self.instruments
+
+    def __repr__(self) -> str:
+        """Whose rows, of which tables, and where each is."""
+        flows: list[Flow] = [*self._sequences.values(), *self._conflations.values()]
+        places = [
+            f"{f.table.name} at row {f.expected if isinstance(f, TableSequence) else f.reached[1]:,} "
+            f"of {f.trading_date}"
+            for f in flows
+            if f.table.name in self._names
+        ]
+        wanted = f"; only {listed(sorted(self.symbols), 5)}" if self.symbols else ""
+        closed = " (closed)" if self._arrivals is None else ""
+        return f"subscription{closed} to {self.endpoint}, {self.plant}: {', '.join(places)}{wanted}"
 
     def _learn(self, number: int | None = None) -> None:
         """Have the names of all instruments up to a number; None: of all that there are."""
