@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tickplant.clock import SECOND_NS
 from tickplant.instruments import Instruments
-from tickplant.screen import printable
+from tickplant.terminal import printable
 
 FIRST = LAST = 5
 WIDTH = 120
