@@ -1,10 +1,13 @@
 """One stream out of several lines: order, duplicates, gaps, sessions."""
 
+import random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tickplant.feed.packets.arbiter import Arbiter, Gap, Run
-from tickplant.feed.packets.stream import SESSIONS_MAX, Session, Stream
+from tickplant.feed.packets.restarts import Told
+from tickplant.feed.packets.stream import SESSIONS_MAX, Anew, Session, Stream
 
 MS = 1_000_000
 
@@ -134,3 +137,173 @@ def test_sessions_that_are_remembered_are_bounded():
         stream.offer(session, 1, 1, None, 0)
     assert stream.offer(SESSIONS_MAX + 1, 1, 1, None, 0) == []
     assert stream.offer(0, 1, 1, None, 0)[0] == Session(SESSIONS_MAX + 2, 0)
+
+
+A_LINE, B_LINE = "A", "B"
+
+
+def packets_of(steps):
+    """What was delivered, one by one."""
+    return [step.item for step in steps if isinstance(step, Run)]
+
+
+def feed(stream, *sent):
+    """Offer packets (number, item, line, sent); their content is their item."""
+    steps = []
+    for at, (seq, item, line, sent_ns) in enumerate(sent):
+        steps += stream.offer(None, seq, 1, item, at * MS, Told(line, sent_ns, hash(item)))
+    return steps
+
+
+def week(name, first, last, line=A_LINE, sent=None):
+    """Packets `first` to `last`; `sent` is the time of the first, None: they tell none."""
+    return [(n, f"{name}{n}", line, 0 if sent is None else sent + n - first) for n in range(first, last + 1)]
+
+
+def anews(steps):
+    return [(step.last, step.seq) for step in steps if isinstance(step, Anew)]
+
+
+def test_a_lower_number_in_a_packet_that_was_sent_later_begins_the_numbers_anew():
+    stream = Stream()
+    steps = feed(stream, *week("a", 1000, 1009, sent=1), *week("b", 1, 1, sent=100))
+    assert packets_of(steps) == [f"a{n}" for n in range(1000, 1010)] + ["b1"]
+    assert anews(steps) == [(1009, 1)]
+
+
+def test_a_run_of_low_numbers_on_one_line_begins_them_anew_even_if_its_times_went_back():
+    for sent in (None, 1):
+        stream = Stream()
+        steps = feed(stream, *week("a", 1000, 1009, sent=sent and 500), *week("b", 1, 20, sent=sent))
+        steps += stream.finish("the end")
+        assert packets_of(steps) == [f"a{n}" for n in range(1000, 1010)] + [f"b{n}" for n in range(1, 21)]
+        assert anews(steps) == [(1009, 1)]
+        assert stream.ignored.total() == 0
+
+
+def test_numbers_that_were_heard_begin_anew_with_other_messages_and_not_with_the_same():
+    old, new = week("a", 1, 10), week("b", 1, 20)
+    stream = Stream()
+    steps = feed(stream, *old, *new)
+    assert packets_of(steps) == [item for _, item, _, _ in (*old, *new)]
+    assert anews(steps) == [(10, 1)]
+    stream = Stream()
+    assert packets_of(feed(stream, *old, *old)) == [item for _, item, _, _ in old]
+    assert (anews(feed(stream, *old)), stream.ignored["duplicate"]) == ([], 20)
+
+
+def test_a_line_that_lags_behind_is_no_restart_whatever_it_brings():
+    stream = Stream()
+    steps = feed(stream, *week("a", 100, 200, sent=100), *week("a", 1, 200, B_LINE, sent=1))
+    steps += stream.finish("the end")
+    assert packets_of(steps) == [f"a{n}" for n in range(100, 201)]
+    assert +stream.ignored == {"before the first": 99, "duplicate": 101}
+    stream = Stream()
+    steps = feed(stream, *week("a", 100, 200), *week("a", 1, 200, B_LINE)) + stream.finish("the end")
+    assert packets_of(steps) == [f"a{n}" for n in range(100, 201)]
+
+
+def test_a_run_at_the_end_of_a_capture_is_a_restart_and_a_single_packet_is_not():
+    for last, wanted in ((1, []), (2, [(109, 1)]), (3, [(109, 1)])):
+        stream = Stream()
+        steps = feed(stream, *week("a", 100, 109), *week("b", 1, last)) + stream.finish("the end")
+        assert anews(steps) == wanted
+        assert len(packets_of(steps)) == 10 + last * bool(wanted)
+
+
+def test_packets_that_a_network_put_out_of_order_are_no_restart():
+    stream = Stream()
+    steps = feed(stream, *week("a", 20, 29), *week("a", 15, 19), *week("a", 30, 40))
+    assert anews(steps) == []
+    assert packets_of(steps) == [f"a{n}" for n in range(20, 41)]
+    assert stream.ignored["before the first"] == 5
+
+
+def test_messages_of_a_gap_that_come_too_late_are_no_restart():
+    stream = Stream(wait_ns=MS)
+    steps = feed(stream, *week("a", 1, 5), *week("a", 50, 90), *week("a", 6, 49))
+    assert anews(steps) == []
+    assert stream.ignored["late"] == 44
+
+
+def test_after_a_restart_packets_of_the_old_numbers_are_passed_over():
+    stream = Stream()
+    for sent in (1, None):
+        stream = Stream()
+        old, new = week("a", 900, 1009, sent=sent), week("b", 1, 40, sent=sent and 1000)
+        slow = [(n, item, B_LINE, at) for n, item, _, at in old[60:] + new]
+        steps = feed(
+            stream, *old[:5], (900, "a900", B_LINE, sent or 0), *old[5:], *new[:20], *slow, *new[20:]
+        )
+        steps += stream.finish("the end")
+        assert packets_of(steps) == [item for _, item, _, _ in old + new]
+        assert [step for step in steps if isinstance(step, Gap)] == []
+        assert stream.ignored["old numbers"] == 50
+
+
+def test_a_heartbeat_of_the_old_numbers_makes_no_gap():
+    stream = Stream()
+    feed(
+        stream, *week("a", 100, 140, sent=1), *week("a", 100, 140, B_LINE, sent=1), *week("b", 1, 5, sent=100)
+    )
+    assert stream.offer(None, 141, 0, "", 99 * MS, Told(B_LINE, 60, None)) == []
+    assert stream.finish("the end") == []
+
+
+def test_what_is_missing_before_the_first_after_a_restart_is_a_gap():
+    stream = Stream()
+    steps = feed(stream, *week("a", 1000, 1009, sent=1), *week("b", 4, 6, sent=100)) + stream.finish("end")
+    assert [(gap.first, gap.last) for gap in steps if isinstance(gap, Gap)] == [(1, 3)]
+
+
+def lossy(chance, timed):
+    """Packets of numbers that begin anew, as they come on two lines, each (at, line, packet); all that were
+    sent before, and after."""
+    first, count = chance.randrange(200, 5000), chance.randrange(60, 90)
+    old = [(first + n, f"a{n}", n + 1 if timed else 0) for n in range(count)]
+    new = [(n + 1, f"b{n}", count + n + 1 if timed else 0) for n in range(chance.randrange(30, 60))]
+    sent, queue = old + new, []
+    for line, lag in ((A_LINE, 0), (B_LINE, chance.randrange(20))):
+        lost = {chance.randrange(1, len(sent)) for _ in range(chance.randrange(12))}
+        for at, packet in enumerate(sent):
+            if at not in lost:
+                queue.append((at + lag, line, packet))
+                if chance.randrange(10) == 0:
+                    queue.append((at + lag + chance.randrange(1, 4), line, packet))
+    return sorted(queue, key=lambda each: each[0]), old, new
+
+
+@given(st.booleans(), st.integers(0, 2**32))
+def test_two_lines_with_losses_and_a_restart_give_each_packet_once_or_in_a_gap(timed, seed):
+    queue, old, new = lossy(random.Random(seed), timed)
+    stream, steps = Stream(wait_ns=5 * MS), []
+    for at, line, (seq, item, sent_ns) in queue:
+        steps += stream.offer(None, seq, 1, item, at * MS, Told(line, sent_ns, hash(item)))
+    steps += stream.finish("the end")
+    got = packets_of(steps)
+    assert len(anews(steps)) == 1
+    assert got == [item for _, item, _ in old + new if item in set(got)]
+    at = next(i for i, step in enumerate(steps) if isinstance(step, Anew))
+    gaps = [(g, i < at or "came after" in g.cause) for i, g in enumerate(steps) if isinstance(g, Gap)]
+    for of_old, packets in ((True, old), (False, new)):
+        gone = {n for g, is_old in gaps if is_old is of_old for n in range(g.first, g.last + 1)}
+        there = {seq for seq, item, _ in packets if item in set(got)}
+        heard = {packet[0] for _, _, packet in queue if packet in packets}
+        assert not there & gone
+        assert heard <= there | gone
+
+
+@given(st.booleans(), st.integers(0, 2**32), st.integers(0, 200))
+def test_copies_of_a_slow_line_are_never_a_restart(timed, seed, lag):
+    chance = random.Random(seed)
+    sent = [(n, f"a{n}", n if timed else 0) for n in range(chance.randrange(1, 400), 600)]
+    queue = [(at, A_LINE, packet) for at, packet in enumerate(sent) if chance.random() < 0.97]
+    queue += [(at + lag + chance.randrange(3), B_LINE, packet) for at, packet in enumerate(sent)]
+    stream, steps = Stream(wait_ns=5 * MS), []
+    for at, line, (seq, item, sent_ns) in sorted(queue, key=lambda each: each[0]):
+        steps += stream.offer(None, seq, 1, item, at * MS, Told(line, sent_ns, hash(item)))
+    steps += stream.finish("the end")
+    assert anews(steps) == []
+    assert stream.ignored["old numbers"] == 0
+    got = packets_of(steps)
+    assert len(set(got)) == len(got)

@@ -101,8 +101,12 @@ def test_trades_have_their_aggressor_and_their_corrections():
     assert feeds.rows.messages == {"MDIncrementalRefreshTradeSummary42": 1}
 
 
-LONG = SCHEMA.replace(b"</types>", b"""<type name="uInt64NULL" presence="optional"
-    nullValue="18446744073709551615" primitiveType="uint64"/></types>""").replace(b"</ns2:messageSchema>", b"""
+LONG = SCHEMA.replace(
+    b"</types>",
+    b"""<type name="uInt64NULL" presence="optional"
+    nullValue="18446744073709551615" primitiveType="uint64"/></types>""",
+)
+LONG = LONG.replace(b"</ns2:messageSchema>", b"""
   <ns2:message name="MDIncrementalRefreshTradeSummaryLongQty65" id="65" blockLength="11">
     <field name="TransactTime" id="60" type="uInt64" offset="0"/>
     <group name="NoMDEntries" id="268" blockLength="40" dimensionType="groupSize">
@@ -295,6 +299,17 @@ def test_numbers_that_begin_anew_are_taken_and_an_event():
     _, rows = decoded(packet(8, entry), packet(1, entry, sent=T0 + 99), packet(2, entry, sent=T0 + 100))
     assert rows["depth"]["venue_seq"].tolist() == [8, 1, 2]
     assert rows["event"]["kind"].tolist() == [b"session"]
+
+
+def test_a_week_that_begins_with_1_is_decoded_and_told_even_if_its_times_went_back():
+    entry = book(level(1, 1, 7, 1, 1, 0, b"0"))
+    old = [packet(n, entry) for n in range(1000, 1010)]
+    feeds, rows = decoded(*old, *(packet(n, entry) for n in range(1, 21)))
+    assert rows["depth"]["venue_seq"].tolist() == [*range(1000, 1010), *range(1, 21)]
+    assert rows["event"][["kind", "text"]].tolist() == [
+        (b"session", b"packet 1 follows 1009: the numbers begin anew")
+    ]
+    assert (+feeds.ignored).total() == 0
 
 
 def captured(tmp_path, *payloads):

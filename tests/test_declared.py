@@ -187,6 +187,15 @@ def test_numbers_begin_anew_when_a_packet_says_so():
     assert events_in(rows) == [(b"session", 0, 0)]
 
 
+def test_numbers_that_begin_anew_without_a_word_are_found_out_and_copies_of_the_old_are_not_mixed_in():
+    old = [packet(n, trade(price=n), sent=SENT + n) for n in range(500, 520)]
+    new = [packet(n, trade(price=n), sent=SENT + 1000 + n) for n in range(1, 10)]
+    feeds, rows = decoded(*old, *new[:3], *old[10:], *new[3:])
+    assert rows["trade"]["venue_seq"].tolist() == [*range(500, 520), *range(1, 10)]
+    assert events_in(rows) == [(b"session", 1, 1)]
+    assert +feeds.ignored == {"old numbers": 10}
+
+
 def test_packets_that_are_numbered_are_one_each():
     text = TEXT.decode().replace('seq = "seq"\n', 'seq = "seq"\nnumbers = "packets"\n')
     feeds = DeclaredFeeds(parse(text.encode()))

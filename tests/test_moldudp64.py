@@ -141,6 +141,15 @@ def test_another_session_is_another_day_with_orders_of_its_own(tmp_path):
     assert rows["order"]["venue_seq"].tolist() == [2, 3, 2, 3]
 
 
+def test_a_session_whose_numbers_begin_again_with_other_messages_is_another_day(tmp_path):
+    again = [packets.mold([itch.add(100 + i, b"S", 50, 20_000, ns=i)], i) for i in range(1, 9)]
+    first = [packets.mold([message], i) for i, message in enumerate(DAY, 1)]
+    capture, rows = read(captured(tmp_path, [*first, *first[-3:], *again]))
+    assert rows["order"]["venue_seq"].tolist() == [*range(2, 31), *range(1, 9)]
+    assert rows["event"][["kind", "first"]].tolist() == [(b"session", 1)]
+    assert capture.ignored == {"duplicate": 3}
+
+
 def test_malformed_packets_and_messages_are_counted_and_are_events(tmp_path):
     path = captured(tmp_path, [packets.mold([*DAY[:1], b"?"], 1), b"short", packets.mold(DAY[1:2], 3)])
     capture, rows = read(path)

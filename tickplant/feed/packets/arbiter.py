@@ -106,6 +106,10 @@ class Arbiter(Generic[T]):
         end = self._order[0] if self._order else self._known
         return None if self.next is None or end <= self.next else (self.next, end - 1)
 
+    def gave_up(self, seq: int) -> bool:
+        """Whether a message is in a gap that was told."""
+        return any(gap.first <= seq <= gap.last for gap in self._gaps)
+
     def finish(self, cause: str) -> list[Run[T] | Gap]:
         """What is to be delivered because nothing more comes."""
         steps: list[Run[T] | Gap] = []

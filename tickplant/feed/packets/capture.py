@@ -29,8 +29,9 @@ class Decoder(Protocol):
     def malformed(self) -> int:
         """Messages and packets that could not be decoded."""
 
-    def packet(self, payload: bytes, ts_ns: int, destination: Endpoint) -> None:
-        """A datagram that came at `ts_ns`, of the line with this address."""
+    def packet(self, payload: bytes, ts_ns: int, destination: Endpoint, line: Endpoint | None = None) -> None:
+        """A datagram that came at `ts_ns` to `destination`, of the line `line` if that is another: lines that
+        are one channel have one destination."""
 
     def finish(self, cause: str) -> None:
         """Nothing more comes; `cause` is why what is missing now will not come."""
@@ -79,7 +80,7 @@ class PacketCapture(Capture):
             if line is None:
                 self._elsewhere += 1
             else:
-                packet(payload, ts_ns, line)
+                packet(payload, ts_ns, line, destination)
 
     def _rows(self) -> Iterator[Batch]:
         for trouble in self._reader.troubles:

@@ -6,22 +6,25 @@ little-endian.
 
 A channel's feed has two lines, A and B; packets with the same number are the same. Lines are of one feed
 if the last part of their address and the last three digits of their port are the same, as CME assigns
-them (224.0.31.1:14310 and 224.0.32.1:15310). A number that is not higher in a packet that was sent later
-than any before it begins the numbers anew (a snapshot loop, a week): a row of event of kind session.
+them (224.0.31.1:14310 and 224.0.32.1:15310). Numbers begin anew with a snapshot loop, with a week, and
+after a failover (`restarts`): a row of event of kind session.
 """
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from tickplant.errors import CaptureError
 from tickplant.feed.capture import Batch, Head
-from tickplant.feed.packets.arbiter import Arbiter, Gap, Run
+from tickplant.feed.packets.arbiter import Gap, Run
 from tickplant.feed.packets.capture import PacketCapture, first_payloads
 from tickplant.feed.packets.cme_rows import CmeRows
 from tickplant.feed.packets.datagram import Endpoint
 from tickplant.feed.packets.decoder import PacketDecoder
+from tickplant.feed.packets.restarts import Told
 from tickplant.feed.packets.sbe import Schema, read_schema
+from tickplant.feed.packets.stream import Anew, Session, Stream
 
 PACKET = struct.Struct("<IQ")
 MESSAGE = struct.Struct("<HHHHH")
@@ -38,73 +41,51 @@ class Packet(NamedTuple):
     ts_ns: int
 
 
-class _Feed:
-    """One feed of a channel, from both its lines."""
-
-    def __init__(self) -> None:
-        self.arbiter: Arbiter[Packet] = Arbiter()
-        self.sent_ns = 0
-
-
 class CmeFeeds(PacketDecoder[CmeRows]):
     """Packets in, rows out (pure)."""
 
     def __init__(self, schema: Schema, venue: str) -> None:
         super().__init__(CmeRows(schema, venue))
-        self._feeds: dict[tuple[str, int], _Feed] = {}
-        self._lines: dict[Endpoint, _Feed] = {}
+        self._feeds: dict[tuple[str, int], Stream[Packet]] = {}
+        self._lines: dict[Endpoint, Stream[Packet]] = {}
 
-    def packet(self, payload: bytes, ts_ns: int, destination: Endpoint) -> None:
-        """A packet that came at `ts_ns` on the line `destination`."""
+    def packet(self, payload: bytes, ts_ns: int, destination: Endpoint, line: Endpoint | None = None) -> None:
+        """A packet that came at `ts_ns`."""
         self._ts_ns = ts_ns
         if len(payload) < PACKET.size:
             self.rows.refuse(f"a packet of {len(payload)} bytes", 0, ts_ns)
             return
         seq, sent_ns = PACKET.unpack_from(payload)
         feed = self._lines.get(destination) or self._feed(destination)
-        arbiter = feed.arbiter
-        if sent_ns > feed.sent_ns:
-            if arbiter.next is not None and seq < arbiter.next and feed.sent_ns:
-                self._anew(feed, seq)
-                arbiter = feed.arbiter
-            feed.sent_ns = sent_ns
-        item = Packet(payload, ts_ns)
-        if arbiter.follows(seq, 1):
-            self._messages(seq, item)
-            return
-        self._do(arbiter.offer(seq, 1, item, ts_ns))
+        told = Told(line or destination, sent_ns, hash(payload))
+        self._do(feed.offer(None, seq, 1, Packet(payload, ts_ns), ts_ns, told))
 
     def finish(self, cause: str) -> None:
         """Nothing more comes."""
         for feed in self._feeds.values():
-            self._do(feed.arbiter.finish(cause))
+            self._do(feed.finish(cause))
 
     def take(self) -> Batch:
         """The rows since the last time."""
         for feed in self._feeds.values():
-            self._pass_over(feed.arbiter)
+            self._pass_over(feed)
         return super().take()
 
-    def _feed(self, line: Endpoint) -> _Feed:
+    def _feed(self, line: Endpoint) -> Stream[Packet]:
         key = (line[0].rpartition(".")[2], line[1] % 1000)
         if len(self._lines) >= CHANNELS_MAX:
             raise CaptureError(f"packets to more than {CHANNELS_MAX} addresses; give those to read with `to`")
-        feed = self._lines[line] = self._feeds.setdefault(key, _Feed())
+        feed = self._lines[line] = self._feeds.setdefault(key, Stream())
         return feed
 
-    def _anew(self, feed: _Feed, seq: int) -> None:
-        self._do(feed.arbiter.finish("the numbers began anew"))
-        text = f"packet {seq} follows {(feed.arbiter.next or 1) - 1}: the numbers begin anew"
-        self._say("session", text, seq, seq)
-        self._pass_over(feed.arbiter)
-        feed.arbiter = Arbiter()
-
-    def _do(self, steps: list[Run[Packet] | Gap]) -> None:
+    def _do(self, steps: Sequence[Run[Packet] | Gap | Session | Anew]) -> None:
         for step in steps:
             if isinstance(step, Run):
                 self._messages(step.seq, step.item)
-            else:
+            elif isinstance(step, Gap):
                 self._say("gap", step.cause, step.first, step.last)
+            elif isinstance(step, Anew):
+                self._say("session", f"packet {step}", step.seq, step.seq)
 
     def _messages(self, seq: int, packet: Packet) -> None:
         payload, ts_ns = packet

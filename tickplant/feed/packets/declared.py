@@ -23,7 +23,8 @@ from tickplant.feed.packets.protocol_files import named, presets
 from tickplant.feed.packets.protocol_packets import Found, Opened, Packets
 from tickplant.feed.packets.protocol_rows import ProtocolRows, Reference
 from tickplant.feed.packets.protocol_values import DECIMALS_MAX
-from tickplant.feed.packets.stream import Session, Stream
+from tickplant.feed.packets.restarts import Told
+from tickplant.feed.packets.stream import Anew, Session, Stream
 
 STREAMS_MAX = 1024
 FIRST = 64
@@ -63,7 +64,7 @@ class DeclaredFeeds(PacketDecoder[ProtocolRows]):
         """Messages of types that say nothing, heartbeats, and messages that had been there already."""
         return sum((c.stream.ignored for c in self._channels.values()), super().ignored)
 
-    def packet(self, payload: bytes, ts_ns: int, destination: Endpoint) -> None:
+    def packet(self, payload: bytes, ts_ns: int, destination: Endpoint, line: Endpoint | None = None) -> None:
         """A datagram that came at `ts_ns`, sent to `destination`."""
         self._ts_ns = ts_ns
         try:
@@ -78,41 +79,38 @@ class DeclaredFeeds(PacketDecoder[ProtocolRows]):
                 self.rows.refuse(f"a packet of a channel beyond {STREAMS_MAX}", opened.seq, ts_ns)
                 return
             channel = self._channels[key] = _Channel()
-        self._of_channel(channel, opened, ts_ns)
+        mark = hash(payload[self._packets.header_size :])
+        self._of_channel(channel, opened, ts_ns, Told(line or destination, opened.sent_ns, mark))
 
     def finish(self, cause: str) -> None:
         """Nothing more comes."""
         for channel in self._channels.values():
             self._do(channel, channel.stream.finish(cause))
 
-    def _of_channel(self, channel: _Channel, opened: Opened, ts_ns: int) -> None:
+    def _of_channel(self, channel: _Channel, opened: Opened, ts_ns: int, told: Told) -> None:
         item = Item(opened.messages, ts_ns, opened.sent_ns)
         if opened.reset and opened != channel.reset:
             channel.reset = opened
             following = channel.stream.next
             if following is not None and (not opened.numbered or opened.seq < following):
-                self._anew(channel)
+                self._do(channel, channel.stream.anew(told))
         stream = channel.stream
         if opened.numbered:
-            self._do(channel, stream.offer(opened.session, opened.seq, opened.size, item, ts_ns))
+            self._do(channel, stream.offer(opened.session, opened.seq, opened.size, item, ts_ns, told))
         elif opened.messages:
             self._deliver(channel, Run(opened.seq, opened.size, 0, item))
         else:
             stream.ignored["heartbeat"] += 1
 
-    def _anew(self, channel: _Channel) -> None:
-        self._do(channel, channel.stream.finish("the numbers began anew"))
-        self._say("session", "the numbers begin anew")
-        self._ignored += channel.stream.ignored
-        channel.stream = Stream()
-
-    def _do(self, channel: _Channel, steps: Sequence[Run[Item] | Gap | Session]) -> None:
+    def _do(self, channel: _Channel, steps: Sequence[Run[Item] | Gap | Session | Anew]) -> None:
         for step in steps:
             if isinstance(step, Run):
                 self._deliver(channel, step)
                 continue
             if isinstance(step, Gap):
                 self._say("gap", step.cause, step.first, step.last)
+            elif isinstance(step, Anew):
+                self._say("session", str(step), step.seq, step.seq)
             elif step.old is not None:
                 self._say("session", f"session {step.new} follows {step.old}")
             channel.reference.ns = 0

@@ -5,10 +5,16 @@ from collections import Counter
 from typing import Any, Generic, TypeVar
 
 from tickplant.feed.capture import Batch
-from tickplant.feed.packets.arbiter import Arbiter
 from tickplant.feed.packets.datagram import Endpoint
 from tickplant.feed.packets.marked import MarkedRows
+from tickplant.feed.packets.stream import Stream
 from tickplant.feed.sink import Sink
+
+_OF_PACKETS = {
+    "duplicate": "duplicate packet", "late": "late packet", "before the first": "packet before the first",
+    "old numbers": "packet of old numbers",
+}  # fmt: skip
+"""What is counted where packets are numbered, by what it is of messages."""
 
 
 class MessageRows(ABC):
@@ -47,8 +53,8 @@ class PacketDecoder(ABC, Generic[R]):
         """When the packet that is decoded now came."""
 
     @abstractmethod
-    def packet(self, payload: bytes, ts_ns: int, destination: Endpoint) -> None:
-        """A datagram that came at `ts_ns`, of the line with this address."""
+    def packet(self, payload: bytes, ts_ns: int, destination: Endpoint, line: Endpoint | None = None) -> None:
+        """A datagram that came at `ts_ns` to `destination`, of the line `line` if that is another."""
 
     @abstractmethod
     def finish(self, cause: str) -> None:
@@ -76,9 +82,8 @@ class PacketDecoder(ABC, Generic[R]):
     def _say(self, kind: str, text: str, first: int = 0, last: int = 0) -> None:
         self.rows.sink.event(kind, self._ts_ns, text, first=first, last=last, ts_event=self._ts_ns)
 
-    def _pass_over(self, arbiter: Arbiter[Any]) -> None:
-        """Account for the packets that an arbiter has not delivered since the last time."""
-        self._ignored["duplicate packet"] += arbiter.duplicates
-        self._ignored["late packet"] += arbiter.late
-        self._ignored["packet before the first"] += arbiter.early
-        arbiter.duplicates = arbiter.late = arbiter.early = 0
+    def _pass_over(self, stream: Stream[Any]) -> None:
+        """Account for the packets that a stream has not delivered since the last time."""
+        for name, count in stream.ignored.items():
+            self._ignored[_OF_PACKETS[name]] += count
+        stream.ignored.clear()

@@ -11,17 +11,20 @@ Guide.
 """
 
 import struct
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from tickplant.feed.capture import Batch, Head
-from tickplant.feed.packets.arbiter import Arbiter, Gap, Run
+from tickplant.feed.packets.arbiter import Gap, Run
 from tickplant.feed.packets.capture import PacketCapture, check_venue, every_payload
 from tickplant.feed.packets.datagram import Endpoint
 from tickplant.feed.packets.decoder import PacketDecoder
 from tickplant.feed.packets.deribit_sbe_rows import DeribitRows
+from tickplant.feed.packets.restarts import Told
 from tickplant.feed.packets.sbe import COUNTED_HEADER, Schema, read_schema, walk
+from tickplant.feed.packets.stream import Anew, Session, Stream
 
 PACKET = struct.Struct("<HHI")
 CHANNELS_MAX = 1024
@@ -47,7 +50,7 @@ class _Channel:
     """The packets of one channel, in order."""
 
     def __init__(self) -> None:
-        self.arbiter: Arbiter[Packet] = Arbiter()
+        self.stream: Stream[Packet] = Stream()
         self.sure = False
         """Nothing is missing right before the next packet."""
 
@@ -59,7 +62,7 @@ class DeribitFeeds(PacketDecoder[DeribitRows]):
         super().__init__(DeribitRows(schema(), venue))
         self._channels: dict[int, _Channel] = {}
 
-    def packet(self, payload: bytes, ts_ns: int, destination: Endpoint) -> None:
+    def packet(self, payload: bytes, ts_ns: int, destination: Endpoint, line: Endpoint | None = None) -> None:
         """A packet that came at `ts_ns`, on whichever line."""
         self._ts_ns = ts_ns
         if len(payload) < PACKET.size:
@@ -76,43 +79,38 @@ class DeribitFeeds(PacketDecoder[DeribitRows]):
                 self.rows.refuse(f"channel {number} is more than {CHANNELS_MAX}", seq, ts_ns)
                 return
             channel = self._channels[number] = _Channel()
-        item = Packet(payload, ts_ns)
-        arbiter = channel.arbiter
-        if arbiter.follows(seq, 1):
-            self._messages(number, channel, seq, item)
-            return
-        if arbiter.next is not None and seq + HISTORY < arbiter.next:
-            arbiter = self._anew(number, channel, seq)
-        self._do(number, channel, arbiter.offer(seq, 1, item, ts_ns))
+        told, stream = Told(line or destination, 0, hash(payload)), channel.stream
+        if stream.next is not None and seq + HISTORY < stream.next:
+            self._do(number, channel, stream.anew(told))
+        self._do(number, channel, stream.offer(None, seq, 1, Packet(payload, ts_ns), ts_ns, told))
 
     def finish(self, cause: str) -> None:
         """Nothing more comes."""
         for number, channel in self._channels.items():
-            self._do(number, channel, channel.arbiter.finish(cause))
+            self._do(number, channel, channel.stream.finish(cause))
 
     def take(self) -> Batch:
         """The rows since the last time."""
         for channel in self._channels.values():
-            self._pass_over(channel.arbiter)
+            self._pass_over(channel.stream)
         return super().take()
 
-    def _anew(self, number: int, channel: _Channel, seq: int) -> Arbiter[Packet]:
-        arbiter = channel.arbiter
-        self._do(number, channel, arbiter.finish("the numbers began anew"))
-        text = f"channel {number}: packet {seq} follows {(arbiter.next or 1) - 1}: the numbers begin anew"
-        self._say("session", text, seq, seq)
+    def _began(self, number: int, channel: _Channel, step: Anew) -> None:
+        self._say("session", f"channel {number}: packet {step}", step.seq, step.seq)
         self.rows.books.lost(number, self._ts_ns, "the channel began anew", all_of_it=True)
-        self._pass_over(arbiter)
-        channel.arbiter, channel.sure = Arbiter(), False
-        return channel.arbiter
+        channel.sure = False
 
-    def _do(self, number: int, channel: _Channel, steps: list[Run[Packet] | Gap]) -> None:
+    def _do(
+        self, number: int, channel: _Channel, steps: Sequence[Run[Packet] | Gap | Session | Anew]
+    ) -> None:
         for step in steps:
             if isinstance(step, Run):
                 self._messages(number, channel, step.seq, step.item)
-                continue
-            self._say("gap", f"channel {number}: {step.cause}", step.first, step.last)
-            self._lost(number, channel, self._ts_ns, f"packets {step.first} to {step.last} are missing")
+            elif isinstance(step, Anew):
+                self._began(number, channel, step)
+            elif isinstance(step, Gap):
+                self._say("gap", f"channel {number}: {step.cause}", step.first, step.last)
+                self._lost(number, channel, self._ts_ns, f"packets {step.first} to {step.last} are missing")
 
     def _lost(self, number: int, channel: _Channel, ts_ns: int, cause: str) -> None:
         channel.sure = False

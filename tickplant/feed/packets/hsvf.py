@@ -18,7 +18,8 @@ from tickplant.feed.packets.capture import PacketCapture, check_venue, every_pay
 from tickplant.feed.packets.datagram import Endpoint
 from tickplant.feed.packets.decoder import PacketDecoder
 from tickplant.feed.packets.hsvf_rows import HsvfRows
-from tickplant.feed.packets.stream import Session, Stream
+from tickplant.feed.packets.restarts import Told
+from tickplant.feed.packets.stream import Anew, Session, Stream
 
 STREAMS_MAX = 256
 STX, ETX = b"\2", b"\3"
@@ -57,7 +58,7 @@ class HsvfFeeds(PacketDecoder[HsvfRows]):
         """Messages of types that are not decoded, and messages that had been there already."""
         return sum((line.stream.ignored for line in self._lines.values()), super().ignored)
 
-    def packet(self, payload: bytes, ts_ns: int, destination: Endpoint) -> None:
+    def packet(self, payload: bytes, ts_ns: int, destination: Endpoint, line: Endpoint | None = None) -> None:
         """A datagram that came at `ts_ns`, of the line with this address."""
         self._ts_ns = ts_ns
         try:
@@ -65,35 +66,33 @@ class HsvfFeeds(PacketDecoder[HsvfRows]):
         except ValueError as e:
             self.rows.refuse(str(e), 0, ts_ns)
             return
-        line = self._lines.get(destination)
-        if line is None:
+        channel = self._lines.get(destination)
+        if channel is None:
             if len(self._lines) >= STREAMS_MAX:
                 self.rows.refuse(f"a packet of a line beyond {STREAMS_MAX}", 0, ts_ns)
                 return
-            line = self._lines[destination] = _Line(len(self._lines))
+            channel = self._lines[destination] = _Line(len(self._lines))
         for seq, run in _runs(found):
+            time = run[-1][_TIME]
+            told = Told(line or destination, int(time) if time.isdigit() else 0, hash(tuple(run)))
             if run[0][10:12] == START_OF_DAY:
-                self._start(line, run[0][_TIME], seq)
-            line.time = max(line.time, run[-1][_TIME]) if run[-1][_TIME].isdigit() else line.time
-            self._do(line, line.stream.offer(None, seq, len(run), Packet(run, ts_ns), ts_ns))
+                self._start(channel, run[0][_TIME], seq, told)
+            channel.time = max(channel.time, time) if time.isdigit() else channel.time
+            self._do(channel, channel.stream.offer(None, seq, len(run), Packet(run, ts_ns), ts_ns, told))
 
     def finish(self, cause: str) -> None:
         """Nothing more comes."""
         for line in self._lines.values():
             self._do(line, line.stream.finish(cause))
 
-    def _start(self, line: _Line, time: bytes, seq: int) -> None:
+    def _start(self, line: _Line, time: bytes, seq: int, told: Told) -> None:
         """A Start of Day: another one, unless it is a copy that comes after what followed it."""
         following = line.stream.next
         if following is None or seq >= following or time <= line.time:
             return
-        self._do(line, line.stream.finish("the numbers began anew"))
-        self._say("session", "the numbers begin anew")
-        self.rows.lost(line.number, 0, self._ts_ns)
-        self._ignored += line.stream.ignored
-        line.stream = Stream()
+        self._do(line, line.stream.anew(told))
 
-    def _do(self, line: _Line, steps: Sequence[Run[Packet] | Gap | Session]) -> None:
+    def _do(self, line: _Line, steps: Sequence[Run[Packet] | Gap | Session | Anew]) -> None:
         for step in steps:
             if isinstance(step, Run):
                 run, ts_ns = step.item
@@ -102,6 +101,9 @@ class HsvfFeeds(PacketDecoder[HsvfRows]):
             elif isinstance(step, Gap):
                 self._say("gap", step.cause, step.first, step.last)
                 self.rows.lost(line.number, step.last, self._ts_ns)
+            elif isinstance(step, Anew):
+                self._say("session", str(step), step.seq, step.seq)
+                self.rows.lost(line.number, 0, self._ts_ns)
 
 
 class Hsvf(PacketCapture):

@@ -13,7 +13,8 @@ from tickplant.feed.packets.datagram import Endpoint
 from tickplant.feed.packets.decoder import PacketDecoder
 from tickplant.feed.packets.iex_rows import IexRows
 from tickplant.feed.packets.iextp import HEADER, PROTOCOLS, segment
-from tickplant.feed.packets.stream import Session, Stream
+from tickplant.feed.packets.restarts import Told
+from tickplant.feed.packets.stream import Anew, Session, Stream
 
 STREAMS_MAX = 256
 
@@ -37,7 +38,7 @@ class IexFeeds(PacketDecoder[IexRows]):
         """Heartbeats, and messages that had been there already."""
         return sum((s.ignored for s in self._streams.values()), super().ignored)
 
-    def packet(self, payload: bytes, ts_ns: int, destination: Endpoint) -> None:
+    def packet(self, payload: bytes, ts_ns: int, destination: Endpoint, line: Endpoint | None = None) -> None:
         """A datagram that came at `ts_ns`, on whichever line."""
         self._ts_ns = ts_ns
         try:
@@ -54,14 +55,15 @@ class IexFeeds(PacketDecoder[IexRows]):
                 return
             stream = self._streams[key] = Stream()
         item = Packet(found.messages, ts_ns)
-        self._do(stream.offer(found.session, found.seq, len(found.messages), item, ts_ns))
+        told = Told(line or destination, found.sent_ns)  # within a session numbers begin anew by time only
+        self._do(stream.offer(found.session, found.seq, len(found.messages), item, ts_ns, told))
 
     def finish(self, cause: str) -> None:
         """Nothing more comes."""
         for stream in self._streams.values():
             self._do(stream.finish(cause))
 
-    def _do(self, steps: Sequence[Run[Packet] | Gap | Session]) -> None:
+    def _do(self, steps: Sequence[Run[Packet] | Gap | Session | Anew]) -> None:
         for step in steps:
             if isinstance(step, Run):
                 messages, ts_ns = step.item
@@ -69,6 +71,8 @@ class IexFeeds(PacketDecoder[IexRows]):
                     self.rows.message(messages[at], step.seq + at, ts_ns)
             elif isinstance(step, Gap):
                 self._say("gap", step.cause, step.first, step.last)
+            elif isinstance(step, Anew):
+                self._say("session", f"message {step}", step.seq, step.seq)
             elif step.old is not None:
                 self._say("session", f"session {step.new} follows {step.old}")
 

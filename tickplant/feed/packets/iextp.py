@@ -28,6 +28,7 @@ class Segment(NamedTuple):
     session: int
     seq: int
     messages: list[bytes]
+    sent_ns: int
 
 
 def segment(payload: bytes) -> Segment:
@@ -35,7 +36,7 @@ def segment(payload: bytes) -> Segment:
     says."""
     if len(payload) < HEADER.size:
         raise ValueError(f"an IEX-TP segment of {len(payload)} bytes")
-    version, protocol, channel, session, length, count, _, seq, _ = HEADER.unpack_from(payload)
+    version, protocol, channel, session, length, count, _, seq, sent_ns = HEADER.unpack_from(payload)
     if version != VERSION or not 0 <= seq < SEQ_MAX or HEADER.size + length != len(payload):
         raise ValueError(f"an IEX-TP segment of version {version}, {length} bytes in {len(payload)}")
     messages, at = [], HEADER.size
@@ -49,4 +50,4 @@ def segment(payload: bytes) -> Segment:
         at += 2 + size
     if at != len(payload):
         raise ValueError(f"{len(payload) - at} bytes behind the {count} messages of an IEX-TP segment")
-    return Segment(protocol, channel, session, seq, messages)
+    return Segment(protocol, channel, session, seq, messages, sent_ns)

@@ -34,7 +34,7 @@ from tickplant.feed.packets.moldudp64 import (
     Step,
     messages,
 )
-from tickplant.feed.packets.stream import Session
+from tickplant.feed.packets.stream import Anew, Session
 from tickplant.feed.sink import Sink
 from tickplant.schema import Flag
 
@@ -86,11 +86,12 @@ class MoldItch:
         return self.stream.ignored
 
     def packet(
-        self, payload: bytes, ts_ns: int, destination: Endpoint | None = None, *, filled: bool = False
-    ) -> None:
+        self, payload: bytes, ts_ns: int, destination: Endpoint | None = None, line: Endpoint | None = None,
+        *, filled: bool = False,
+    ) -> None:  # fmt: skip
         """A packet that came at `ts_ns`, on whichever line; `filled`: it was asked for again."""
         self._ts_ns = ts_ns
-        self._do(self.stream.packet(payload, ts_ns, filled))
+        self._do(self.stream.packet(payload, ts_ns, filled, line or destination))
 
     def tick(self, now_ns: int) -> None:
         """It is `now_ns`."""
@@ -115,7 +116,12 @@ class MoldItch:
                 self._say("gap", step.cause, step.first, step.last)
                 self._make_stale()
             elif isinstance(step, Session):
-                self._session(step)
+                if step.old is not None:
+                    self._say("session", f"session {step.new!r} follows {step.old!r}")
+                self._session(again=step.old is not None)
+            elif isinstance(step, Anew):
+                self._say("session", f"message {step}", step.seq, step.seq)
+                self._session(again=True)
             elif isinstance(step, Refused):
                 self._malformed += 1
                 self._say("malformed", step.text)
@@ -130,13 +136,13 @@ class MoldItch:
         if run.item.filled:
             self._collect(Flag.LATE)
 
-    def _session(self, session: Session) -> None:
+    def _session(self, *, again: bool) -> None:
+        """Messages, and orders, of another session follow; `again`: not the first."""
         self._collect()
         self._counts += Counter(self._decoder.counts())
         self._malformed += self._decoder.malformed
-        if session.old is not None:
+        if again:
             self._date = None
-            self._say("session", f"session {session.new!r} follows {session.old!r}")
         seconds = self._ts_ns // SECOND_NS
         date = self._date or datetime.datetime.fromtimestamp(seconds, self._zone).date()
         midnight = datetime.datetime.combine(date, datetime.time(), self._zone)

@@ -136,7 +136,7 @@ def moldudp64(
                 got = receiver.receive(TURN_S)
                 for ts_ns, source, line, payload in got:
                     if line != own or requester.answers(source):
-                        decoder.packet(payload, ts_ns, filled=line == own)
+                        decoder.packet(payload, ts_ns, line, filled=line == own)
                 decoder.tick(now_ns())
                 requester.turn(stream, now_ns())
                 _publish(feed, decoder, recorder.write(got))

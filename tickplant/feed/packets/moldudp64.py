@@ -16,11 +16,13 @@ allowed.
 """
 
 import struct
+from collections.abc import Hashable
 from typing import NamedTuple
 
 from tickplant._core.itch import blocks_end
 from tickplant.feed.packets.arbiter import HELD_MAX, WAIT_NS, Gap, Run
-from tickplant.feed.packets.stream import Session, Stream
+from tickplant.feed.packets.restarts import NOTHING, Told
+from tickplant.feed.packets.stream import Anew, Session, Stream
 
 HEADER = struct.Struct(">10sQH")
 END_OF_SESSION = 0xFFFF
@@ -42,7 +44,7 @@ class Refused(NamedTuple):
     text: str
 
 
-Step = Run[Packet] | Gap | Session | Refused
+Step = Run[Packet] | Gap | Session | Anew | Refused
 
 
 def request(session: bytes, first: int, count: int) -> bytes:
@@ -70,8 +72,8 @@ class MoldStream(Stream[Packet]):
         """The session that was said to be over."""
         self._unnumbered = unnumbered
 
-    def packet(self, payload: bytes, ts_ns: int, filled: bool = False) -> list[Step]:
-        """A packet that came at `ts_ns`; what is to be done now, in order."""
+    def packet(self, payload: bytes, ts_ns: int, filled: bool = False, line: Hashable = None) -> list[Step]:
+        """A packet that came at `ts_ns` on a line; what is to be done now, in order."""
         if len(payload) < HEADER.size:
             return [Refused(f"a MoldUDP64 packet of {len(payload)} bytes")]
         session, seq, count = HEADER.unpack_from(payload)
@@ -83,6 +85,7 @@ class MoldStream(Stream[Packet]):
             return [Refused(f"a MoldUDP64 packet of {len(payload)} bytes is not {count} messages")]
         item = Packet(payload, ts_ns, filled)
         if seq or not count:
-            return [*self.offer(session, seq, count, item, ts_ns)]
+            told = NOTHING if filled else Told(line, 0, hash(payload))
+            return [*self.offer(session, seq, count, item, ts_ns, told)]
         steps: list[Step] = [] if session == self.session else [*self._begin(session)]
         return [*steps, Run(seq, count, 0, item)]

@@ -109,6 +109,11 @@ class Packets:
         self._adds, self._exact = head.size_adds, head.exact
         self._fixed = _among(fields, {k: [v] for k, v in head.constant.items()})
 
+    @property
+    def header_size(self) -> int:
+        """Bytes before the messages of a packet."""
+        return self._header.size
+
     def open(self, payload: bytes, port: int = 0) -> Opened:
         """A packet that was sent to `port`. Raises ValueError if it is none of this protocol's, not as long
         as it says, or its messages are not."""
