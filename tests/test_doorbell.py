@@ -2,6 +2,8 @@
 
 import os
 import select
+import shutil
+import stat
 
 import pytest
 
@@ -83,3 +85,23 @@ def test_what_is_in_the_way_is_named(tmp_path):
     with pytest.raises(ConfigError, match=f"can't make the FIFO {tmp_path / NAME}"):
         Doorbell(tmp_path)
     assert os.listdir(tmp_path) == [NAME]
+
+
+def test_a_bell_that_was_removed_is_made_again_and_feeds_find_it(tmp_path):
+    bell = Doorbell(tmp_path / "run")
+    ringer = Ringer(tmp_path / "run", 7)
+    assert ringer.connect()
+    assert not bell.restore()
+    shutil.rmtree(tmp_path / "run")
+    assert bell.restore()
+    assert not bell.restore()
+    ringer.ring()  # into the old one, which nobody has any more
+    assert ringer.connect()
+    ringer.ring()
+    assert bell.heard() == {7}
+    ringer.close()
+    bell.close()
+
+
+def test_the_group_may_ring_and_take_no_ring_away(bell, tmp_path):
+    assert stat.S_IMODE((tmp_path / NAME).stat().st_mode) == 0o620

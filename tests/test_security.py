@@ -2,17 +2,20 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import stat
+import threading
 
 import pytest
 from fix_plant import Site, until
 from strangers import NOBODY, as_user
 
-from tickplant import control, local, segment, status
-from tickplant.clock import as_int, now_ns
+from tickplant import control, local, segment, service, status
+from tickplant.clock import as_int, date_after, now_ns
 from tickplant.control import Control
-from tickplant.errors import NotRunning, SegmentError
+from tickplant.eod import end_of_day
+from tickplant.errors import ConfigError, NotRunning, SegmentError
 from tickplant.segment import SHM
 from tickplant.table import segment_name
 
@@ -153,3 +156,57 @@ def test_readers_are_not_led_by_the_objects_of_others(site):
             segment.attach(name)
     with pytest.raises(NotRunning):
         Control.attach(site.name)
+
+
+def test_a_run_dir_that_was_emptied_is_filled_again_while_all_goes_on(site):
+    cfg = site.configured()
+    plant = site.ticker_plant(cfg)
+    publisher = site.publisher(cfg)
+    pulse = service.Pulse("tickerplant", cfg.status_dir, plant.status)
+    pulse.write("running")
+    there = sorted(path for path in site.folder.rglob("*") if path.is_socket() or path.is_fifo())
+    assert len(there) == 6
+    shutil.rmtree(cfg.plant.run_dir)
+    for path in there:
+        path.unlink(missing_ok=True)
+
+    def turn():
+        plant.turn()
+        publisher.turn()
+
+    until(lambda: all(path.exists() for path in there), turning=turn)
+    pulse.write("running")
+    assert (cfg.status_dir / "tickerplant.json").exists()
+    filled(site.raw_feed(plant))
+    before, sealed = plant.day.trading_date, []
+    asking = threading.Thread(target=lambda: sealed.append(end_of_day(cfg)), daemon=True)
+    asking.start()
+    until(lambda: sealed, turning=turn)
+    assert sealed[0]["sealed"] == before
+
+
+@pytest.mark.parametrize("name", [".", "..", ".hidden", "-x", "a/b", "a\nb", "x" * 65, "", "a\n", "ä"])
+def test_names_that_are_no_file_names_are_refused_by_name(site, name):
+    with pytest.raises(ConfigError, match=r"feed name .* must match"):
+        site.configured(feeds={name: {"id": 3, "handler": "none"}})
+    with pytest.raises(ConfigError, match=r"table name .* must match"):
+        site.configured(tables={name: {"columns": {"price": "f8"}}})
+    with pytest.raises(ConfigError, match=r"column name .* must match"):
+        site.configured(tables={"mine": {"columns": {name: "f8"}}})
+
+
+def test_what_an_operator_put_into_a_proven_journal_stays_and_ends_nothing(site, caplog):
+    cfg = site.configured(tickerplant={"keep_days": 0})
+    plant = site.ticker_plant(cfg)
+    first = plant.day.trading_date
+    folder = cfg.journal_dir / str(first)
+    (folder / "notes").mkdir()
+    (folder / "readme.txt").write_text("mine")
+    plant.roll(date_after(first))
+    proofs = cfg.plant.data_dir / "proofs"
+    proofs.mkdir()
+    (proofs / f"{first}.json").write_text('{"complete": true}')
+    for _ in range(3):
+        plant.finished.tidy(plant.day.trading_date)
+    assert sorted(path.name for path in folder.iterdir()) == ["notes", "readme.txt"]
+    assert caplog.text.count("is done with, and stays") == 1

@@ -20,6 +20,7 @@ import msgpack
 from tickplant._core import framing
 from tickplant.journal import begins, durable_position, segments
 
+NAME = "checkpoint"
 _CRC = struct.Struct("<I")
 
 
@@ -36,16 +37,16 @@ class Checkpoint:
     def write(self, folder: Path) -> None:
         """Replace the checkpoint of a journal. A disk that refuses leaves the one before."""
         packed = msgpack.packb(asdict(self))
-        draft = folder / "checkpoint.draft"
+        draft = folder / f"{NAME}.draft"
         with contextlib.suppress(OSError):
             draft.write_bytes(_CRC.pack(framing.crc32c(packed)) + packed)
-            os.replace(draft, folder / "checkpoint")
+            os.replace(draft, folder / NAME)
 
 
 def read(folder: Path) -> Checkpoint | None:
     """The checkpoint of a journal, if there is one that the journal bears out."""
     try:
-        data = (folder / "checkpoint").read_bytes()
+        data = (folder / NAME).read_bytes()
         files = segments(folder)
         size = begins(files[-1]) + files[-1].stat().st_size if files else 0
     except OSError:
@@ -60,4 +61,4 @@ def read(folder: Path) -> Checkpoint | None:
 def remove(folder: Path) -> None:
     """Have none, so that one that is not used now is not used later, when other bytes have its position."""
     with contextlib.suppress(FileNotFoundError):
-        (folder / "checkpoint").unlink()
+        (folder / NAME).unlink()

@@ -22,6 +22,7 @@ from tickplant.schema import Schema, declare
 ENVIRONMENT = "TICKPLANT_CONFIG"
 SYSTEM_FILE = Path("/etc/tickplant/tickplant.toml")
 
+_FEED_NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
 _Z85_KEY = r"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}"
 _NEEDED = {
     "instrument": {"code": "u4", "venue": "S16", "symbol": "S48"},
@@ -211,8 +212,8 @@ class Config:
                     raise ConfigError(f"tables.{table}.columns.{name} must be {kind!r}")
         seen: dict[int, str] = {}
         for name, feed in self.feeds.items():
-            if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
-                raise ConfigError(f"feed name {name!r} must match [A-Za-z0-9_.-]{{1,64}}")
+            if not re.fullmatch(_FEED_NAME, name):  # it is a folder, a file, a unit and an argument
+                raise ConfigError(f"feed name {name!r} must match {_FEED_NAME}")
             if not 1 <= feed.id <= 4095:
                 raise ConfigError(f"feeds.{name}.id is {feed.id}; must be from 1 to 4095")
             if feed.id in seen:

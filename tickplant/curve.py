@@ -34,6 +34,7 @@ class Guard:
         self._admitted: set[bytes] = set()
         self._refused: set[bytes] = set()
         self._bound: list[tuple[zmq.Socket[bytes], str]] = []
+        self._files: list[tuple[zmq.Socket[bytes], str]] = []
         self._look_ns = 0
         if config.security.curve:
             if not zmq.has("curve"):
@@ -56,6 +57,8 @@ class Guard:
         )
         if self.server and sockets.is_tcp(bound):
             self._bound.append((socket, bound))
+        elif bound.startswith("ipc://"):
+            self._files.append((socket, bound))
         return bound
 
     def admit(self, key: bytes) -> str:
@@ -79,12 +82,16 @@ class Guard:
     def look(self) -> None:
         """Cut the connections if a key that got in is not accepted any more; looks once a second at most.
 
-        Raises ConfigError if an endpoint can't be bound again.
+        Sockets whose files were removed are made again. Raises ConfigError if an endpoint can't be bound.
         """
         at = monotonic_ns()
-        if not self._bound or at < self._look_ns:
+        if at < self._look_ns:
             return
         self._look_ns = at + LOOK_NS
+        for socket, endpoint in self._files:
+            sockets.restore(socket, endpoint)
+        if not self._bound:
+            return
         try:
             gone = self._admitted.difference(self.keys.accepted(self.domain))
         except OSError as e:
@@ -99,6 +106,7 @@ class Guard:
     def close(self) -> None:
         """Keep watch no more. Close the sockets first."""
         self._bound.clear()
+        self._files.clear()
         if self.server:
             from tickplant import zap
 

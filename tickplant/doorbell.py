@@ -23,12 +23,17 @@ class Doorbell:
     def __init__(self, run_dir: Path) -> None:
         """Raises ConfigError if it can't be made."""
         self.fd = self._own = -1
-        path = run_dir / NAME
-        run_dir.mkdir(parents=True, exist_ok=True)
+        self._run_dir = run_dir
+        self._open()
+
+    def _open(self) -> None:
+        path = self._run_dir / NAME
         try:
+            self._run_dir.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):
                 os.mkfifo(path)
-            path.chmod(0o660)
+            if stat.S_ISFIFO(path.lstat().st_mode):
+                path.chmod(0o620)  # the group's feeds ring, and take no ring away
             self.fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
             # A FIFO that nobody has open for writing is at its end, and would wake whoever polls it.
             self._own = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -38,6 +43,18 @@ class Doorbell:
         if not stat.S_ISFIFO(os.fstat(self.fd).st_mode):
             self.close()
             raise ConfigError(f"{path} is in the way: it is not a FIFO")
+
+    def restore(self) -> bool:
+        """Make it again if somebody removed it; was that so? Raises ConfigError."""
+        try:
+            found, own = (self._run_dir / NAME).lstat(), os.fstat(self.fd)
+            if (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino):
+                return False
+        except OSError:
+            pass
+        self.close()
+        self._open()
+        return True
 
     def heard(self) -> set[int]:
         """Numbers of the feeds that have rung since."""

@@ -17,6 +17,8 @@
      ├─ CaptureError        a market-data capture can't be read
      ├─ HistoryError        PostgreSQL refused, is not there, or does not match
      ├─ RequestError        a peer asked for something that can't be had
+     ├─ Fault               an exception that nobody thought of has ended a process
+     ├─ SystemRefused       the system refused a file, a descriptor or memory
      ├─ RowsGone            a reader's rows are not where it reads them any more
      └─ TooSlow             a reader that is to die rather than be late is late
 
@@ -108,6 +110,18 @@ class HistoryError(TickplantError):
 
 class RequestError(TickplantError):
     """A peer asked for something that can't be had."""
+
+
+class Fault(TickplantError):
+    """An exception that nobody thought of has ended a process; the message says where."""
+
+    exit_code = 70
+
+
+class SystemRefused(TickplantError):
+    """The system refused something: a file, a descriptor, memory; the message says where."""
+
+    exit_code = 74
 
 
 class RowsGone(TickplantError):

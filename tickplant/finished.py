@@ -7,17 +7,20 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tickplant import catchup, segment
+from tickplant import catchup, checkpoint, segment
 from tickplant.catchup import CatchUp
 from tickplant.clock import as_date
 from tickplant.config import Config
 from tickplant.day import declared
 from tickplant.errors import JournalError, TableFull
+from tickplant.journal import SUFFIX
 from tickplant.schema import Schema
 from tickplant.table import segment_name, waits
 
 log = logging.getLogger(__name__)
 
+_BESIDE = ("durable", checkpoint.NAME, f"{checkpoint.NAME}.draft")
+"""What a journal has beside its segments."""
 _DATE = re.compile("[0-9]{8}")
 
 
@@ -35,6 +38,7 @@ class FinishedDates:
     def __init__(self, config: Config, identity: str) -> None:
         self.config, self.identity = config, identity
         self._late: dict[int, CatchUp] = {}
+        self._kept: set[Path] = set()
 
     def look(self, trading_date: int) -> None:
         """Find the tables of earlier dates that lack rows, be it since a roll or since before a restart."""
@@ -89,8 +93,19 @@ class FinishedDates:
                 segment.remove(self._name(date, table.name))
             old = as_date(trading_date) - as_date(date)
             if old.days > self.config.tickerplant.keep_days:
-                folder = self.config.journal_dir / str(date)
-                for file in [*folder.glob("*")] if folder.is_dir() else []:
+                self._drop(self.config.journal_dir / str(date))
+
+    def _drop(self, folder: Path) -> None:
+        """Delete a journal. What an operator put into it stays, and so does its folder then."""
+        if folder in self._kept or not folder.is_dir():
+            return
+        try:
+            for file in folder.iterdir():
+                if file.suffix == SUFFIX or file.name in _BESIDE:
                     file.unlink()
-                if folder.is_dir():
-                    folder.rmdir()
+            folder.rmdir()
+        except OSError as e:
+            self._kept.add(folder)
+            log.warning(
+                "the journal %s is done with, and stays: %s; see: ls -la %s", folder, e.strerror, folder
+            )

@@ -6,7 +6,10 @@ systemd  READY=1 once open, STATUS=..., WATCHDOG=1 from the turns themselves: a 
 stop     SIGTERM or SIGINT end the loop after the turn; what was taken is kept
 """
 
+import contextlib
 import ctypes
+import errno
+import functools
 import json
 import logging
 import os
@@ -15,12 +18,13 @@ import resource
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from tickplant import faults
 from tickplant.clock import SECOND_NS, monotonic_ns, now_ns
-from tickplant.errors import TickplantError
+from tickplant.errors import AlreadyRunning
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +50,18 @@ def notify(message: str) -> bool:
         return False
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as s:
-        try:
-            s.sendto(message.encode(), address)
-        except OSError as e:
-            log.debug("systemd does not listen at %s: %s", address, e.strerror)
-            return False
+    try:
+        _notifier().sendto(message.encode(), address)
+    except OSError as e:
+        log.debug("systemd does not listen at %s: %s", address, e.strerror)
+        return False
     return True
+
+
+@functools.cache
+def _notifier() -> socket.socket:
+    """One for all the time: without a descriptor to spare the watchdog still has to be fed."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
 
 
 def allow_descriptors() -> None:
@@ -70,6 +79,8 @@ class Pulse:
         self._next_ns = self._watch_ns = 0
         self._watch_every_ns = int(os.environ.get("WATCHDOG_USEC", "0")) * 1000 // 3
         self._started_ns = now_ns()
+        self._spare = _spare()
+        self._trouble: dict[str, str] = {}
 
     def beat(self) -> None:
         """The data path has turned once more."""
@@ -91,27 +102,93 @@ class Pulse:
             "written_ns": now_ns(),
             "written_monotonic_ns": monotonic_ns(),  # of the boot; by it the age is told
             "memory_bytes": resident_bytes(),
-            **self.status(),
+            **self._said(),
         }
-        draft = self.path.with_suffix(".draft")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps(said))
-            draft.rename(self.path)
+            self._replace(said)
         except OSError as e:
-            log.warning("can't write %s: %s", self.path, e.strerror)
+            if e.errno not in (errno.EMFILE, errno.ENFILE) or self._spare < 0:
+                self._tell("write", f"can't write {self.path}: {e.strerror}")
+                return
+            os.close(self._spare)  # the descriptor that was put by for this
+            said["degraded"] = said.get("degraded") or (
+                "no file descriptors are left, nothing new can be opened or accepted; give it more "
+                "(LimitNOFILE= of its unit, or ulimit -n), and see what holds them: ls -l "
+                f"/proc/{os.getpid()}/fd"
+            )
+            with contextlib.suppress(OSError):
+                self._replace(said)
+            self._spare = _spare()
+            self._tell("write", str(said["degraded"]))
+        else:
+            self._trouble.pop("write", None)
         notify(f"STATUS={_brief(said)}")
 
-    def fail(self, error: TickplantError) -> None:
+    def _said(self) -> dict[str, Any]:
+        """What the role says of itself. A defect in that is told, and does not end what works."""
+        try:
+            said = self.status()
+        except Exception as e:
+            self._tell("say", f"can't say how it is: {faults.fault(e)}")
+            return {"degraded": self._trouble["say"]}
+        self._trouble.pop("say", None)
+        return said
+
+    def _replace(self, said: dict[str, Any]) -> None:
+        draft = self.path.with_suffix(".draft")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps(said, default=str))
+        draft.rename(self.path)
+
+    def _tell(self, doing: str, trouble: str) -> None:
+        """Log it once, not twice a second."""
+        if trouble != self._trouble.get(doing):
+            self._trouble[doing] = trouble
+            log.warning("%s", trouble)
+
+    def fail(self, error: Exception) -> None:
         """Say what ends the process."""
-        self.status = lambda: {"error": str(error)}
+        said = faults.note(self.path.parent, self.name, error)
+        log.debug("what ended %s", self.name, exc_info=error)
+        self.status = lambda: {"error": said}
         self.write("failed")
 
 
+def _spare() -> int:
+    try:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
+@functools.cache
+def _pages() -> int:
+    """Open for all the time, as is the notifier."""
+    return os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+
+
 def resident_bytes() -> int:
-    """Memory of this process that is not shared."""
-    pages = Path("/proc/self/statm").read_text().split()
-    return (int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGE_SIZE")
+    """Memory of this process that is not shared; 0 where that can't be known."""
+    try:
+        pages = os.pread(_pages(), 256, 0).split()
+        return (int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+@contextlib.contextmanager
+def ending(pulse: Pulse) -> Iterator[None]:
+    """Have whatever ends a process said by its status, in one line with the place. Raises a TickplantError.
+
+    But that another one runs already: the status is that one's.
+    """
+    try:
+        yield
+    except AlreadyRunning:
+        raise
+    except Exception as e:
+        pulse.fail(e)
+        raise faults.fault(e) from e
 
 
 def _brief(said: dict[str, Any]) -> str:
@@ -167,7 +244,7 @@ def run(role: Role, name: str, status_dir: Path) -> None:
     stop_signals(stop)
     pulse = Pulse(name, status_dir, dict)
     pulse.write("starting")
-    try:
+    with ending(pulse):
         role.open()
         pulse.status = role.status
         notify("READY=1")
@@ -178,6 +255,3 @@ def run(role: Role, name: str, status_dir: Path) -> None:
         notify("STOPPING=1")
         role.close()
         pulse.write("stopped")
-    except TickplantError as e:
-        pulse.fail(e)
-        raise

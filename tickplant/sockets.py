@@ -190,6 +190,22 @@ def cut(socket: zmq.Socket[bytes], endpoint: str) -> None:
     raise ConfigError(f"can't listen on {endpoint} any more: {why}")
 
 
+def restore(socket: zmq.Socket[bytes], endpoint: str) -> bool:
+    """Bind an ipc endpoint again if somebody removed its file, with its folder or not; was that so?
+
+    Raises ConfigError if it can't be.
+    """
+    if not endpoint.startswith("ipc://") or (path := Path(endpoint[6:])).exists():
+        return False
+    log.warning("%s was removed; it is made again", path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise ConfigError(f"{path} was removed, and can't be made again: {e.strerror}") from None
+    cut(socket, endpoint)
+    return True
+
+
 def free_port() -> int:
     """A TCP port of the loopback that nobody listens on, and that the system gives to no other connection."""
     system = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]

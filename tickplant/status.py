@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from tickplant import screen, segment, sessions
+from tickplant import faults, screen, segment, sessions
 from tickplant.clock import SECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
 from tickplant.control import Control
@@ -15,6 +15,7 @@ from tickplant.errors import ConfigError, TickplantError
 
 STALE_NS = 5 * SECOND_NS
 _FOREIGN_SHOWN = 3
+_STATUS_BYTES = 1 << 26
 OPEN, CLOSED, STALE = "open", "closed", "stale"
 
 
@@ -30,20 +31,21 @@ def look(config: Config) -> dict[str, Any]:
     problems = [] if state == "running" else [_plant_problem(config, state)]
     for name in expected:
         problems += _problems(name, processes.get(name))
+        problems += _again(config, name, processes.get(name, {}))
     markets = {}
     for name in config.feeds:
         markets[name], problem = market(config, name, processes.get(f"feed-{name}", {}))
         problems += [problem] if problem else []
     problems += _foreign_problems(config.plant.name)
     problems += [_proof_problem(p) for p in proofs(config)[-5:] if not p["complete"]]
-    for name, feed in plant.get("feeds", {}).items():
-        if feed["gaps"]:
+    for name, feed in _map(plant.get("feeds")).items():
+        if _map(feed).get("gaps"):
             problems.append(f"feed {name} lost rows {feed['gaps']} times; see: tickplant tail event")
     return {
         "plant": config.plant.name,
         "state": state,
         "trading_date": plant.get("trading_date"),
-        "rows": plant.get("rows", {}),
+        "rows": _map(plant.get("rows")),
         "processes": processes,
         "markets": markets,
         "proofs": proofs(config)[-5:],
@@ -112,9 +114,20 @@ def _proof_problem(proof: dict[str, Any]) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        said = json.loads(path.read_text())
-    except (OSError, ValueError):
+        said = json.loads(faults.contents(path, _STATUS_BYTES))
+    except (OSError, ValueError, RecursionError):
         return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _again(config: Config, name: str, said: dict[str, Any]) -> list[str]:
+    """What has ended a process a moment ago, though it was started again."""
+    why = None if said.get("state") == "failed" else faults.recent(config.status_dir, name)
+    return [f"{name} failed a moment ago: {why}"] if why else []
+
+
+def _map(said: Any) -> dict[str, Any]:
+    """What should be a map, and comes from a file."""
     return said if isinstance(said, dict) else {}
 
 

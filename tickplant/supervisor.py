@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tickplant import faults
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
 from tickplant.config import ENVIRONMENT, Config
 from tickplant.service import PARENT
@@ -83,6 +84,8 @@ class Supervisor:
         wait = min(100 * MILLISECOND_NS * 2 ** min(child.restarts, 10), BACKOFF_MAX_NS)
         child.start_at_ns = now + wait
         how = signal.Signals(-status).name if status < 0 else f"status {status}"
+        why = faults.recent(self.config.status_dir, child.name)
+        how += f" ({why})" if status > 0 and why else ""
         log.warning("%s ended with %s; starting it again in %.1f s", child.name, how, wait / SECOND_NS)
 
     def _start(self, child: Child) -> None:

@@ -35,7 +35,7 @@ from tickplant.keys import FEEDS
 from tickplant.lock import Lock
 from tickplant.registry import RegistryWriter
 from tickplant.schema import Schema
-from tickplant.sockets import bind, context, is_keyed, key_name, library, readable
+from tickplant.sockets import bind, context, is_keyed, key_name, library, readable, restore
 from tickplant.syncer import Syncer
 
 log = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ class TickerPlant:
         self.guard = Guard(self.config, FEEDS)
         self.guard.bind(self.sub, self.settings.ingress, pings=False)
         self.guard.bind(self.router, self.settings.repair, pings=False)
-        bind(self.admin, f"ipc://{self.config.plant.run_dir}/tickerplant.sock")
+        self._admin_endpoint = bind(self.admin, f"ipc://{self.config.plant.run_dir}/tickerplant.sock")
 
         self.doorbell = Doorbell(self.config.plant.run_dir)
         if not is_keyed(self.sub):  # else whose a message is has to be asked of each
@@ -228,8 +228,17 @@ class TickerPlant:
         if at >= self._tidy_ns:
             self._tidy_ns = at + TIDY_NS
             self.guard.look()
+            self._restore()
             self.registry.catch_up()
             self.finished.tidy(self.day.trading_date)
+
+    def _restore(self) -> None:
+        """Make again what somebody removed from run_dir."""
+        restore(self.admin, self._admin_endpoint)
+        heard = self.doorbell.fd
+        if self.doorbell.restore() and not self._drain:
+            self._poller.unregister(heard)
+            self._poller.register(self.doorbell.fd, zmq.POLLIN)
 
     def _now(self) -> int:
         """The time to stamp rows with, once the trading date that it belongs to has begun."""

@@ -14,7 +14,7 @@ import numpy as np
 from tickplant import plugin, service
 from tickplant.clock import SECOND_NS, now_ns
 from tickplant.config import Config
-from tickplant.errors import ConfigError, TickplantError
+from tickplant.errors import ConfigError
 from tickplant.feed.handler import Feed
 from tickplant.feed.packets.mold_live import moldudp64
 from tickplant.feed.playback import play
@@ -108,15 +108,11 @@ def run_feed(config: Config, name: str) -> None:
     feed, handler = prepare(config, name)
     pulse = service.Pulse(f"feed-{name}", config.status_dir, feed.status)
     service.stop_event(feed.stopping)
-    try:
-        with feed:
-            feed.beat = pulse.beat
-            service.notify("READY=1")
-            handler()
-            service.notify("STOPPING=1")
-            pulse.write("draining")
-            feed.drained(DRAIN_S)
-    except TickplantError as e:
-        pulse.fail(e)
-        raise
+    with service.ending(pulse), feed:
+        feed.beat = pulse.beat
+        service.notify("READY=1")
+        handler()
+        service.notify("STOPPING=1")
+        pulse.write("draining")
+        feed.drained(DRAIN_S)
     pulse.write("finished")
