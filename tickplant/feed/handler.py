@@ -30,7 +30,7 @@ from tickplant.errors import (
     TickplantError,
 )
 from tickplant.feed.batch import RowBatch, conform, encoded
-from tickplant.feed.outbox import Outbox
+from tickplant.feed.outbox import Outbox, Place
 from tickplant.feed.repair import MEND_NS, Repair
 from tickplant.feed.sender import Sender
 from tickplant.instruments import full_name, named
@@ -123,6 +123,7 @@ class Feed:
         folder = self.config.outbox_dir(self.name)
         self._outbox = Outbox(folder, self.name, o.segment_bytes, o.max_bytes, self.number)
         self._outbox.open()
+        self._found = self._outbox.end
         self._repair = Repair(self.config, self.name, self._keys, self._outbox)
         try:
             self.session = self._outbox.begin(self._repair.ask(ask_s))
@@ -141,6 +142,16 @@ class Feed:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=f"feed {self.name}", daemon=True)
         self._thread.start()
+
+    def write_first(self) -> Place:
+        """Where the outbox ended before this session; for handlers that go on from there after a crash.
+
+        From now on each frame is in the outbox before it is sent, and the feed adds no rows of its own: that
+        rows had to wait is in its status and log alone.
+        """
+        with self._lock:
+            self._sender.writes_first = True
+            return self._found
 
     def wait(self, seconds: float) -> bool:
         """Pause the handler; True if it should end. Call it, or `beat`, from the handler's own loop.
@@ -278,7 +289,7 @@ class Feed:
 
     def _flushed(self, *, beyond: bool = False) -> bool:
         """Publish what waits in batches; False if there is no room for all."""
-        if self._sender.blocked:
+        if self._sender.blocked and not self._sender.writes_first:
             self._say_blocked()
         for packed, table in self._packed:
             if count := packed.rows:  # `push` may add some meanwhile

@@ -54,9 +54,12 @@ def simulated(
                 feed.append(table, rows)
 
 
-def capture(feed: Feed, *, path: str, pace: float = 0.0, **options: Any) -> None:
-    """Publish a capture: flat out (pace 0), as recorded (1), or so many times faster."""
-    play(feed, Path(path), pace=pace, **options)
+def capture(feed: Feed, *, path: str, pace: float = 0.0, again: bool = False, **options: Any) -> None:
+    """Publish a capture: flat out (pace 0), as recorded (1), or so many times faster.
+
+    What was published of it already is not, unless `again`.
+    """
+    play(feed, Path(path), pace=pace, again=again, **options)
 
 
 HANDLERS: dict[str, Handler] = {

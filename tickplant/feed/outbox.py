@@ -151,6 +151,11 @@ class Outbox:
             self.acknowledged = self._journal.position
         return session
 
+    @property
+    def end(self) -> Place:
+        """Behind the last row of the last session that has any: those that were dropped count."""
+        return max(self._end, self._dropped)
+
     def knows(self, session: int) -> bool:
         """Is it one of this outbox's sessions (of the last few)?"""
         return session in self._sessions

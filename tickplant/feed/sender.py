@@ -33,6 +33,8 @@ class Sender:
         self.ringer = ringer
         self.followed = False
         """Does the plant read the outbox, so that it need only be told to look?"""
+        self.writes_first = False
+        """Is a frame sent only when the outbox has it?"""
         self.seq = 0
         """The seq of the next row: that of those which are kept, and dropped, so far."""
         self.dropped = 0
@@ -79,10 +81,12 @@ class Sender:
                 return self.drops
             frame = self.session.frame(table.number, rows, now_ns(), self.outbox.last_crc)
             # Further behind than the window: the plant fetches it from the outbox, this memory stays bounded.
-            if not (self.followed or self.ahead()):
+            live = not (self.followed or self.ahead())
+            if live and not self.writes_first:
                 self.pub.send(frame)
             self._unwritten = frame, count
-            self.written()
+            if self.written() and live and self.writes_first:
+                self.pub.send(frame)
         except JournalError as e:
             self.failed = e  # they can't be told again: none may follow them
             raise
