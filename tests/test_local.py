@@ -1,5 +1,6 @@
 """Readers on the same host: arrays, waiting, following, over rolls, and what is not there."""
 
+import os
 import shutil
 import threading
 
@@ -434,3 +435,26 @@ def test_a_row_that_is_not_there_yet_is_waited_for_and_said(filled, raw, local, 
     assert batch["trade_id"].tolist() == [52, 53]
     assert batch.notices == (notice,)
     assert follower.notices == ()
+
+
+def test_a_follower_of_a_plant_that_is_away_says_so_once_and_when_it_is_back(filled, raw, local, caplog):
+    follower = local.follow("trade")
+    assert len(follower.next(5)) == 50
+    filled.control.own(0)  # as a ticker plant that has stopped
+    assert follower.next(0.01) is follower.next(0.01) is None
+    assert [r.message for r in caplog.records if "is stopped; trade waits at row 50" in r.message] == [
+        caplog.records[-1].message
+    ]
+    filled.control.own(os.getpid())
+    assert follower.next(0.01) is None
+    assert "is running" in caplog.records[-1].message
+
+
+def test_rows_of_another_plant_of_the_name_are_not_taken_for_those_that_follow(filled, local):
+    follower = local.follow("trade")
+    assert len(follower.next(5)) == 50
+    follower._identity = "0" * 32  # the plant that was read so far
+    with pytest.raises(
+        RequestError, match="is another one now: .*not 00000000, whose rows of trade were read up to"
+    ):
+        follower._begin(follower.trading_date, follower.row)

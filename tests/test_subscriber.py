@@ -15,7 +15,7 @@ from tickplant.batch import Gap, NotSeen, Skipped, Waiting
 from tickplant.clock import date_after
 from tickplant.errors import ConfigError, NotRunning, RequestError, RowsGone, SchemaError, TooSlow
 from tickplant.local import connect
-from tickplant.requests import beat
+from tickplant.requests import Describe, beat
 
 
 class Running:
@@ -699,3 +699,38 @@ def test_a_stalled_plant_is_told_from_a_dead_one_and_from_a_silent_publisher(sit
     assert connect(cfg).state == "dead"
     killed(publisher)
     until(lambda: subscription.state == "unknown")
+
+
+def test_a_publisher_of_another_plant_is_refused_by_name(running, reading):
+    running.publish(3)
+    first = reading(running.endpoint, "trade", plant=running.site.name)
+    assert ids(take(first, 3)) == [0, 1, 2]
+    assert first.plant.plant == running.site.name
+    again = reading(running.endpoint, "trade", plant=first.plant)  # a position of this very plant
+    assert ids(take(again, 3)) == [0, 1, 2]
+    other = first.plant._replace(token="f" * 32)
+    with pytest.raises(RequestError, match=f"publisher of plant '{running.site.name}' .*, not of plant"):
+        subscribe(running.endpoint, "trade", plant=other)
+    running.publisher.answers.identity = "f" * 32  # another one answers at the same endpoint
+    first._link.tell(Describe())
+    assert first._link.dealer.poll(30_000)
+    with pytest.raises(RequestError, match="another plant now .ffffffff.*not of plant.*subscribe anew"):
+        first._take_answer()
+
+
+def test_a_heartbeat_of_another_plant_is_refused_too(running, reading):
+    running.publish(3)
+    subscription = reading(running.endpoint, "trade")
+    assert ids(take(subscription, 3)) == [0, 1, 2]
+    subscription._link.plant = subscription.plant._replace(token="e" * 32)
+    with pytest.raises(RequestError, match="is the publisher of another plant now"):
+        until(lambda: subscription.next(0.1))
+
+
+def test_a_subscription_says_what_it_is(running, reading):
+    running.publish(3)
+    subscription = reading(running.endpoint, ["trade", "quote"])
+    take(subscription, 3)
+    said = repr(subscription)
+    assert said.startswith(f"subscription to {running.endpoint}, plant '{running.site.name}'")
+    assert f"trade at row 3 of {subscription.trading_date}, quote at row 0" in said

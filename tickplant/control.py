@@ -39,9 +39,7 @@ class Control:
 
     def __init__(self, plant: str, block: segment.Segment, own: bool) -> None:
         self.plant = plant
-        self._block = block
-        found = os.fstat(block.fd)
-        self._file = (found.st_dev, found.st_ino)
+        self._block = block  # open: by its file it is told whether it has a name still
 
         def word(offset: int) -> Word:
             return Word(block.map, offset, own)
@@ -49,7 +47,6 @@ class Control:
         self.date, self.heartbeat, self.pid = word(DATE), word(HEARTBEAT), word(PID)
         self.written, self.durable, self.previous = word(WRITTEN), word(DURABLE), word(PREVIOUS)
         self.bell, self.synced = Bell(word(BELL)), Bell(word(SYNCED))
-        block.close()
 
     @classmethod
     def create(cls, plant: str, schema: Schema, data_dir: Path) -> "Control":
@@ -79,12 +76,8 @@ class Control:
 
     @property
     def replaced(self) -> bool:
-        """Has a ticker plant made the block anew, because it has other tables?"""
-        try:
-            found = (segment.SHM / _block(self.plant)).lstat()
-        except OSError:
-            return False
-        return (found.st_dev, found.st_ino) != self._file
+        """Has the block lost its name: made anew by a ticker plant with other tables, or removed?"""
+        return os.fstat(self._block.fd).st_nlink == 0
 
     def follow(self) -> bool:
         """Go over to the block that has taken this one's place, once a trading date is open there; whether

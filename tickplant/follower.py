@@ -56,6 +56,7 @@ class Follower:
         self.max_rows = selection.whole(max_rows, "max_rows", 1, selection.ROWS_MAX)
         row = selection.row(from_row)
         self._notices = Notices()
+        self._identity = self._state = ""
         self.declared: Table | None = None
         """The table's columns on this date; None while that has none of its rows."""
         date = selection.trading_date(trading_date) or int(control.date.load())
@@ -97,6 +98,8 @@ class Follower:
                 journal = _JournalTable(self.control, self.table, trading_date, row)
             elif not waits(segment_name(self.control.plant, trading_date, self.table)):
                 raise
+        if shared is not None:
+            self._check(shared.identity)
         self.trading_date, self.row = trading_date, row
         self._shared: SharedTable | None = shared
         self._journal: _JournalTable | None = journal
@@ -106,6 +109,15 @@ class Follower:
             if change:
                 self._notices.add(change)
         self.declared = declared or self.declared
+
+    def _check(self, identity: str) -> None:
+        """Is it still the same plant? Its rows are others, though they have the same numbers."""
+        before, self._identity = self._identity, identity
+        if before and identity != before:
+            raise RequestError(
+                f"plant {self.control.plant} is another one now: {identity[:8]}, not {before[:8]}, whose "
+                f"rows of {self.table} were read up to row {self.row:,} of {self.trading_date}; follow it anew"
+            )
 
     def _go_on(self) -> None:
         """Begin the next date. Raises SchemaError if that is the open one, and has no such table."""
@@ -154,6 +166,16 @@ class Follower:
         self.control.follow()
         self._begin(self.trading_date, self.row)
 
+    def _say_state(self) -> None:
+        """Nothing comes: say in the log, once, if that is for want of a plant."""
+        state = self.control.state()
+        if state != self._state and (self._state or state != "running"):
+            log.warning(
+                "plant %s is %s; %s waits at row %d of %d (tickplant status)",
+                self.control.plant, state, self.table, self.row, self.trading_date,
+            )  # fmt: skip
+        self._state = state
+
     def _from_memory(self, shared: SharedTable, patience_ns: int) -> Batch | None:
         # Before the count: a seal that comes after it changes nothing.
         sealed, short = shared.sealed, shared.short
@@ -162,6 +184,7 @@ class Follower:
             rows = shared.rows(self.row, min(there - self.row, self.max_rows))
             return Batch.of(rows, self.table, self.trading_date, self.row, self.names)
         self.control.follow()
+        self._say_state()
         if sealed and self.control.date.load() > self.trading_date:
             self._go_on()
         elif short:

@@ -18,6 +18,7 @@ from tickplant import sockets, wire
 from tickplant._core import framing
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
 from tickplant.errors import ConfigError, FrameError, NotRunning, RequestError, RowsGone
+from tickplant.identity import Identity
 from tickplant.keys import ClientKeys
 from tickplant.keys import client as read_client
 from tickplant.requests import NO_BEAT, TO_READER, Answer, Beat, Describe, Refused, Request, beat
@@ -48,8 +49,8 @@ class Link:
         self.endpoint = endpoint
         self.keys = None if keys is None else _own_keys(keys, server_key)
         self.newest: tuple[int, Beat] = (0, NO_BEAT)
-        self.identity = ""
-        """The plant's, once it is known; answers of another are refused."""
+        self.plant = Identity("")
+        """Once it is known; answers of another are refused."""
         self._topics: set[bytes] = set()
         self._heard_ns = self._asked_ns = self._live_ns = self._pulse_ns = self._mend_ns = 0
         self._requests = self._requesting()
@@ -113,10 +114,10 @@ class Link:
 
     def _check(self, theirs: str) -> None:
         """Is it still the same plant? Raises RequestError."""
-        if self.identity and theirs and theirs != self.identity:
+        if self.plant.token and theirs and theirs != self.plant.token:
             raise RequestError(
-                f"{self.endpoint} is the publisher of another plant now: {theirs[:8]}, not "
-                f"{self.identity[:8]}, whose rows were read so far; subscribe anew to read that one's"
+                f"{self.endpoint} is the publisher of another plant now ({theirs[:8]}), not of {self.plant}, "
+                "whose rows were read so far; subscribe anew to read that one's"
             )
 
     def tell(self, request: Request) -> None:

@@ -143,7 +143,7 @@ class Subscription:
         """Take note of which plant it is. Raises RequestError if it is not the one that was meant."""
         self.plant = Identity(about.name, about.identity)
         """The plant's name and token; with rows of it goes the plant: give it to `subscribe` to go on."""
-        self._link.identity = about.identity
+        self._link.plant = self.plant
         meant = Identity(plant) if isinstance(plant, str) else plant
         if meant is not None and meant.differs(self.plant):
             raise RequestError(f"{self.endpoint} is the publisher of {self.plant}, not of {meant}")

@@ -302,7 +302,7 @@ class SharedTable:
         about = segment.description(self.segment, MAGIC)
         try:
             (self.table,) = Schema.read(about["schema"])
-            self.max_rows = int(about["max_rows"])
+            self.max_rows, self.identity = int(about["max_rows"]), str(about["identity"])
             self.columns = Columns(self.table.number, 0, [(c.offset, c.size) for c in self.table.columns])
             self.columns.attach(
                 self.segment.map, about["offsets"], self.max_rows, COMMITTED, about["prev"],

@@ -9,11 +9,14 @@ import click
 from tickplant import config as configuration
 from tickplant import local, terminal
 from tickplant.batch import Batch
+from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.follower import Follower
 from tickplant.instruments import Instruments
 from tickplant.listing import Columns, Csv, JsonLines, Listing
 from tickplant.subscriber import POLICIES, Policy, Subscription, subscribe
 
+SAY_NS = 5 * SECOND_NS
+"""How often rows that were passed over are told of."""
 WIDE = 1_000
 """Characters of a line where there is no terminal."""
 
@@ -95,15 +98,17 @@ def _follow_local(plant: local.Plant, batches: Follower, printer: Printer, symbo
 
 
 def _tail_remote(subscription: Subscription, printer: Printer, rows: int, follow: bool) -> None:
-    printed, state = 0, "running"
+    printed, state, passed, said_ns = 0, "running", 0, 0
     try:
         while follow or printed < rows:
             batch = subscription.next(1.0)
             if batch is not None:
                 for notice in batch.notices:
                     terminal.echo(str(notice), err=True)
-                if batch.passed_over:
-                    terminal.echo(f"{batch.passed_over:,} rows of {batch.table} passed over", err=True)
+                passed += batch.passed_over
+                if passed and monotonic_ns() - said_ns >= SAY_NS:  # else it would be a line for each row
+                    terminal.echo(f"{passed:,} rows of {batch.table} passed over", err=True)
+                    passed, said_ns = 0, monotonic_ns()
                 # More may have come since the last rows were counted.
                 shown = batch if follow else batch[: rows - printed]
                 printer.print(shown)
