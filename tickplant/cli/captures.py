@@ -8,6 +8,8 @@ import click
 
 from tickplant import screen, terminal
 from tickplant.feed.decode import decode as decode_capture
+from tickplant.feed.files.draft import draft
+from tickplant.feed.files.mapping import presets
 from tickplant.listing import day_text, time_text
 
 WIDE = 120
@@ -87,3 +89,22 @@ def _said(event: dict[str, Any]) -> str:
         return f"{event['kind']}: {event['text']}"
     where = f"{unit} {first:,}" if first == last else f"{unit}s {first:,} to {last:,}"
     return f"{event['kind']}: {where}: {event['text']}"
+
+
+@click.group()
+def mapping() -> None:
+    """What the columns of CSV and Parquet files mean."""
+
+
+@mapping.command("new")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def mapping_new(file: Path) -> None:
+    """Print a first draft of a mapping for FILE: to be edited, and used with `decode --mapping`."""
+    click.echo(draft(file), nl=False)
+
+
+@mapping.command("ls")
+def mapping_ls() -> None:
+    """The mappings that come with tickplant: what they read, and where its layout is documented."""
+    for name, known in presets().items():
+        click.echo(f"{name:28} {known.what}" + (f"; {known.documented}" if known.documented else ""))

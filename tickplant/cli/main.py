@@ -18,6 +18,7 @@ COMMANDS = {
     "tail": "tail:tail",
     "book": "books:book",
     "decode": "captures:decode",
+    "mapping": "captures:mapping",
     "eod": "inspect:eod",
     "config": "inspect:config",
     "journal": "journals:journal",

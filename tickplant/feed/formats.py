@@ -11,6 +11,7 @@ from typing import Any
 from tickplant.clock import now_ns
 from tickplant.errors import CaptureError, ConfigError
 from tickplant.feed.capture import Capture, Head
+from tickplant.feed.files import draft
 from tickplant.feed.packets.capture import describe
 
 
@@ -56,7 +57,7 @@ def open_capture(path: Path, **options: Any) -> Capture:
             return _opened(kind, path, options)
     reads = ", ".join(f.what for f in FORMATS)
     what = describe(head) or "not a capture that tickplant reads"
-    raise CaptureError(f"{path} is {what} (it reads: {reads})")
+    raise CaptureError(f"{path} is {what} (it reads: {reads}){draft.unknown(head)}")
 
 
 def dated(path: Path) -> bool:

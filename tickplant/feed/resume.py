@@ -7,8 +7,8 @@ Rows of a capture are numbered as they are decoded, which gives the same rows ea
                 many rows of the feed's own that session began (instruments defined anew), `earlier`, what was
                 published of other captures: [identity, rows], the latest last
 
-It is written before the rows that it speaks of. How many rows the session has published the outbox says: frames
-are there before they are sent. So the two together tell which row is next, however the feed ended.
+It is written before the rows that it speaks of. How many rows the session has published the outbox says:
+frames are there before they are sent. So the two together tell which row is next, however the feed ended.
 """
 
 import hashlib
