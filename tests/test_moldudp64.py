@@ -203,6 +203,11 @@ def test_a_packet_is_itch_only_if_all_its_messages_are():
         assert not is_mold_itch50(payload)
 
 
+def test_a_capture_that_begins_with_heartbeats_is_told_by_what_comes_after_them(tmp_path):
+    beats = [packets.mold([], 1)] * 300
+    assert isinstance(open_capture(captured(tmp_path, [*beats, packets.mold(DAY[:2], 1)])), MoldItch50)
+
+
 def test_captures_of_something_else_are_refused_with_what_is_in_them(tmp_path):
     path = captured(tmp_path, [b"something else"])
     with pytest.raises(

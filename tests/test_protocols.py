@@ -4,15 +4,18 @@ captures are accounted for."""
 import datetime
 import os
 import pathlib
+import struct
 import zoneinfo
 
 import numpy as np
+import packet_files as packets
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from packet_files import T0, A
 from protocol_messages import SECOND, clock, in_packet, written
 
+from tickplant.errors import CaptureError
 from tickplant.feed.decode import decode
 from tickplant.feed.formats import open_capture
 from tickplant.feed.packets.declared import DeclaredFeeds, claiming
@@ -333,6 +336,33 @@ def test_a_real_capture_is_told_and_every_message_is_in_an_account(path, name):
     assert (found["format"], found["malformed"], found["damaged"]) == (name, 0, False)
     assert found["total"] == sum(found["messages"].values()) + sum(found["ignored"].values()) >= 1
     assert set(found["event_kinds"]) <= {"orphan"}
+
+
+BEATS = {
+    "asx-ntp-itch": (struct.pack(">10sQH", b"ABC", 1, 0), "Order Deleted"),
+    "cboe-pitch": (struct.pack("<HBBI", 8, 0, 1, 0), "Delete Order"),
+}
+"""Heartbeats, and a message that tells the protocol."""
+
+
+@pytest.mark.parametrize("count", [1, 200, 4000])
+@pytest.mark.parametrize("name", BEATS)
+def test_a_capture_that_begins_with_heartbeats_is_told_by_what_comes_after_them(tmp_path, name, count):
+    beat, message = BEATS[name]
+    sent = [beat] * count + [in_packet(PRESETS[name], [made(name, message, side=b"B")])] * 2
+    path = tmp_path / "day.pcap"
+    path.write_bytes(packets.classic([(T0, packets.ethernet(packets.ipv4(p))) for p in sent]))
+    assert open_capture(path).format == name
+    path.write_bytes(packets.classic([(T0, packets.ethernet(packets.ipv4(p))) for p in sent[:count]]))
+    with pytest.raises(CaptureError, match=f"could be of .*{name}"):
+        open_capture(path)
+
+
+def test_a_type_of_one_byte_without_a_layout_claims_nothing():
+    body = b"G" + bytes(40)
+    payload = struct.pack(">10sQHH", b"0000000001", 77, 1, len(body)) + body
+    assert claiming([payload] * 50) == []
+    assert Packets(PRESETS["nasdaq-nls-plus"]).evidence(payload) in (None, 0.0)
 
 
 @pytest.mark.parametrize("name", TOTALS)

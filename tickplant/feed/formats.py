@@ -13,6 +13,7 @@ from tickplant.errors import CaptureError, ConfigError
 from tickplant.feed.capture import Capture, Head
 from tickplant.feed.files import draft
 from tickplant.feed.packets.capture import describe
+from tickplant.feed.packets.declared import nearest
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def open_capture(path: Path, **options: Any) -> Capture:
         if known is chosen if chosen else kind.sniff(head):
             return _opened(kind, path, options)
     reads = ", ".join(f.what for f in FORMATS)
-    what = describe(head) or "not a capture that tickplant reads"
+    what = "; ".join(filter(None, (describe(head), nearest(head)))) or "not a capture that tickplant reads"
     raise CaptureError(f"{path} is {what} (it reads: {reads}){draft.unknown(head)}")
 
 

@@ -13,6 +13,9 @@ from tickplant.feed.packets.datagram import Datagram, Endpoint
 from tickplant.feed.packets.pcap import PcapReader, Trouble, beginning
 from tickplant.feed.sink import Sink
 
+LOOKED_MAX = 4096
+"""Packets among which one is looked for that tells the protocol: what comes first may be heartbeats."""
+
 
 class Decoder(Protocol):
     """Packets in, rows out; `decoder` has what most are made of."""
@@ -120,9 +123,26 @@ def endpoint(text: str) -> Endpoint:
 
 
 def first_payloads(head: Head) -> list[bytes]:
-    """The payloads of the datagrams at the beginning of a capture; none if it is no capture of
-    packets."""
-    return [payload for _, _, _, payload in beginning(head.plain) or ()]
+    """The payloads of the datagrams at the beginning of a capture, or of the first one if it comes later;
+    none if it is no capture of packets."""
+    found = beginning(head.plain)
+    if found is None or found:
+        return [payload for _, _, _, payload in found or ()]
+    return payloads_until(head.path, lambda payload: True)
+
+
+def payloads_until(path: Path, tells: Callable[[bytes], bool]) -> list[bytes]:
+    """The payloads of a capture up to the first one that tells what it is, or of its beginning."""
+    payloads: list[bytes] = []
+    reader = PcapReader(path, 1 << 16)
+    for block in reader.blocks():
+        for _, _, _, payload in block:
+            payloads.append(payload)
+            if tells(payload) or len(payloads) == LOOKED_MAX:
+                return payloads
+        if reader.packets >= LOOKED_MAX:
+            break
+    return payloads
 
 
 def every_payload(head: Head, is_of: Callable[[bytes], bool]) -> bool:

@@ -6,7 +6,7 @@ event: first and last are the numbers that are missing.
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +14,9 @@ from typing import NamedTuple
 from tickplant.errors import CaptureError, SchemaError
 from tickplant.feed.capture import Head
 from tickplant.feed.packets.arbiter import Gap, Run
-from tickplant.feed.packets.capture import PacketCapture, first_payloads
+from tickplant.feed.packets.capture import PacketCapture, first_payloads, payloads_until
 from tickplant.feed.packets.datagram import Endpoint
 from tickplant.feed.packets.decoder import PacketDecoder
-from tickplant.feed.packets.pcap import PcapReader
 from tickplant.feed.packets.protocol import Protocol
 from tickplant.feed.packets.protocol_files import named, presets
 from tickplant.feed.packets.protocol_packets import Found, Opened, Packets
@@ -27,8 +26,8 @@ from tickplant.feed.packets.restarts import Told
 from tickplant.feed.packets.stream import Anew, Session, Stream
 
 STREAMS_MAX = 1024
-FIRST = 64
-"""Packets by which a protocol is told."""
+ENOUGH_BITS = 10.0
+"""What a claim needs (`Packets.evidence`): one packet of other bytes in a thousand would be taken for it."""
 
 
 class Item(NamedTuple):
@@ -158,32 +157,65 @@ def _shipped() -> dict[str, Packets]:
     return {name: Packets(protocol) for name, protocol in presets().items()}
 
 
+def weighed(payloads: Iterable[bytes]) -> dict[str, float]:
+    """The protocols that come with tickplant and that all of these packets may be of, each with the bits of
+    evidence for it."""
+    left = dict.fromkeys(_shipped(), 0.0)
+    for payload in payloads:
+        for name in list(left):
+            bits = _shipped()[name].evidence(payload)
+            if bits is None:
+                del left[name]
+            else:
+                left[name] += bits
+        if not left:
+            break
+    return left
+
+
 def claiming(payloads: Sequence[bytes]) -> list[str]:
     """The protocols that come with tickplant and that all of these packets certainly are of; of heartbeats
     alone nothing is certain."""
-    out: list[str] = []
-    for name, packets in _shipped().items() if payloads else ():
-        counts = [packets.claims(payload) for payload in payloads]
-        if any(counts) and None not in counts:
-            out.append(name)
-    return out
+    return [name for name, bits in weighed(payloads).items() if bits >= ENOUGH_BITS] if payloads else []
 
 
 def claimants(head: Head) -> list[str]:
-    """The protocols that the beginning of a capture certainly is of."""
-    return claiming(first_payloads(head))
+    """The protocols that the beginning of a capture certainly is of: of its first packets, or as many more as
+    it takes until one tells."""
+    first = first_payloads(head)
+    found = claiming(first)
+    if found or not first or not weighed(first):
+        return found
+    return claiming(_telling(head.path))
+
+
+def _telling(path: Path) -> list[bytes]:
+    """The packets of a capture up to the first by which a protocol is told."""
+    sum_of = dict.fromkeys(_shipped(), 0.0)
+
+    def tells(payload: bytes) -> bool:
+        more = weighed([payload])
+        for name in list(sum_of):
+            sum_of[name] = sum_of[name] + more[name] if name in more else -1.0
+        return max(sum_of.values()) >= ENOUGH_BITS or max(sum_of.values()) < 0
+
+    return payloads_until(path, tells)
+
+
+def nearest(head: Head) -> str:
+    """What a capture that no protocol claims might be; empty: none of them."""
+    first = first_payloads(head)
+    names = weighed(first) if first else {}
+    return (
+        f"its first packets could be of {', '.join(names)}, but nothing in them is certain" if names else ""
+    )
 
 
 def _only(path: Path) -> str:
     """The protocol that a capture is of. Raises CaptureError if that is not certain."""
-    payloads: list[bytes] = []
-    for _, _, _, payload in PcapReader(path):
-        payloads.append(payload)
-        found = claiming(payloads)
-        if len(found) == 1:
-            return found[0]
-        if len(payloads) == FIRST:
-            break
+    found = claiming(_telling(path))
+    if len(found) == 1:
+        return found[0]
     raise CaptureError(f"{path} is not certainly of one protocol that comes with tickplant: name it with "
                        f"the option protocol, {', '.join(presets())}, or give a file")  # fmt: skip
 

@@ -23,7 +23,7 @@ from tickplant.clock import SECOND_NS
 from tickplant.errors import CaptureError
 from tickplant.feed.capture import Batch, Head
 from tickplant.feed.packets.arbiter import Gap, Run
-from tickplant.feed.packets.capture import PacketCapture, check_venue, first_payloads
+from tickplant.feed.packets.capture import PacketCapture, check_venue, first_payloads, payloads_until
 from tickplant.feed.packets.datagram import Endpoint
 from tickplant.feed.packets.moldudp64 import (
     END_OF_SESSION,
@@ -195,13 +195,21 @@ class MoldItch50(PacketCapture):
     @staticmethod
     def sniff(head: Head) -> bool:
         """Whether the first packets are MoldUDP64 with a message of ITCH 5.0 in one of them."""
-        return any(map(is_mold_itch50, first_payloads(head)))
+        first = first_payloads(head)
+        if first and all(map(_is_beat, first)):
+            first = payloads_until(head.path, lambda payload: not _is_beat(payload))
+        return any(map(is_mold_itch50, first))
 
     def __init__(
         self, path: Path, *, venue: str = "XNAS", date: datetime.date | None = None,
         timezone: str = "America/New_York", to: list[str] | None = None, books: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(path, to, MoldItch(venue, timezone, date, books=books))
+
+
+def _is_beat(payload: bytes) -> bool:
+    """Whether this is a heartbeat of MoldUDP64, or the end of a session."""
+    return len(payload) == HEADER.size and HEADER.unpack_from(payload)[2] in (0, END_OF_SESSION)
 
 
 def is_mold_itch50(payload: bytes) -> bool:

@@ -1,5 +1,6 @@
 """Packets of a declared protocol: their header, and the messages in them (pure)."""
 
+import math
 from typing import NamedTuple
 
 from tickplant.clock import SECOND_NS
@@ -8,8 +9,11 @@ from tickplant.feed.packets.protocol_fields import Field, Fields
 
 _SINCE_NS, _UNTIL_NS = 946_684_800_000_000_000, 4_102_444_800_000_000_000
 """2000 and 2100: no packet was sent outside."""
-_DAYS_NS = 2 * 86_400 * SECOND_NS
-"""A session may go on past midnight."""
+_DAY_NS = 86_400 * SECOND_NS
+_TEXT_BITS = math.log2(256 / 96)
+"""What a byte tells that is a printed character: so many bits it would be another by chance."""
+_SIZE_BITS = 6.0
+"""What a message tells that is as long as its type is declared: lengths by chance are below some hundred."""
 SEQ_MAX = 1 << 62
 
 
@@ -44,6 +48,20 @@ class Layout:
             return True
         number = value if isinstance(value, int) else int.from_bytes(value, self.fields.order)
         return number == 0 or low <= number < high
+
+    def evidence(self, type_bits: float) -> float:
+        """Bits that a plausible message tells; its type, which is known, tells `type_bits`. A type of one
+        byte whose length is not declared tells nothing."""
+        if self.open:
+            return type_bits if type_bits > 8 else 0.0
+        bits = _SIZE_BITS + type_bits
+        for field in self.fields:
+            if field.kind == "c":
+                bits += field.width * _TEXT_BITS
+            elif field.name in self._bounds:
+                low, high = self._bounds[field.name]
+                bits += max(0.0, 8 * field.width - math.log2(high - low))
+        return bits
 
     def exact(self, data: bytes) -> bool:
         """Whether a message is as long as is declared."""
@@ -99,6 +117,12 @@ class Packets:
         clocks = packet.time.parts() if packet.time else []
         self._time = [(fields.place(name), unit) for name, unit in clocks]
         self._message(protocol)
+        of_message = protocol.message_header()
+        widths = [8 * fields[name].width for name in packet.constant]
+        widths += [8 * of_message[name].width for name in protocol.message.constant]
+        self._header_bits = sum(widths) + (_SIZE_BITS if packet.size else 0.0)
+        type_bits = 8 * sum(of_message[name].width for name in protocol.message.type)
+        self._type_bits = max(0.0, type_bits - math.log2(len(self.layouts) or 1))
 
     def _message(self, protocol: Protocol) -> None:
         head, fields = protocol.message, protocol.message_header()
@@ -169,6 +193,14 @@ class Packets:
         sure = all(f.layout is not None and f.layout.plausible(f.data) for f in opened.messages)
         return len(opened.messages) if sure else None
 
+    def evidence(self, payload: bytes) -> float | None:
+        """Bits by which a packet tells that it is of this protocol: of 2^bits other packets one would
+        be taken for it. 0 of a heartbeat; None if it is not of this protocol."""
+        if not (claimed := self.claims(payload)):
+            return None if claimed is None else 0.0
+        found = self.open(payload).messages
+        return self._header_bits + sum(f.layout.evidence(self._type_bits) for f in found if f.layout)
+
     def _values(self, payload: bytes) -> tuple[tuple[Raw, ...], bool]:
         """The header's, and whether it is a heartbeat's."""
         header = self._header
@@ -238,7 +270,7 @@ def _bounds(protocol: Protocol, fields: Fields) -> dict[str, tuple[int, int]]:
             name, unit = parts[0]
             low, high = {
                 "epoch": (_SINCE_NS, _UNTIL_NS),
-                "midnight": (0, _DAYS_NS),
+                "midnight": (0, _DAY_NS),
                 "second": (0, SECOND_NS),
             }[clock.since]
             return {name: (low // unit, high // unit)}
