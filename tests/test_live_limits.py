@@ -12,11 +12,11 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
 
-from tests.fix_plant import until
+from tests.fix_plant import events, until
 from tickplant.feed import budget, live, rest, standing
 from tickplant.feed.formats import open_capture
 from tickplant.feed.recording import Recorder
-from tickplant.feed.venue import Connection, Request, Venue
+from tickplant.feed.venue import Channel, Connection, Request, Venue
 from tickplant.service import Pulse
 from tickplant.status import look
 
@@ -200,6 +200,18 @@ def test_a_socket_that_says_nothing_is_a_problem(renumbering, run, monkeypatch):
     renumbering.mute = True
     running = run(fast(acme())(["BTC-USD"]), renumbering.endpoints)
     running.until(lambda: any("and says nothing" in p for p in running.feed.problems))
+
+
+def test_a_channel_that_ought_to_speak_and_does_not_is_a_problem_and_an_event_once(renumbering, run, plant):
+    channels = (Channel("trades", "trade", types=("trade",), silence_s=1e-6), Channel("book", "depth"))
+    kind = type("Silent", (fast(acme()),), {"CHANNELS": channels})
+    running = run(kind(["BTC-USD"]), renumbering.endpoints)
+    running.until(lambda: any("nothing of channel trades" in p for p in running.feed.problems))
+    assert not any("channel book" in p for p in running.feed.problems)
+    date = plant.day.trading_date
+    running.until(lambda: events(plant.config, date, "stale"))
+    running.feed.stopping.set()
+    assert len(events(plant.config, date, "stale")) == 1
 
 
 def test_an_instrument_that_a_later_list_has_is_subscribed_to_and_the_others_are_not_touched(

@@ -84,6 +84,8 @@ class Live:
         """Instruments that a connection is for."""
         self._marks = 0
         self._told: set[str] = set()
+        self._silent_told: set[str] = set()
+        """Channels whose silence was told."""
         """What was given up, and said to be."""
         self._undeclared: set[str] = set()
 
@@ -301,6 +303,7 @@ class Live:
             more = len(problems) - PROBLEMS_MAX
             self.feed.problems = problems[:PROBLEMS_MAX] + ([f"and {more} more"] if more > 0 else [])
             self._told &= set(self._repeats.given_up(monotonic_ns()))
+            self._tell_silent(monotonic_ns())
             await asyncio.sleep(WATCH_S)
 
     def _problems(self, at: int) -> Iterator[str]:
@@ -313,13 +316,31 @@ class Live:
                     for book in self.venue.books.values() if book.is_given_up(now))  # fmt: skip
         if missing := sorted(self.venue.missing().intersection(self.venue.symbols)):
             yield f"no list of the venue has {', '.join(missing[:10])}; it is asked for again"
+        for channel, silent_s in self._silent(at).items():
+            yield f"nothing of channel {channel} for {silent_s:.0f} s: is its address right?"
+
+    def _silent(self, at: int) -> dict[str, float]:
+        """Channels that are silent for longer than their venue is, and seconds since they said something."""
+        found = {}
         for channel in self.venue.CHANNELS:
             if channel.silence_s and channel.name in self.venue.channels and self.standing:
                 since = max(s.kinds.get(t, s.stands_ns or s.began_ns) for s in self.standing.values()
                             for t in channel.types or ("",))  # fmt: skip
-                silent_s = (at - since) // SECOND_NS
+                silent_s = (at - since) / SECOND_NS
                 if silent_s > channel.silence_s:
-                    yield f"nothing of channel {channel.name} for {silent_s} s: is its address right?"
+                    found[channel.name] = silent_s
+        return found
+
+    def _tell_silent(self, at: int) -> None:
+        """An event for each channel that has fallen silent, once."""
+        silent = self._silent(at)
+        for channel in silent.keys() - self._silent_told:
+            text, now = f"nothing of channel {channel} for {silent[channel]:.0f} s", now_ns()
+            log.warning("%s: %s", self.feed.name, text)
+            self.record("event", "stale", now, text)
+            self.venue.sink.event("stale", now, text)
+            self._publish()
+        self._silent_told = set(silent)
 
     def _publish(self) -> None:
         for table, rows in self.venue.take():

@@ -160,7 +160,7 @@ _ASKED = msgspec.json.Decoder(Asked)
 _FRAME, _EVENT = msgspec.json.Decoder(Frame), msgspec.json.Decoder(Event)
 _EVENTS = msgspec.json.Decoder(list[Event])
 _TRADE, _BLOCK = msgspec.json.Decoder(Trade), msgspec.json.Decoder(Block)
-_TICKER, _TICKERS = msgspec.json.Decoder(Ticker), msgspec.json.Decoder(list[Ticker])
+_TICKER = msgspec.json.Decoder(Ticker)
 _MARK, _MARKS = msgspec.json.Decoder(Mark), msgspec.json.Decoder(list[Mark])
 _DEPTH, _CONTRACT = msgspec.json.Decoder(Depth), msgspec.json.Decoder(Contract)
 _SNAPSHOT, _PAST = msgspec.json.Decoder(Snapshot), msgspec.json.Decoder(list[Old])
@@ -321,8 +321,7 @@ class Binance(Venue):
         if kind in ("trade", "aggTrade"):
             return self._trade(kind, _TRADE.decode(data), ts_recv)
         if kind == "bookTicker":
-            many = bytes(data)[:1] == b"["
-            return self._quotes(_TICKERS.decode(data) if many else [_TICKER.decode(data)], ts_recv)
+            return self._quote(_TICKER.decode(data), ts_recv)
         if kind in ("depth", "rpiDepth"):
             return self._depth(kind, _DEPTH.decode(data), ts_recv, conn)
         if kind in SILENT:
@@ -376,7 +375,7 @@ class Binance(Venue):
         ]  # fmt: skip
 
     def _trade(self, kind: str, m: Trade, ts_recv: int) -> str:
-        if self._is_foreign(m.st):
+        if m.st and self._is_foreign(m.st):
             return "other market"
         price, size, code = number(m.p), amount(m.q), self.code(m.s, ts_recv)
         is_none = price == size == 0  # it has a number among the trades' all the same
@@ -406,12 +405,13 @@ class Binance(Venue):
                       action="T", side="S" if m.m else "B", condition="BLOCK")  # fmt: skip
         return "blockTrade"
 
-    def _quotes(self, tickers: list[Ticker], ts_recv: int) -> str:
-        rows = [(epoch_ns(m.E), {"instrument": self.code(m.s, ts_recv), "venue_seq": m.u,
-                            **sides(number(m.b), amount(m.B), number(m.a), amount(m.A))})
-                for m in tickers if not self._is_foreign(m.st)]  # fmt: skip
-        self.sink.add_all("quote", ts_recv, rows)
-        return "bookTicker" if rows else "other market"
+    def _quote(self, m: Ticker, ts_recv: int) -> str:
+        if m.st and self._is_foreign(m.st):
+            return "other market"
+        quote = sides(number(m.b), amount(m.B), number(m.a), amount(m.A))
+        code = self.code(m.s, ts_recv)
+        self.sink.add("quote", epoch_ns(m.E), ts_recv, instrument=code, venue_seq=m.u, **quote)
+        return "bookTicker"
 
     def _depth(self, kind: str, m: Depth, ts_recv: int, conn: str) -> str:
         changes = self.changes.halves(m.b, m.a)
