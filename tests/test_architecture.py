@@ -29,7 +29,7 @@ LAYERS = (
     ("publisher",),
     ("eod", "metrics", "repair", "service", "status"),
     ("supervisor", "testing"),
-    ("demo",),
+    ("demo", "preflight"),
     ("cli",),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -230,7 +230,7 @@ class Config:
         key = self.security.server_key
         if key and not re.fullmatch(_Z85_KEY, key):
             raise ConfigError(
-                f"security.server_key {key!r} is not the key of 40 characters that "
+                f"security.server_key has {len(key)} characters, and is not the key of 40 that "
                 "`tickplant keys list` shows as the server's"
             )
         for key, least, most in _RANGES:

@@ -2,14 +2,14 @@
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import click
 
 from tickplant import config as configuration
-from tickplant import screen, sessions, status, terminal
+from tickplant import screen, status, terminal
 from tickplant.eod import end_of_day, open_date
+from tickplant.errors import ConfigError
 
 
 @click.command("status")
@@ -76,12 +76,22 @@ def config() -> None:
 
 
 @config.command("check")
-@click.pass_obj
-def config_check(path: Path | None) -> None:
-    """Read the configuration as the plant does and say what it comes to."""
-    settings = configuration.load(path)
-    for feed in settings.feeds.values():
-        sessions.sessions(feed.calendar, feed.hours)
+@click.pass_context
+def config_check(context: click.Context) -> None:
+    """Read the configuration as the plant does, and try what can be tried without starting it.
+
+    Addresses, folders, /dev/shm, handlers and their options, calendars, keys, PostgreSQL's DSN: with the
+    rights of the user who runs it, so run it as the plant's. Exit status 78 if something is wrong.
+    """
+    from tickplant import preflight  # handlers, and what they import
+
+    settings = configuration.load(context.obj)
+    found = preflight.findings(settings)
+    for line in found:
+        terminal.echo(f"! {line}", err=True)
+    if found:
+        terminal.echo(f"{settings.path}: {len(found)} to be mended", err=True)
+        context.exit(ConfigError.exit_code)
     terminal.echo(f"{settings.path}: good; plant {settings.plant.name}, {len(settings.feeds)} feeds")
     for table in settings.schema:
         terminal.echo(f"  table {table.number:3} {table.name:12} {table.row_size:4} bytes a row")

@@ -5,10 +5,11 @@ or `feed.stopping` is set. `handler = "package.module:function"` names one of yo
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+import msgspec
 import numpy as np
 
 from tickplant import plugin, service
@@ -95,15 +96,45 @@ def _live(kind: type[Venue]) -> Handler:
 
 def prepare(config: Config, name: str) -> tuple[Feed, Callable[[], None]]:
     """The feed of this name, and what runs its handler. Raises ConfigError for options it lacks."""
+    handler, options = check(config, name), config.feed(name).options
+    feed = Feed(config, name)
+    return feed, lambda: handler(feed, **options)
+
+
+def check(config: Config, name: str) -> Handler:
+    """The handler of a feed, which takes the options that are configured. Raises ConfigError otherwise."""
     settings = config.feed(name)
     plugin.look_in(config.path.parent)
     handler = resolve(settings.handler)
-    feed = Feed(config, name)
+    taken = inspect.signature(handler)
     try:
-        inspect.signature(handler).bind(feed, **settings.options)
+        taken.bind(None, **settings.options)
     except TypeError as e:
-        raise ConfigError(f"feeds.{name}.options: {e}") from None
-    return feed, lambda: handler(feed, **settings.options)
+        known = ", ".join(n for n, p in list(taken.parameters.items())[1:] if p.kind is not p.VAR_KEYWORD)
+        raise ConfigError(f"feeds.{name}.options: {e}; {settings.handler} has: {known or 'none'}") from None
+    _check_options(name, settings.options, _hints(handler))
+    kind = venues().get(settings.handler)
+    channels = settings.options.get("channels", ())
+    if kind and (unknown := set(channels) - {c.name for c in kind.CHANNELS}):
+        has = ", ".join(c.name for c in kind.CHANNELS)
+        raise ConfigError(f"feeds.{name}.options.channels has {', '.join(sorted(unknown))}; it can be: {has}")
+    return handler
+
+
+def _hints(handler: Handler) -> dict[str, Any]:
+    try:
+        return get_type_hints(handler)
+    except (NameError, TypeError, AttributeError):  # what one's own handler says of its types can't be read
+        return {}
+
+
+def _check_options(name: str, options: dict[str, Any], hints: dict[str, Any]) -> None:
+    for key, value in options.items():
+        if hints.get(key) in (int, float, str, bool, Sequence[str], Mapping[str, str]):
+            try:
+                msgspec.convert(value, hints[key])
+            except msgspec.ValidationError as e:
+                raise ConfigError(f"feeds.{name}.options.{key}: {e}") from None
 
 
 def run_feed(config: Config, name: str) -> None:
