@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "tickplant"
 LAYERS = (
     ("errors", "_core", "terminal"),
     ("clock", "owners", "plugin", "screen"),
-    ("faults",),
+    ("faults", "rates"),
     ("identity", "progress", "schema", "instruments", "sessions"),
     ("config",),
     ("keys", "wire"),

@@ -18,13 +18,14 @@ import resource
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from tickplant import faults
 from tickplant.clock import SECOND_NS, monotonic_ns, now_ns
 from tickplant.errors import AlreadyRunning
+from tickplant.rates import Rates
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class Pulse:
         self._started_ns = now_ns()
         self._spare = _spare()
         self._trouble: dict[str, str] = {}
+        self._rates = Rates()
 
     def beat(self) -> None:
         """The data path has turned once more."""
@@ -104,6 +106,7 @@ class Pulse:
             "memory_bytes": resident_bytes(),
             **self._said(),
         }
+        said["per_s"] = self._rates.per_s(monotonic_ns(), counters(said))
         try:
             self._replace(said)
         except OSError as e:
@@ -165,6 +168,16 @@ def _spare() -> int:
 def _pages() -> int:
     """Open for all the time, as is the notifier."""
     return os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+
+
+COUNTERS = ("rows_published", "frames_sent", "loaded_bytes")
+"""What roles count besides the rows of each table; `per_s` of a status has how fast it goes up."""
+
+
+def counters(said: Mapping[str, Any]) -> dict[str, int]:
+    """The counters in what a process says: by name, those of tables by the table's name."""
+    found = {name: int(said[name]) for name in COUNTERS if said.get(name) is not None}
+    return found | {table: int(rows) for table, rows in said.get("rows", {}).items()}
 
 
 def resident_bytes() -> int:

@@ -11,11 +11,14 @@ from tickplant import faults, screen, segment, sessions
 from tickplant.clock import SECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
 from tickplant.control import Control
-from tickplant.errors import ConfigError, TickplantError
+from tickplant.errors import ConfigError, NotRunning, TickplantError
 
 STALE_NS = 5 * SECOND_NS
 _FOREIGN_SHOWN = 3
 _STATUS_BYTES = 1 << 26
+SILENT_S = 5
+"""A feed that has been silent for so long is worth a line."""
+UNREADABLE = "can't be looked at"
 OPEN, CLOSED, STALE = "open", "closed", "stale"
 
 
@@ -24,8 +27,10 @@ def look(config: Config) -> dict[str, Any]:
     processes = {p.stem: _read(p) for p in sorted(config.status_dir.glob("*.json"))}
     try:
         state = Control.attach(config.plant.name).state()
-    except TickplantError:
+    except NotRunning:
         state = "not running"
+    except TickplantError as e:  # what is there can't be read: it may run well
+        state = f"{UNREADABLE}: {e}"
     plant = processes.get("tickerplant", {})
     expected = ["tickerplant", "publisher", "hdb", *(f"feed-{n}" for n in config.feeds)]
     problems = [] if state == "running" else [_plant_problem(config, state)]
@@ -144,6 +149,8 @@ def _foreign_problems(plant: str) -> list[str]:
 
 
 def _plant_problem(config: Config, state: str) -> str:
+    if state.startswith(UNREADABLE):
+        return f"the ticker plant {state}; run this as the plant's user, or join its group"
     start = f"tickplant --config {config.path} run tickerplant (or systemctl start tickplant.target)"
     if state == "stalled":
         return "the ticker plant has not turned for 2 s; see its log, or restart tickplant-tickerplant"
@@ -184,14 +191,31 @@ def _since(said: dict[str, Any]) -> str:
     return f" (for {timedelta(seconds=(now_ns() - since) // SECOND_NS)}{more}; the journal keeps the rows)"
 
 
-def _market(seen: dict[str, Any] | None) -> str:
-    """A venue's state for the screen: also when it opens, and for how long its feed has been silent."""
-    if not seen or not seen["state"]:
-        return ""
+def _market(seen: dict[str, Any]) -> str:
+    """What people want to know of a venue: nothing while it is open and its feed has not long been silent."""
     if seen["state"] == CLOSED:
         opens = datetime.fromtimestamp(seen["next_open_ns"] // SECOND_NS, UTC)
         return f"closed until {opens:%Y-%m-%d %H:%M}Z"
-    return str(seen["state"]) if seen["silent_s"] is None else f"{seen['state']}, silent {seen['silent_s']} s"
+    silent_s = seen.get("silent_s") or 0
+    return f"{seen['state']}, silent for {silent_s:,.0f} s" if seen["state"] and silent_s >= SILENT_S else ""
+
+
+def _flow(said: dict[str, Any]) -> str:
+    """How much a process handles: rows a second where it counts rows, else frames or bytes."""
+    per_s = said.get("per_s", {})
+    if not per_s or said.get("state") != "running":
+        return ""
+    if "loaded_bytes" in per_s:
+        return f"{per_s['loaded_bytes'] / 1e6:,.1f} MB/s"
+    if "frames_sent" in per_s:
+        return f"{per_s['frames_sent']:,.0f} frames/s"
+    return f"{sum(per_s.values()):,.0f} rows/s"
+
+
+def _behind(said: dict[str, Any]) -> str:
+    """How far a reader of the journal is behind what is written; empty for what reads none."""
+    behind = said.get("behind_bytes")
+    return "" if behind is None else "none" if not behind else f"{behind / 1e6:,.3f} MB"
 
 
 def show(seen: dict[str, Any], console: screen.CleanConsole) -> None:
@@ -199,21 +223,22 @@ def show(seen: dict[str, Any], console: screen.CleanConsole) -> None:
     console.print(
         f"plant [bold]{seen['plant']}[/] {seen['state']}, trading date {seen['trading_date'] or '-'}"
     )
-    processes = screen.table(
-        "process", "state", "market", "pid", "memory", "said", right=("pid", "memory", "said")
-    )
+    numbers = ("flow", "behind", "memory", "pid")
+    processes = screen.table("process", "state", *numbers, right=numbers)
     for name, said in seen["processes"].items():
-        ago = _age_ns(said) / SECOND_NS
         memory = f"{said.get('memory_bytes', 0) / 1e6:,.0f} MB"
-        venue = _market(seen["markets"].get(name.removeprefix("feed-"))) if name.startswith("feed-") else ""
         pid = str(said.get("pid"))
-        processes.add_row(name, str(said.get("state")), venue, pid, memory, f"{ago:.1f} s ago")
+        processes.add_row(name, str(said.get("state")), _flow(said), _behind(said), memory, pid)
     console.print(processes)
-    rows = screen.table("table", "rows today", right=("rows today",))
+    rows = screen.table("table", "rows today", "rows/s", right=("rows today", "rows/s"))
+    per_s = seen["processes"].get("tickerplant", {}).get("per_s", {})
     for name, count in seen["rows"].items():
-        rows.add_row(name, f"{count:,}")
+        rows.add_row(name, f"{count:,}", f"{per_s.get(name, 0):,.0f}")
     console.print(rows)
     console.print()
+    for name, market in seen["markets"].items():
+        if about := _market(market):
+            console.print(f"feed {name}: {about}")
     for proof in seen["proofs"]:
         style = "none" if proof["complete"] else "red"
         said = f"trading date {proof['trading_date']}: [{style}]{escape(proof['summary'])}[/]"
