@@ -116,7 +116,7 @@ class Follower:
         if before and identity != before:
             raise RequestError(
                 f"plant {self.control.plant} is another one now: {identity[:8]}, not {before[:8]}, whose "
-                f"rows of {self.table} were read up to row {self.row:,} of {self.trading_date}; follow it anew"
+                f"rows of {self.table} were read to row {self.row:,} of {self.trading_date}; follow it anew"
             )
 
     def _go_on(self) -> None:
