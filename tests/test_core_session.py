@@ -205,3 +205,14 @@ def test_dropping_the_first_rows_leaves_those_that_came_after_them(count):
         packer.add(0, {"n": n})
     packer.drop(count)
     assert numbers(packer) == [0, 1, 2][count:]
+
+
+def test_a_text_that_is_given_takes_the_place_of_a_default_whole():
+    packer = Packer(
+        [("at", "i8", 0), ("came", "i8", 8), ("note", "S4", 16)], 8, lambda: 7, None, {"note": b"TTTT"}
+    )
+    packer.add(7, {})
+    for text in (b"", "x", b"TTTT"):
+        packer.push(note=text)
+    notes = np.frombuffer(packer, [("at", "i8"), ("came", "i8"), ("note", "S4")])["note"]
+    assert notes.tolist()[:3] == [b"TTTT", b"", b"x"]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tickplant.errors import SchemaError
 from tickplant.feed.batch import RowBatch, conform
+from tickplant.feed.sink import shipped_schema
 from tickplant.schema import KEY_COLUMNS, SCALARS, declare
 
 TYPES = [*SCALARS, "S1", "S6", "S48"]
@@ -148,3 +149,51 @@ def test_only_one_dimension_of_structured_rows_will_do(wrong):
 
 def test_the_key_columns_come_first():
     assert list(KEY_COLUMNS) == [c.name for c in TRADE.columns[:6]]
+
+
+DEFAULTS = declare("trade", 2, {"price": "f8", "size": "f8", "action": "S1", "count": "i4"},
+                   defaults={"action": "T", "count": 1, "size": 0.5})  # fmt: skip
+
+
+def test_a_column_that_is_not_given_has_the_default_that_its_table_declares():
+    batch = RowBatch(DEFAULTS, 3)
+    batch.add(7, {"price": 1.5})
+    batch.add(7, {"price": 1.5, "action": "X", "count": 3, "size": 2.0})
+    (bare, full) = np.frombuffer(batch.packed, DEFAULTS.dtype)
+    assert bare[["ts_event", "ts_recv", "price", "size", "action", "count"]].tolist() == (
+        7,
+        7,
+        1.5,
+        0.5,
+        b"T",
+        1,
+    )
+    assert full[["size", "action", "count"]].tolist() == (2.0, b"X", 3)
+
+
+def test_rows_and_arrays_of_the_same_values_are_the_same_bytes():
+    batch = RowBatch(DEFAULTS, 3)
+    batch.add(7, {"price": 1.5})
+    one = np.array([(1.5,)], [("price", "f8")])
+    assert conform(DEFAULTS, one, 7).tobytes() == bytes(batch.packed)
+    given = np.array([(1.5, 0, b"")], [("price", "f8"), ("ts_event", "i8"), ("action", "S1")])
+    (row,) = conform(DEFAULTS, given, 7)
+    assert row[["ts_event", "ts_recv", "action"]].tolist() == (0, 7, b"")  # what is given is kept
+
+
+@pytest.mark.parametrize("defaults", [{"action": "TT"}, {"action": 1}, {"count": "T"}, {"count": 1.5},
+                                      {"count": 1 << 40}, {"nothing": 1}, {"ts_event": 1}])  # fmt: skip
+def test_a_default_that_its_column_can_not_hold_is_refused(defaults):
+    with pytest.raises(SchemaError, match="default"):
+        declare("trade", 2, {"action": "S1", "count": "i4"}, defaults=defaults)
+
+
+def test_a_default_changes_nothing_that_is_stored():
+    plain = declare("trade", 2, {"price": "f8", "size": "f8", "action": "S1", "count": "i4"})
+    assert (plain, plain.fingerprint) == (DEFAULTS, DEFAULTS.fingerprint)
+
+
+def test_a_trade_of_the_shipped_table_is_a_trade():
+    batch = RowBatch(shipped_schema()["trade"], 2)
+    batch.add(1, {"price": 1.0})
+    assert np.frombuffer(batch.packed, shipped_schema()["trade"].dtype)["action"].tolist() == [b"T"]

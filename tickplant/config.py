@@ -157,6 +157,7 @@ class _TableEntry(_Section, frozen=True, kw_only=True):
     columns: dict[str, str]
     latest: bool = False
     max_rows: int = 1 << 28
+    defaults: dict[str, str | int | float] = {}
 
 
 class _File(_Section, frozen=True, kw_only=True):
@@ -192,7 +193,7 @@ class Config:
         self.security, self.feeds = file.security, file.feeds
         try:
             self.schema = Schema(
-                declare(name, number, t.columns, max_rows=t.max_rows, latest=t.latest)
+                declare(name, number, t.columns, max_rows=t.max_rows, latest=t.latest, defaults=t.defaults)
                 for number, (name, t) in enumerate(_tables(file.tables).items(), 1)
             )
             self.calendar = TradingCalendar(self.plant.timezone, self.plant.roll)

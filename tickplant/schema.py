@@ -20,7 +20,7 @@ import enum
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -100,6 +100,8 @@ class Table:
     columns: tuple[Column, ...]
     max_rows: int = 1 << 28
     latest: bool = False
+    defaults: tuple[tuple[str, bytes | int | float], ...] = field(default=(), compare=False)
+    """What feeds that do not give a column publish in it; nothing that is stored depends on it."""
 
     @cached_property
     def dtype(self) -> np.dtype[np.void]:
@@ -204,10 +206,12 @@ def declare(
     *,
     max_rows: int = 1 << 28,
     latest: bool = False,
+    defaults: Mapping[str, str | int | float] | None = None,
 ) -> Table:
     """Make a table from its declaration: the columns that follow the key columns, in order.
 
-    Raises SchemaError if a name or type can't be used.
+    `defaults`: values of columns that feeds do not give. Raises SchemaError if a name, a type or a default
+    can't be used.
     """
     if not _NAME.fullmatch(name):
         raise SchemaError(f"table name {name!r} must match {_NAME.pattern}")
@@ -217,7 +221,31 @@ def declare(
     taken = KEY_COLUMNS.keys() & columns.keys()
     if taken:
         raise SchemaError(f"table {name} declares {sorted(taken)}, which every table has by itself")
-    return Table(name, number, _columns(name, {**KEY_COLUMNS, **columns}), max_rows, latest)
+    made = _columns(name, {**KEY_COLUMNS, **columns})
+    return Table(name, number, made, max_rows, latest, _defaults(name, columns, defaults or {}))
+
+
+def _defaults(
+    table: str, columns: Mapping[str, str], declared: Mapping[str, str | int | float]
+) -> tuple[tuple[str, bytes | int | float], ...]:
+    """Defaults as their columns hold them. Raises SchemaError for one that a column can't hold."""
+    made: list[tuple[str, bytes | int | float]] = []
+    for name, value in declared.items():
+        if name not in columns:
+            raise SchemaError(
+                f"table {table} has a default for {name}, which it does not declare as a column"
+            )
+        plain = value.encode() if isinstance(value, str) else value
+        kind = columns[name]
+        try:
+            held = np.array([plain]).astype("<" + kind if kind[0] != "S" else kind)[0]
+            fits = bool(held == plain) and isinstance(plain, bytes) is (kind[0] == "S")
+        except (ValueError, OverflowError, TypeError):
+            fits = False
+        if not fits:
+            raise SchemaError(f"the default {value!r} of {table}.{name} does not fit its type {kind}")
+        made.append((name, plain))
+    return tuple(made)
 
 
 def _columns(table: str, declared: Mapping[str, str]) -> tuple[Column, ...]:

@@ -69,9 +69,9 @@ cdef class Packer:
     cdef uint32_t row_size, room
     cdef readonly uint32_t rows
 
-    def __cinit__(self, list columns, uint32_t room, clock=None, later=None):
+    def __cinit__(self, list columns, uint32_t room, clock=None, later=None, dict defaults=None):
         """`columns`: (name, type, offset) of each, in order; the first two take the time of `add`. `clock` and
-        `later` are for `push`."""
+        `later` are for `push`; `defaults`: values of columns that are not given."""
         self.clock, self.later = clock, later
         cdef Py_ssize_t n = len(columns)
         self.cells = <Cell *>PyMem_Calloc(n, sizeof(Cell))
@@ -95,6 +95,8 @@ cdef class Packer:
         for i in range(n):
             if self.cells[i].kind == b"f":
                 self._float(&self.cells[i], self.blank, NAN)
+        if defaults:
+            self._fill(self.blank, defaults)
 
     def __dealloc__(self):
         PyMem_Free(self.cells)
@@ -109,7 +111,7 @@ cdef class Packer:
         return self.rows
 
     def add(self, int64_t now_ns, dict values):
-        """Add a row: columns not given are NaN, zero, or the time now.
+        """Add a row: columns not given have their default, or are NaN, zero, or the time now.
 
         Raises KeyError for an unknown column; TypeError, ValueError or OverflowError for a value that does
         not fit; then nothing is added.
@@ -224,6 +226,7 @@ cdef class Packer:
                     return False
                 if size > cell.size:
                     return False
+                memset(row + cell.offset, 0, cell.size)  # a default may stand there
                 memcpy(row + cell.offset, text, size)
             elif not PyLong_CheckExact(values[i]):
                 return False

@@ -26,7 +26,8 @@ class RowBatch:
     def __init__(self, table: Table, room: int, later: Callable[..., None] | None = None) -> None:
         """`later`: takes the values of those rows that `packed.push` does not add."""
         self.table, self.room = table, room
-        self.packed = Packer([(c.name, c.type, c.offset) for c in table.columns], room, now_ns, later)
+        self.packed = Packer([(c.name, c.type, c.offset) for c in table.columns], room, now_ns, later,
+                             dict(table.defaults))  # fmt: skip
         """The rows that wait to be taken, as a buffer."""
 
     def __len__(self) -> int:
@@ -46,8 +47,8 @@ class RowBatch:
 def conform(table: Table, rows: Rows, now_ns: int) -> Rows:
     """`rows` in the table's declared shape, contiguous; a ts_recv of 0 becomes now.
 
-    Columns that `rows` lacks are NaN or zero. Raises SchemaError for columns the table lacks, and
-    for values that a column can't hold as they are.
+    Columns that `rows` lacks have their default, or are NaN or zero, and times now. Raises SchemaError for
+    columns the table lacks, and for values that a column can't hold as they are.
     """
     if rows.dtype.names is None or rows.ndim != 1:
         raise SchemaError(
@@ -59,10 +60,13 @@ def conform(table: Table, rows: Rows, now_ns: int) -> Rows:
     if rows.dtype == table.dtype:
         out = np.ascontiguousarray(rows)
     else:
-        out = table.empty(len(rows))
+        out, defaults = table.empty(len(rows)), dict(table.defaults)
+        out["ts_event"] = now_ns
         for column in table.columns:
             if column.name in rows.dtype.names:
                 out[column.name] = _fitting(table, column, rows[column.name])
+            elif column.name in defaults:
+                out[column.name] = defaults[column.name]
             elif column.type[0] == "f":
                 out[column.name] = np.nan
     if len(out) and not out["ts_recv"].all():

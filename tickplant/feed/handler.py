@@ -198,7 +198,9 @@ class Feed:
         return self._batches[table].packed.push
 
     def row(self, table: str, **values: Any) -> None:
-        """Publish one row, in the next batch. Columns not given: now for times, NaN for floats, else zero.
+        """Publish one row, in the next batch.
+
+        Columns not given: their default (`tables.NAME.defaults`), now for times, NaN for floats, else zero.
 
         Raises SchemaError for a table or column that is not declared, or a value that does not fit;
         JournalFull if the process should end and there is no room.
@@ -248,7 +250,8 @@ class Feed:
     def append(self, table: str, rows: Rows) -> int:
         """Publish rows, now; the seq of the first. `rows` is a structured array, matched by column names.
 
-        Rows of table `instrument` define their `code`s. A ts_recv of 0 becomes the time of this call.
+        Rows of table `instrument` define their `code`s. Columns that `rows` lacks are filled as `row` fills
+        those not given; a ts_recv of 0 becomes the time of this call, too.
         Raises SchemaError for columns that are not declared and values that do not fit; JournalFull if
         the process should end and there is no room: rows that come after `rows_published` are not published.
         """
