@@ -39,6 +39,8 @@ from tickplant.table import AppendTable, Grower, retire, segment_name
 
 log = logging.getLogger(__name__)
 
+LOADED = "loaded.json"
+"""Beside the journal of a date that was loaded from captures (draft.py): the plant does not go on from it."""
 State = dict[int, dict[str, Any]]
 """By feed number: `session`, `next_seq`, `codes` (packed u32), `counters` (rows and sum by table number)."""
 
@@ -91,7 +93,8 @@ class Day:
 
     def _dates(self) -> list[int]:
         folder = self.config.journal_dir
-        return sorted(int(p.name) for p in folder.glob("[0-9]" * 8) if p.is_dir())
+        live = (p for p in folder.glob("[0-9]" * 8) if p.is_dir() and not (p / LOADED).exists())
+        return sorted(int(p.name) for p in live)
 
     def open(self, trading_date: int, state: State | None = None) -> None:
         """Recover a date from its journal, or begin it, with the feeds in this state (None: as they are).

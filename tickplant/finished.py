@@ -5,21 +5,23 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 
 from tickplant import catchup, checkpoint, segment
 from tickplant.catchup import CatchUp
-from tickplant.clock import as_date
+from tickplant.clock import SECOND_NS, as_date, now_ns
 from tickplant.config import Config
-from tickplant.day import declared
+from tickplant.day import LOADED, declared
 from tickplant.errors import JournalError, TableFull
 from tickplant.journal import SUFFIX
 from tickplant.schema import Schema
 from tickplant.table import segment_name, waits
 
+DAY_S = 86_400
 log = logging.getLogger(__name__)
 
-_BESIDE = ("durable", checkpoint.NAME, f"{checkpoint.NAME}.draft")
+_BESIDE = ("durable", LOADED, checkpoint.NAME, f"{checkpoint.NAME}.draft")
 """What a journal has beside its segments."""
 _DATE = re.compile("[0-9]{8}")
 
@@ -30,6 +32,14 @@ def _complete(proof: Path) -> bool:
         return bool(json.loads(proof.read_text())["complete"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _days_since_loaded(folder: Path) -> float:
+    """How long ago a date was loaded from captures: it is kept as long as one of that day."""
+    try:
+        return (now_ns() / SECOND_NS - (folder / LOADED).stat().st_mtime) / DAY_S
+    except OSError:
+        return inf
 
 
 class FinishedDates:
@@ -92,8 +102,9 @@ class FinishedDates:
             for table in self.config.schema:
                 segment.remove(self._name(date, table.name))
             old = as_date(trading_date) - as_date(date)
-            if old.days > self.config.tickerplant.keep_days:
-                self._drop(self.config.journal_dir / str(date))
+            folder = self.config.journal_dir / str(date)
+            if min(old.days, _days_since_loaded(folder)) > self.config.tickerplant.keep_days:
+                self._drop(folder)
 
     def _drop(self, folder: Path) -> None:
         """Delete a journal. What an operator put into it stays, and so does its folder then."""

@@ -26,11 +26,12 @@ from tickplant.control import Control
 from tickplant.curve import Guard
 from tickplant.day import Day, declared, identity_in
 from tickplant.doorbell import Doorbell
-from tickplant.errors import FrameError, TickplantError
+from tickplant.errors import FrameError, SchemaError, TickplantError
 from tickplant.finished import FinishedDates
 from tickplant.identity import Identity
 from tickplant.ingress import Ingress
 from tickplant.ingress import sockets as ingress_sockets
+from tickplant.instruments import named
 from tickplant.keys import FEEDS
 from tickplant.lock import Lock
 from tickplant.registry import RegistryWriter
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 DRAIN_MESSAGES = 512
 DRAIN_BYTES = 1 << 21
 TURN_MS = 10
+NAMES_AT_ONCE = 1024
 TIDY_NS = SECOND_NS
 KEPT_BYTES = 8 * DRAIN_BYTES
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -319,6 +321,8 @@ class TickerPlant:
         """The one command that an operator can give a running ticker plant."""
         try:
             message = wire.unpack(request)
+            if message.get("op") == "define":
+                return self._define(message)
             if message.get("op") != "eod":
                 return wire.pack("error", text=f"unknown command {message.get('op')!r}")
             sealed = self.day.trading_date
@@ -336,6 +340,17 @@ class TickerPlant:
             return wire.pack("rolled", sealed=sealed, trading_date=self.day.trading_date)
         except FrameError as e:
             return wire.pack("error", text=str(e))
+
+    def _define(self, message: dict[str, Any]) -> bytes:
+        """Numbers for instruments that no feed defines: those of captures of past days."""
+        try:
+            names = [(str(venue), str(symbol)) for venue, symbol in wire.field(message, "names", "list")]
+            checked = [named(venue.encode(), symbol.encode()) for venue, symbol in names[:NAMES_AT_ONCE]]
+            numbers = self.registry.add(checked, now_ns())
+        except (SchemaError, ValueError, TypeError) as e:
+            return wire.pack("error", text=str(e))
+        self.day.grow_latest()
+        return wire.pack("defined", numbers=numbers)
 
     def _degraded(self) -> str | None:
         """What readers of shared memory lack for want of room, and what to do about it."""

@@ -19,6 +19,7 @@ COMMANDS = {
     "book": "books:book",
     "decode": "captures:decode",
     "mapping": "captures:mapping",
+    "load": "load:load",
     "eod": "inspect:eod",
     "config": "inspect:config",
     "journal": "journals:journal",

@@ -217,6 +217,8 @@ class Loader:
         if self._reader and which(self._reader.folder) != self._which:
             log.warning("the journal of %d was replaced; it is read anew", self.trading_date)
             self._drop_reader()
+        if self._reader and min(self._open_dates(), default=self.trading_date) < self.trading_date:
+            self._drop_reader()  # an earlier date has come, or lost its proof: it is loaded first
         if not (asked := requests.wanted(self.config)):
             return False
         self._drop_reader()
