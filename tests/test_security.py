@@ -2,10 +2,12 @@
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import stat
 import threading
+from pathlib import Path
 
 import pytest
 from fix_plant import Site, until
@@ -210,3 +212,19 @@ def test_what_an_operator_put_into_a_proven_journal_stays_and_ends_nothing(site,
         plant.finished.tidy(plant.day.trading_date)
     assert sorted(path.name for path in folder.iterdir()) == ["notes", "readme.txt"]
     assert caplog.text.count("is done with, and stays") == 1
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "SECURITY.md"
+SENTENCES = [line for line in PAGE.read_text().splitlines() if line.startswith("- ")]
+
+
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_each_sentence_of_the_page_is_held_by_a_test_that_there_is(sentence):
+    named = re.findall(r"`(tests/\w+\.py)::(test_\w+)`", sentence)
+    assert named, "no test holds this sentence"
+    for path, test in named:
+        assert re.search(rf"^def {test}\(", (PAGE.parents[1] / path).read_text(), re.MULTILINE), test
+
+
+def test_the_page_has_its_sentences():
+    assert len(SENTENCES) > 25
