@@ -360,9 +360,23 @@ def test_damaged_messages_of_version_2_make_no_wrong_rows(messages):
     assert_sound(Heard(KrakenV2())(*messages))
 
 
+def test_a_book_is_asked_for_over_the_connection_that_it_came_over():
+    venue = Kraken()
+    feed(venue, SNAPSHOT, conn="kraken.ws+1")
+    venue.resync("XBT/USD")
+    assert {conn for conn, _ in venue.replies} == {"kraken.ws+1"}
+
+
+def test_an_error_is_told_as_refused():
+    got = feed(Kraken(), {"event": "error", "errorMessage": "Exceeded msg rate", "reqid": 1})
+    assert events(got) == ["refused"]
+
+
 def test_a_lost_connection_leaves_no_book():
     venue = Kraken()
-    feed(venue, SNAPSHOT)
+    feed(venue, SNAPSHOT, conn="kraken.ws")
+    venue.lost("kraken.ws+1", 4, "reset by peer")
+    assert events(rows(venue)) == ["disconnected"]  # another connection's
     venue.lost("kraken.ws", 5, "reset by peer")
     assert not venue.replies  # it subscribes anew when it stands again
     got = rows(venue)

@@ -124,7 +124,7 @@ class Bitstamp(Venue):
 
     def connected(self, conn: str, ts_recv: int) -> None:
         if "book" in self.channels:
-            for native in [n for n in self.known if self.wants(n)]:
+            for native in self.natives.get(conn) or self.wanted():
                 self.resync(native)
 
     def resync(self, native: str) -> None:
@@ -163,7 +163,7 @@ class Bitstamp(Venue):
         m = _FRAME.decode(data)
         name, _, native = m.channel.rpartition("_")
         if m.event == "data" and name in BOOKS:
-            return self._book(native, name, _LEVELS.decode(m.data), ts_recv)
+            return self._book(native, name, _LEVELS.decode(m.data), ts_recv, conn)
         if m.event == "data" and name == "detail_order_book":
             return name
         if m.event == "trade" and name == "live_trades":
@@ -211,15 +211,15 @@ class Bitstamp(Venue):
                       side="BS"[_side(m.order_type)])  # fmt: skip
         self._ordered.add(self.code(native, ts_recv))
 
-    def _book(self, native: str, name: str, m: Levels, ts_recv: int) -> str:
+    def _book(self, native: str, name: str, m: Levels, ts_recv: int, conn: str) -> str:
         at = int(m.microtimestamp)
         changes = self.changes.halves(m.bids, m.asks)
         if not self.follows(native, name, ts_recv, BOOKS[name]):
             return OTHER_BOOK
         if name == "order_book":
-            self.book(native, ts_recv).snapshot(changes, at * US_NS, ts_recv, at, in_order=True)
+            self.book(native, ts_recv, conn).snapshot(changes, at * US_NS, ts_recv, at, in_order=True)
         else:
-            self.book(native, ts_recv).change(changes, at * US_NS, ts_recv, first=at, last=at)
+            self.book(native, ts_recv, conn).change(changes, at * US_NS, ts_recv, first=at, last=at)
         return name
 
 

@@ -123,7 +123,7 @@ class Gemini(Venue):
 
     def resync(self, native: str) -> None:
         for kind in ("unsubscribe", "subscribe"):
-            self.replies.append((f"{self.NAME}.ws", self.subscription(kind, [native])))
+            self.replies.append((self.books[native].conn, self.subscription(kind, [native])))
 
     def instrument(self, native: str) -> Instrument:
         base, last = ends(native, QUOTES)
@@ -184,7 +184,7 @@ class Gemini(Venue):
         for side, at, quantity in m.changes:
             self.changes.add(HALVES[side], at, quantity)
         whole = m.trades is not None or m.auction_events is not None
-        book = self.book(m.symbol, ts_recv)
+        book = self.book(m.symbol, ts_recv, conn)
         self._trades(m.trades or [], ts_recv, conn, again=True)
         (book.snapshot if whole else book.change)(self.changes, 0, ts_recv)
 

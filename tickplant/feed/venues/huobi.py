@@ -132,7 +132,7 @@ class Huobi(Venue):
             channels = [c for c in self.channels if (c == "book") == feed]
             send = [_ask("sub", n, self.NAMES[c]) for c in channels for n in natives]
             if send:
-                made.append(Connection(name, self.FEED if feed else self.SOCKET, send))
+                made.append(Connection(name, self.FEED if feed else self.SOCKET, send, natives=natives))
         return made
 
     def _groups(self) -> dict[str, list[str]]:
@@ -142,7 +142,9 @@ class Huobi(Venue):
 
     def connected(self, conn: str, ts_recv: int) -> None:
         if ".feed." in conn and "book" in self.channels:
-            self.replies.extend((conn, _ask("req", n, BOOK)) for n in self._groups().get(conn, ()))
+            self.replies.extend(
+                (conn, _ask("req", n, BOOK)) for n in self.natives.get(conn) or self._groups().get(conn, [])
+            )
 
     def resync(self, native: str) -> None:
         self.replies.append((self.books[native].conn, _ask("req", native, BOOK)))

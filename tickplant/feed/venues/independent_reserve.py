@@ -127,7 +127,7 @@ class IndependentReserve(Venue):
 
     def connected(self, conn: str, ts_recv: int) -> None:
         self.nonces.clear()
-        for native in [n for n in self.known if self.wants(n)]:
+        for native in self.natives.get(conn) or self.wanted():
             self.resync(native)
 
     def lost(self, conn: str, ts_recv: int, cause: str) -> None:

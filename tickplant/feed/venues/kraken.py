@@ -99,7 +99,7 @@ class Kraken(Venue):
 
     def resync(self, native: str) -> None:
         for event in ("unsubscribe", "subscribe"):
-            self.replies.append((f"{self.NAME}.ws", self.subscription(event, "book", [native])))
+            self.replies.append((self.books[native].conn, self.subscription(event, "book", [native])))
 
     def instrument(self, native: str) -> Instrument:
         base, slash, quote = native.partition("/")
@@ -127,7 +127,7 @@ class Kraken(Venue):
         _, *raw, named, paired = _ARRAY.decode(data)
         name, pair = _TEXT.decode(named), _TEXT.decode(paired)
         if name.startswith("book-"):
-            return self._book(pair, name, [_PART.decode(r) for r in raw], ts_recv)
+            return self._book(pair, name, [_PART.decode(r) for r in raw], ts_recv, conn)
         kind = name.partition("-")[0]
         if kind != "ohlc":
             (one,) = raw
@@ -140,6 +140,8 @@ class Kraken(Venue):
             return "error"
         if m.event == "systemStatus":
             self.sink.add("status", 0, ts_recv, kind="system", value=m.status[:12])
+        elif m.event == "error":
+            self.sink.event("refused", ts_recv, m.errorMessage)
         elif m.event not in self.IGNORED:
             raise ValueError(f"{m.event[:20]!r} is no event: {m.errorMessage}")
         elif m.status == "error":
@@ -169,7 +171,7 @@ class Kraken(Venue):
         quote = sides(number(b), amount(bs), number(a), amount(asz))
         self.sink.add("quote", ts_event, ts_recv, instrument=self.code(pair, ts_recv), **quote)
 
-    def _book(self, pair: str, name: str, parts: Sequence[Part], ts_recv: int) -> str:
+    def _book(self, pair: str, name: str, parts: Sequence[Part], ts_recv: int, conn: str) -> str:
         depth = int(name[5:])
         if depth not in DEPTHS:
             raise ValueError(f"a book of {depth} levels")
@@ -184,7 +186,7 @@ class Kraken(Venue):
             checksum = checksum or part.c
         if not self.follows(pair, name, ts_recv, depth):
             return OTHER_BOOK
-        book = self.book(pair, ts_recv, levels_max=depth)
+        book = self.book(pair, ts_recv, conn, levels_max=depth)
         (book.snapshot if whole else book.change)(self.changes, decimal_ns(newest), ts_recv)
         if checksum:
             check(book, int(checksum), ts_recv)

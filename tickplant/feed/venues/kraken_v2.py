@@ -234,7 +234,7 @@ class KrakenV2(Kraken):
         for b, changes, ts_event in read:
             depth = self.depths.get((conn, b.symbol), 0)
             if self.follows(b.symbol, f"book of {depth or 'some'} levels", ts_recv, depth):
-                made.append((b, changes, self.book(b.symbol, ts_recv, levels_max=depth), ts_event))
+                made.append((b, changes, self.book(b.symbol, ts_recv, conn, levels_max=depth), ts_event))
         for b, changes, book, ts_event in made:
             (book.snapshot if kind == "snapshot" else book.change)(changes, ts_event, ts_recv)
             if b.checksum >= 0:
