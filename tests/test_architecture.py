@@ -27,7 +27,7 @@ LAYERS = (
     ("engine", "feed", "finished", "hdb", "ingress", "local", "replay", "subscriber"),
     ("answers", "books", "tickerplant"),
     ("publisher",),
-    ("backfill", "eod", "metrics", "repair", "service", "status"),
+    ("backfill", "eod", "metrics", "repair", "service", "starter", "status"),
     ("supervisor", "testing"),
     ("demo", "preflight"),
     ("cli",),

@@ -22,7 +22,7 @@ from tickplant.cli import main
 from tickplant.cli.main import cli
 from tickplant.clock import date_after
 from tickplant.control import Control
-from tickplant.errors import CaptureError
+from tickplant.errors import AlreadyRunning, CaptureError
 from tickplant.journal import segments
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -364,6 +364,31 @@ def test_up_runs_the_plant_restarts_what_dies_and_ends_cleanly(site):
     assert not any(os.path.exists(f"/proc/{pid}/exe") for pid in now)
     assert status_of(cfg, "tickerplant")["state"] == "stopped"
     assert Control.attach(cfg.plant.name).state() == "stopped"
+
+
+def test_a_second_up_is_refused_and_the_first_goes_on(site):
+    cfg = site.configured(hdb={"throwaway": True})
+    first = site.run("up")
+    until(lambda: status_of(cfg, "tickerplant").get("state") == "running")
+    pid = status_of(cfg, "tickerplant")["pid"]
+    second = site.run("up")
+    until(lambda: second.poll() is not None)
+    assert second.returncode == AlreadyRunning.exit_code
+    assert "another `tickplant up` of this plant holds" in site.logs()
+    assert first.poll() is None
+    assert status_of(cfg, "tickerplant")["pid"] == pid
+    first.send_signal(signal.SIGTERM)
+    until(lambda: first.poll() is not None)
+
+
+def test_up_beside_a_plant_that_runs_without_it_is_refused(site):
+    cfg = site.configured(hdb={"throwaway": True})
+    site.run("run", "tickerplant")
+    until(lambda: status_of(cfg, "tickerplant").get("state") == "running")
+    second = site.run("up")
+    until(lambda: second.poll() is not None)
+    assert second.returncode == AlreadyRunning.exit_code
+    assert f"plant {cfg.plant.name} runs already, its ticker plant is process" in site.logs()
 
 
 def test_up_killed_takes_everything_with_it(site):

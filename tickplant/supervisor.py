@@ -15,12 +15,16 @@ from pathlib import Path
 from tickplant import faults
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
 from tickplant.config import ENVIRONMENT, Config
+from tickplant.control import Control
+from tickplant.errors import AlreadyRunning, NotRunning
+from tickplant.lock import Lock
 from tickplant.service import PARENT
 
 log = logging.getLogger(__name__)
 
 BACKOFF_MAX_NS = 5 * SECOND_NS
 STOP_PATIENCE_S = 20.0
+LEFT_OVER_NS = 5 * SECOND_NS
 
 
 @dataclass
@@ -46,6 +50,7 @@ class Supervisor:
     log_dir: Path | None = None
     """Where each child's output goes; None: with ours."""
     children: dict[str, Child] = field(default_factory=dict)
+    _lock: Lock | None = None
 
     def add(self, name: str, *arguments: str) -> Child:
         """Have a process run: `tickplant <arguments>`."""
@@ -54,11 +59,27 @@ class Supervisor:
         return child
 
     def add_plant(self) -> None:
-        """Have all processes of the plant run, and its feeds."""
+        """Have all processes of the plant run, and its feeds.
+
+        Raises AlreadyRunning if another supervisor of this plant runs, or its ticker plant without one.
+        """
+        self._lock = Lock(self.config.plant.run_dir / "up.lock", "`tickplant up` of this plant")
+        self._refuse_second()
         for role in ("tickerplant", "publisher", "hdb"):
             self.add(role, "run", role)
         for name in self.config.feeds:
             self.add(f"feed-{name}", "run", "feed", name)
+
+    def _refuse_second(self) -> None:
+        """One whose supervisor was killed a moment ago ends by itself."""
+        end_ns = monotonic_ns() + LEFT_OVER_NS
+        while running := _running(self.config.plant.name):
+            if monotonic_ns() > end_ns:
+                raise AlreadyRunning(
+                    f"plant {self.config.plant.name} runs already, its ticker plant is process {running}: "
+                    "look at it (tickplant status), or stop it first (systemctl stop tickplant.target)"
+                )
+            signal.sigtimedwait([], 0.05)
 
     def turn(self) -> list[Child]:
         """Start what is to be started, see what has died; the children that died of themselves."""
@@ -122,3 +143,14 @@ class Supervisor:
                         child.process.kill()
                         child.process.wait()
                 child.process, child.finished = None, True
+        if names is None and self._lock:
+            self._lock.release()
+
+
+def _running(plant: str) -> int | None:
+    """The process id of a plant's ticker plant that runs; None if none does."""
+    try:
+        control = Control.attach(plant)
+    except NotRunning:
+        return None
+    return int(control.pid.load()) if control.state() in ("running", "stalled") else None

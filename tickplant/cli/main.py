@@ -12,6 +12,7 @@ from tickplant import __version__, config, plugin, service, terminal
 
 COMMANDS = {
     "demo": "run:demo",
+    "init": "init:init",
     "up": "run:up",
     "run": "run:run",
     "status": "inspect:status_command",
