@@ -30,7 +30,7 @@ from tickplant.schema import Rows, Table
 from tickplant.sockets import free_port
 from tickplant.tickerplant import TickerPlant
 
-PATIENCE_S = 30.0
+PATIENCE_S = 180.0
 BEAT_S = 5.0
 """A deadline that only a plant that hangs will miss."""
 

@@ -23,7 +23,7 @@ CHECKOUT = Path(tickplant.__file__).parents[1]
 INSIDE = Path(__file__).with_name("systemd_inside.sh")
 LIFE_S = 180
 """However a test ends, the machine is gone after that."""
-PATIENCE_S = 40.0
+PATIENCE_S = 180.0
 _PATH = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
