@@ -30,6 +30,7 @@ from tickplant import config, local, sockets, wire
 from tickplant._core import framing, rowsums
 from tickplant.clock import SECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
+from tickplant.dialogue import route
 from tickplant.keys import ClientKeys
 from tickplant.schema import Rows, Schema, Table
 from tickplant.service import PARENT, die_with_parent
@@ -218,15 +219,17 @@ def introduce(settings: Config, frames: Any, keys: ClientKeys | None = None, fee
     """Be the outbox of a session that has published its definitions; they are durable then."""
     with sockets.context().socket(zmq.DEALER) as dealer:
         if keys is None:
-            dealer.setsockopt(zmq.IDENTITY, feed.encode())
+            dealer.setsockopt(zmq.IDENTITY, route(settings.plant.name, feed))
         sockets.connect(dealer, settings.tickerplant.repair, keys)
-        dealer.send(wire.pack("hello", session=frames.session, seq=frames.seq, process=1))
+        whose = {"feed": feed, "number": settings.feed(feed).id, "plant": settings.plant.name, "identity": ""}
+        dealer.send(wire.pack("hello", session=frames.session, seq=frames.seq, process=1, **whose))
         while dealer.poll(int(PATIENCE_S * 1000)):
             asked = wire.unpack(dealer.recv())
             place = (asked["session"], asked["seq"])
             if asked["op"] == "fetch":
                 crc = framing.crc32c(frames.definitions)
-                answer = wire.pack("frames", session=place[0], seq=place[1], more=False, crc=crc)
+                said = {"more": False, "knows": True, "mine": frames.session, **whose}
+                answer = wire.pack("frames", session=place[0], seq=place[1], crc=crc, **said)
                 dealer.send_multipart([answer, frames.definitions])
             elif place == (frames.session, frames.seq):
                 return

@@ -156,7 +156,8 @@ def strangers(site: Site, choice: random.Random) -> bool:
         peer.setsockopt(zmq.IDENTITY, f"stranger-{choice.random()}-{n}".encode())
         sockets.connect(peer, site.config.tickerplant.repair)
         session, seq = choice.getrandbits(63), choice.getrandbits(60)
-        peer.send(wire.pack("hello", session=session, seq=seq, process=choice.getrandbits(60)))
+        whose = {"feed": "one", "number": 1, "plant": site.name, "identity": ""}
+        peer.send(wire.pack("hello", session=session, seq=seq, process=choice.getrandbits(60), **whose))
         for _ in range(5):
             peer.send_multipart(
                 [choice.randbytes(choice.randint(0, 200)) for _ in range(choice.randint(1, 4))]

@@ -21,6 +21,7 @@ import zmq
 from tickplant import Feed, config, control, segment, sockets, wire
 from tickplant._core import framing, rowsums
 from tickplant.config import Config
+from tickplant.dialogue import route
 from tickplant.errors import JournalError
 from tickplant.journal import JournalReader
 from tickplant.keys import ClientKeys
@@ -220,7 +221,7 @@ class RawFeed:
     ) -> None:
         settings = plant.config.tickerplant
         self.plant, self.schema, self.number = plant, plant.config.schema, number
-        name = next(n for n, f in plant.config.feeds.items() if f.id == number)
+        name = self.name = next(n for n, f in plant.config.feeds.items() if f.id == number)
         self.session = session or time.time_ns()
         self.seq = 0
         self.counts: dict[str, int] = {}
@@ -236,7 +237,7 @@ class RawFeed:
         self.pub = sockets.context().socket(zmq.XPUB)
         self.dealer = sockets.context().socket(zmq.DEALER)
         if keys is None:
-            self.dealer.setsockopt(zmq.IDENTITY, name.encode())
+            self.dealer.setsockopt(zmq.IDENTITY, route(plant.config.plant.name, name))
         sockets.connect(self.pub, settings.ingress, keys)
         sockets.connect(self.dealer, settings.repair, keys)
         until(lambda: self.pub.poll(0), turning=plant.turn)
@@ -301,7 +302,7 @@ class RawFeed:
     def say(self, op: str, **fields: Any) -> None:
         if op == "hello":
             fields.setdefault("process", 1)
-        self.dealer.send(wire.pack(op, **fields))
+        self.dealer.send(wire.pack(op, **(whose(self.plant, self.name) | fields)))
 
     def serve(self) -> None:
         """Hear the plant, and answer what it asks for."""
@@ -312,6 +313,8 @@ class RawFeed:
                 continue
             if message["op"] == "refuse":
                 self.refused.append(message["session"])
+                continue
+            if message["op"] in ("follow", "reason"):
                 continue
             self.asked.append(message)
             if not self.mute:
@@ -328,6 +331,7 @@ class RawFeed:
             now += 1
         blob = b"".join(after[:now])
         said = {"more": len(after) > now, "knows": self.knows, "mine": self.session} | fields
+        said |= whose(self.plant, self.name)
         head = wire.pack("frames", session=place[0], seq=place[1], crc=framing.crc32c(blob), **said)
         self.dealer.send_multipart([head, blob])
 
@@ -352,6 +356,12 @@ class RawFeed:
     def close(self) -> None:
         self.pub.close(linger=0)
         self.dealer.close(linger=0)
+
+
+def whose(plant: TickerPlant, name: str = "one") -> dict[str, Any]:
+    """What each message of a feed says of itself and its plant."""
+    number = plant.config.feeds[name].id
+    return {"feed": name, "number": number, "plant": plant.identity.plant, "identity": plant.identity.token}
 
 
 def sealed(packed: bytes) -> bytes:

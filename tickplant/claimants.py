@@ -13,14 +13,18 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tickplant import wire
 from tickplant._core.intake import Intake
-from tickplant.clock import SECOND_NS, monotonic_ns
+from tickplant.clock import SECOND_NS, monotonic_ns, now_ns
+from tickplant.dialogue import OfFeed, Refuse
+from tickplant.identity import Identity
 from tickplant.refusals import Report, now_and_then
 
 log = logging.getLogger(__name__)
 
 ALIVE_NS = 3 * SECOND_NS
+AHEAD_NS = 3650 * 86_400 * SECOND_NS
+"""A session (ns UTC) that is so far ahead of the plant's clock is not believed. The bound moves on with the
+clock, and a feed begins above the session that the plant has: so no session, forged or not, locks it out."""
 FETCH_BYTES = 1 << 22
 _ENDED_KEPT = 16
 LATE = "rows after the end of their session: its process was killed, or another claims this feed"
@@ -63,6 +67,8 @@ class Session:
     """Session, and the number that its process has given itself: who else says hello in it is another."""
     ended: dict[int, int] = field(default_factory=dict)
     """Sessions before this one, and the seqs at which they were over."""
+    reason: str = ""
+    """Why nothing of the feed's is taken at present; told with each message to it."""
     rivals: int = 0
     """Messages of processes that claim this feed beside the one that has it."""
     rival: int = 0
@@ -78,9 +84,11 @@ class Session:
 class Claimants:
     """Judges who speaks for a feed."""
 
-    def __init__(self, intake: Intake, report: Report, send: Callable[[Session, bytes], bool]) -> None:
+    def __init__(
+        self, intake: Intake, report: Report, identity: Identity, send: Callable[[Session, Refuse], bool]
+    ) -> None:
         """`send`: to whoever is connected as the feed."""
-        self.intake, self.report, self.send = intake, report, send
+        self.intake, self.report, self.identity, self.send = intake, report, identity, send
 
     def look(self, session: Session) -> None:
         """Note whether a feed is alive: its rows come without a word to us."""
@@ -91,6 +99,10 @@ class Claimants:
         """Has the process that has the feed been heard of lately?"""
         self.look(session)
         return monotonic_ns() - session.seen_ns < ALIVE_NS
+
+    def is_believable(self, message: OfFeed) -> bool:
+        """Can the sessions that a feed names have begun?"""
+        return all(getattr(message, name, 0) < now_ns() + AHEAD_NS for name in ("session", "mine"))
 
     def is_rival(self, session: Session, claimed: int) -> bool:
         """Is it a session that was refused, and would be again?"""
@@ -143,4 +155,5 @@ class Claimants:
             self.report("rival", about=session.number, session=claimed, last=last, text=what)
             log.error("feed %s: session %d beside %d: %s", session.name, claimed, have, what)
         if answer:
-            self.send(session, wire.pack("refuse", session=claimed, have=have))
+            plant, token = self.identity
+            self.send(session, Refuse(session=claimed, have=have, plant=plant, identity=token))

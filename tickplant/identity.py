@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from tickplant.errors import ConfigError
 
-_TOKEN = re.compile(r"[0-9a-f]{32}")
+_TOKEN = re.compile(r"[0-9a-z]{6,64}")
 _SHOWN = 8
 
 

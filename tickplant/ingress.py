@@ -13,7 +13,6 @@ which becomes an `event` row. Held frames are bounded; what does not fit is in t
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import zmq
 
@@ -38,7 +37,24 @@ from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
 from tickplant.config import Limits
 from tickplant.day import Day
 from tickplant.definitions import Definitions
-from tickplant.errors import FrameError, MessageDamaged
+from tickplant.dialogue import (
+    FROM_FEED,
+    ROWS_MAX,
+    Ack,
+    AskPlace,
+    Beside,
+    Fetch,
+    Follow,
+    Frames,
+    Hello,
+    OfFeed,
+    OfPlant,
+    Place,
+    Reason,
+    route,
+)
+from tickplant.errors import FrameError, MessageDamaged, TickplantError
+from tickplant.identity import Identity
 from tickplant.outboxes import LOOK_NS as READ_NS
 from tickplant.outboxes import Outboxes
 from tickplant.refusals import Refusals, Report
@@ -55,7 +71,6 @@ ANSWERS_QUEUED = 16
 GONE = "rows that the feed's outbox does not have any more"
 DROPPED = "rows that the feed dropped, for its outbox was full (outbox.when_full)"
 REFUSED = "rows that do not fit the tables declared here, or its limits"
-_SEQ_MAX = 1 << 62
 
 
 def sockets(limits: Limits) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
@@ -81,14 +96,17 @@ class Ingress:
 
     def __init__(self, day: Day, router: zmq.Socket[bytes], report: Report) -> None:
         self.day, self.router, self.report = day, router, report
+        self.identity = Identity(day.config.plant.name, day.registry.identity)
         self.intake, self.limits = day.intake, day.config.limits
         self.intake.limit(self.limits.frame_bytes, self.limits.frame_rows)
         self.held_max = day.config.tickerplant.held_bytes_max
         self.refusals, self.definitions = Refusals(report), Definitions(day, report)
-        self.claimants = Claimants(self.intake, report, self._send)
+        self.claimants = Claimants(self.intake, report, self.identity, self._send)
         self.outboxes = Outboxes(self.intake, self.limits.frame_bytes)
-        self.feeds = {f.id: Session(name, f.id, route=name.encode()) for name, f in day.config.feeds.items()}
+        plant = day.config.plant.name
+        self.feeds = {f.id: Session(n, f.id, route=route(plant, n)) for n, f in day.config.feeds.items()}
         self._by_name = {s.name.encode(): s for s in self.feeds.values()}
+        self._by_route = {s.route: s for s in self.feeds.values()}
         self._numbers = {s.name: wire.number(s.number) for s in self.feeds.values()}
         self._keyed = is_keyed(router)
         self._look_ns = self._read_ns = 0
@@ -192,14 +210,21 @@ class Ingress:
             return
         have, seq = self.intake.session(session.number)
         session.fetching, session.asked_ns, session.asked = True, at, (have, seq)
-        self._send(session, wire.pack("fetch", session=have, seq=seq, bytes=session.asked_bytes))
+        self._send(session, Fetch(session=have, seq=seq, bytes=session.asked_bytes, **self._whose(session)))
 
-    def _send(self, session: Session, message: bytes) -> bool:
+    def _whose(self, session: Session) -> dict[str, str]:
+        """What each message to a feed says of the plant, and of what is wrong with the feed."""
+        return {"plant": self.identity.plant, "identity": self.identity.token, "reason": session.reason}
+
+    def _send(self, session: Session, message: OfPlant) -> bool:
         """Send to a feed's outbox; False if it can't be now, and so has to be sent again."""
+        session.connected = self._answer(session.route, message)
+        return session.connected
+
+    def _answer(self, to: bytes, message: OfPlant) -> bool:
         try:
-            self.router.send_multipart([session.route, message], zmq.DONTWAIT)
+            self.router.send_multipart([to, message.packed()], zmq.DONTWAIT)
         except zmq.ZMQError:  # not connected, or its queue is full
-            session.connected = False
             return False
         return True
 
@@ -210,11 +235,8 @@ class Ingress:
             parts = self._receive()
             messages += 1
             size += sum(map(len, parts))
-            try:
-                if parts:
-                    self._hear(parts, now_ns, commit)
-            except FrameError as e:
-                self.refusals.peer(parts[0], str(e))
+            if parts:
+                self._hear_safely(parts, now_ns, commit)
         at = monotonic_ns()
         unread, self._unread = self._unread, set()
         if at - self._read_ns >= READ_NS:
@@ -237,72 +259,113 @@ class Ingress:
         frames = self.router.recv_multipart(zmq.DONTWAIT, copy=False)
         key, parts = key_name(frames[-1]), [f.bytes for f in frames]
         session = self._by_name.get(key.encode())
-        if session and (parts[0][:1] == b"\0" or parts[0] == key.encode()):
+        if session and (parts[0][:1] == b"\0" or parts[0] == session.route):
             session.route = parts[0]
-            return [key.encode(), *parts[1:]]
+            self._by_route = {s.route: s for s in self.feeds.values()}
+            return parts
         self._refuse_key(key, f"a message with the routing id {parts[0][:32]!r}")
+        if session is None:
+            self._explain(parts[0], self._unlisted(key))
         return []
 
+    def _hear_safely(self, parts: list[bytes], now_ns: int, commit: Callable[[], None]) -> None:
+        """What goes wrong with a peer's message costs that peer an error, never the plant."""
+        try:
+            self._hear(parts, now_ns, commit)
+        except FrameError as e:
+            self.refusals.peer(parts[0], str(e))
+        except TickplantError:
+            raise  # a disk that fails is nobody's message
+        except Exception as e:
+            log.exception("a message of %r was not foreseen", parts[0][:32])
+            self.refusals.peer(parts[0], f"{type(e).__name__}: {e}")
+
     def _hear(self, parts: list[bytes], now_ns: int, commit: Callable[[], None]) -> None:
-        session = self._by_name.get(parts[0])
-        if session is None or len(parts) not in (2, 3):
-            raise FrameError("not one of the feeds in the configuration")
-        message = wire.unpack(parts[1])
+        if len(parts) not in (2, 3):
+            raise FrameError(f"a message of {len(parts) - 1} parts")
+        message = FROM_FEED.read(parts[1])
+        session = self._by_route.get(parts[0])
+        if why := self._stranger(session, message):
+            self._explain(parts[0], why)
+            raise FrameError(why)
+        assert session is not None
         session.connected = True
-        op = message.get("op")
-        if op == "hello":
+        if not self.claimants.is_believable(message):
+            raise FrameError(f"a session that is further ahead than any clock can be: {message}")
+        if isinstance(message, Hello):
             self._hello(session, message)
-        elif op == "beside":
+        elif isinstance(message, Beside):
             self._beside(session, message)
-        elif op == "place":
+        elif isinstance(message, AskPlace):
             have = self.intake.session(session.number)
             alive = self.claimants.is_alive(session)
-            self._send(session, wire.pack("place", session=have[0], seq=have[1], alive=alive))
-        elif op == "frames" and len(parts) == 3:
+            self._send(session, Place(session=have[0], seq=have[1], alive=alive, **self._whose(session)))
+        elif isinstance(message, Frames):
+            blob = parts[2] if len(parts) == 3 else b""
             # Damaged on its way is asked for again; damaged where it lies, which each frame tells, is gone.
-            if wire.field(message, "crc", "int") != framing.crc32c(parts[2]):
+            if message.crc != framing.crc32c(blob):
                 raise MessageDamaged("an answer that was damaged on its way")
-            self._fetched(session, message, parts[2], now_ns, commit)
-        else:
-            raise FrameError(f"an outbox may not say {op!r}")
+            self._fetched(session, message, blob, now_ns, commit)
 
-    def _hello(self, session: Session, message: dict[str, Any]) -> None:
-        theirs = (wire.field(message, "session", "int"), wire.field(message, "seq", "int"))
-        have = self.intake.session(session.number)
+    def _stranger(self, session: Session | None, message: OfFeed) -> str:
+        """Why the sender is not a feed of this plant; empty if it is."""
+        if message.of.differs(self.identity):
+            return (
+                f"feed {message.feed!r} is one of {message.of}, and this is {self.identity}: give each plant "
+                "endpoints of its own (tickerplant.ingress, tickerplant.repair)"
+            )
+        if session is None or message.feed != session.name:
+            return self._unlisted(message.feed)
+        if message.number != session.number:
+            return (
+                f"feed {message.feed!r} says that its number is {message.number}; with the ticker plant it "
+                f"is {session.number}: give both the same feeds.{session.name}.id"
+            )
+        return ""
+
+    def _unlisted(self, feed: str) -> str:
+        return (
+            f"the ticker plant runs with a configuration that has no feed {feed!r}: add [feeds.{feed}] to "
+            f"{self.day.config.path}, and restart it"
+        )
+
+    def _explain(self, to: bytes, why: str) -> None:
+        """Tell a peer why nothing of what it says is taken."""
+        self._answer(to, Reason(plant=self.identity.plant, identity=self.identity.token, reason=why))
+
+    def _hello(self, session: Session, message: Hello) -> None:
+        theirs, have = (message.session, message.seq), self.intake.session(session.number)
         session.acknowledged = (0, 0)
-        if not self.claimants.hello(session, theirs, have, wire.field(message, "process", "int")):
-            return
-        if theirs > have:
+        if self.claimants.hello(session, theirs, have, message.process) and theirs > have:
             self._fetch(session, at_once=True)
 
-    def _beside(self, session: Session, message: dict[str, Any]) -> None:
+    def _beside(self, session: Session, message: Beside) -> None:
         """A feed may be on this host: then what it keeps is read, and it need not publish."""
         config = self.day.config
         if config.tickerplant.follow_outboxes and self.outboxes.follow(
             session.number, config.outbox_dir(session.name), message
         ):
-            self._send(session, wire.pack("follow", session=message["session"]))
+            self._send(session, Follow(session=message.session, **self._whose(session)))
             self._unread.add(session.number)
 
     def _fetched(
-        self, session: Session, message: dict[str, Any], blob: bytes, now_ns: int,
-        commit: Callable[[], None],
-    ) -> None:  # fmt: skip
-        asked = (wire.field(message, "session", "int"), wire.field(message, "seq", "int"))
+        self, session: Session, message: Frames, blob: bytes, now_ns: int, commit: Callable[[], None]
+    ) -> None:
+        asked = (message.session, message.seq)
         before = self.intake.session(session.number)
         if not session.fetching or asked > before:
             return  # not what was asked
         session.asked_bytes = min(FETCH_BYTES, session.asked_bytes * 2)
         frames = [blob[at : at + size] for at, size in framing.index(blob)[:, :2].tolist()]
-        if before[0] and message.get("knows") is False and self.claimants.is_alive(session):
+        if before[0] and not message.knows and self.claimants.is_alive(session):
             self._release(session)
-            self.claimants.beside(session, wire.field(message, "mine", "int"))
+            self.claimants.beside(session, message.mine)
             return
         for frame in frames:
             self._take_fetched(session, frame, now_ns, commit)
         if asked != session.asked:
             return  # it has been asked again since; were both to be gone on from, the rest would come twice
-        if message.get("more"):
+        if message.more:
             self._fetch(session, at_once=True)
             return
         held = self._release(session)
@@ -327,7 +390,7 @@ class Ingress:
             return
         head = wire.header(frame)
         upto = head.seq + head.count
-        if upto > _SEQ_MAX:
+        if upto > ROWS_MAX:
             self.refusals.frame(MALFORMED, frame)
             return
         have, next_seq = self.intake.session(session.number)
@@ -377,7 +440,7 @@ class Ingress:
             if not session.connected and now - session.tried_ns < AWAY_NS:
                 continue  # to find out again and again that it is away costs more than rows do
             follows = number in self.outboxes.followed
-            if self._send(session, wire.pack("ack", session=at[0], seq=at[1], follows=follows)):
+            if self._send(session, Ack(session=at[0], seq=at[1], follows=follows, **self._whose(session))):
                 session.acknowledged = at
             else:
                 session.tried_ns = now

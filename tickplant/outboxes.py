@@ -20,6 +20,7 @@ from pathlib import Path
 from tickplant import wire
 from tickplant._core.intake import Intake
 from tickplant.clock import MILLISECOND_NS
+from tickplant.dialogue import Beside
 from tickplant.journal import SUFFIX, begins, segments
 
 BUFFER_BYTES = 1 << 21
@@ -86,21 +87,16 @@ class Outboxes:
         """Those of which there is more than was read."""
         self.buffer = bytearray(max(BUFFER_BYTES, wire.HEADER_SIZE + frame_bytes))
 
-    def follow(self, number: int, folder: Path, said: dict[str, object]) -> bool:
-        """Read a feed's outbox from where it says it is; False if it is not on this host, or can't be read.
-
-        Raises FrameError where something of that is missing.
-        """
-        place = (wire.field(said, "session", "int"), wire.field(said, "seq", "int"))
-        position, process = wire.field(said, "position", "int"), wire.field(said, "process", "int")
-        if not said.get("file") or said["file"] != lock_file(folder):
+    def follow(self, number: int, folder: Path, said: Beside) -> bool:
+        """Read a feed's outbox from where it says it is; False if it is not here, or can't be read."""
+        if not said.file or said.file != lock_file(folder):
             return False
         there = self.followed.get(number)
-        if there and there.process == process:
+        if there and there.process == said.process:
             return True  # it goes on from where it is
         self.leave(number)
         try:
-            self.followed[number] = LocalOutbox(folder, place, position, process)
+            self.followed[number] = LocalOutbox(folder, (said.session, said.seq), said.position, said.process)
         except OSError:
             return False
         return True

@@ -24,7 +24,9 @@ from tickplant.clock import MILLISECOND_NS, SECOND_NS, date_after, monotonic_ns,
 from tickplant.config import Config
 from tickplant.control import Control
 from tickplant.curve import Guard
+from tickplant.dates import trading_dates
 from tickplant.day import Day, declared, identity_in
+from tickplant.dialogue import FROM_OPERATOR, Define, EndOfDay
 from tickplant.doorbell import Doorbell
 from tickplant.errors import FrameError, SchemaError, TickplantError
 from tickplant.finished import FinishedDates
@@ -44,7 +46,6 @@ log = logging.getLogger(__name__)
 DRAIN_MESSAGES = 512
 DRAIN_BYTES = 1 << 21
 TURN_MS = 10
-NAMES_AT_ONCE = 1024
 TIDY_NS = SECOND_NS
 KEPT_BYTES = 8 * DRAIN_BYTES
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -320,37 +321,39 @@ class TickerPlant:
     def _serve(self, request: bytes) -> bytes:
         """The one command that an operator can give a running ticker plant."""
         try:
-            message = wire.unpack(request)
-            if message.get("op") == "define":
-                return self._define(message)
-            if message.get("op") != "eod":
-                return wire.pack("error", text=f"unknown command {message.get('op')!r}")
-            sealed = self.day.trading_date
-            date = message.get("date") or sealed
-            if date > sealed:
-                return wire.pack("error", text=f"{date} has not begun, {sealed} is open")
-            if date < sealed:  # somebody has asked before: nothing is to be done
-                return wire.pack("rolled", sealed=date, trading_date=sealed)
-            if message.get("stop"):
-                self.commit()
-                self.day.seal()
-                os.kill(os.getpid(), signal.SIGTERM)  # the loop ends before the next turn
-                return wire.pack("rolled", sealed=sealed, trading_date=0)
-            self.roll(max(self.day.today(now_ns()), self._after(sealed)))
-            return wire.pack("rolled", sealed=sealed, trading_date=self.day.trading_date)
+            asked = FROM_OPERATOR.read(request)
         except FrameError as e:
             return wire.pack("error", text=str(e))
+        if isinstance(asked, Define):
+            return self._define(asked)
+        return self._end_of_day(asked)
 
-    def _define(self, message: dict[str, Any]) -> bytes:
+    def _define(self, asked: Define) -> bytes:
         """Numbers for instruments that no feed defines: those of captures of past days."""
         try:
-            names = [(str(venue), str(symbol)) for venue, symbol in wire.field(message, "names", "list")]
-            checked = [named(venue.encode(), symbol.encode()) for venue, symbol in names[:NAMES_AT_ONCE]]
+            checked = [named(venue.encode(), symbol.encode()) for venue, symbol in asked.names]
             numbers = self.registry.add(checked, now_ns())
-        except (SchemaError, ValueError, TypeError) as e:
+        except (SchemaError, ValueError) as e:
             return wire.pack("error", text=str(e))
         self.day.grow_latest()
         return wire.pack("defined", numbers=numbers)
+
+    def _end_of_day(self, asked: EndOfDay) -> bytes:
+        sealed = self.day.trading_date
+        date = asked.date or sealed
+        if date > sealed:
+            return wire.pack("error", text=f"{date} has not begun, {sealed} is open")
+        if date < sealed and date not in trading_dates(self.config.plant.data_dir):
+            return wire.pack("error", text=f"there was no trading date {date}; {sealed} is open")
+        if date < sealed:  # somebody has asked before: nothing is to be done
+            return wire.pack("rolled", sealed=date, trading_date=sealed)
+        if asked.stop:
+            self.commit()
+            self.day.seal()
+            os.kill(os.getpid(), signal.SIGTERM)  # the loop ends before the next turn
+            return wire.pack("rolled", sealed=sealed, trading_date=0)
+        self.roll(max(self.day.today(now_ns()), self._after(sealed)))
+        return wire.pack("rolled", sealed=sealed, trading_date=self.day.trading_date)
 
     def _degraded(self) -> str | None:
         """What readers of shared memory lack for want of room, and what to do about it."""
@@ -376,6 +379,7 @@ class TickerPlant:
                 "beside": n in self.ingress.outboxes.followed,
                 "held_bytes": s.held_bytes,
                 "gaps": s.gaps,
+                "reason": s.reason or None,
             }
             for n, s in self.ingress.feeds.items()
         }

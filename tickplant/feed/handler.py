@@ -17,7 +17,7 @@ from typing import Any
 
 import zmq
 
-from tickplant import sockets, wire
+from tickplant import identity, sockets, wire
 from tickplant._core import framing
 from tickplant._core.session import Session
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns, now_ns
@@ -104,7 +104,7 @@ class Feed:
             # Of the boot; of the feed's beginning if nothing was heard, or published.
             "last_row_monotonic_ns": self._heard_ns or self._sender.rows_ns,
             "problems": list(self.problems),
-            "waiting": full if full and not drops else None,
+            "waiting": (full if full and not drops else None) or self._repair.reason or None,
             "degraded": f"drops rows: {full}" if full and drops else None,
         }
 
@@ -121,9 +121,13 @@ class Feed:
         self._keys = feed_keys(self.config, self.name)
         o = self.config.outbox
         folder = self.config.outbox_dir(self.name)
-        self._outbox = Outbox(folder, self.name, o.segment_bytes, o.max_bytes, self.number)
+        self._outbox = Outbox(
+            folder, self.name, o.segment_bytes, o.max_bytes, self.number, self.config.plant.name
+        )
         self._outbox.open()
         self._found = self._outbox.end
+        if not self._outbox.binding.identity and (token := identity.known(self.config.plant.data_dir)):
+            self._outbox.meet(token)  # its plant is on this host
         self._repair = Repair(self.config, self.name, self._keys, self._outbox)
         try:
             self.session = self._outbox.begin(self._repair.ask(ask_s))
@@ -333,7 +337,8 @@ class Feed:
                 self._sender.sent_ns = at
                 beat = framing.seal(b"", wire.HEARTBEAT, feed=self.number, session=self.session,
                                  seq=self._sender.seq, time_ns=now_ns())  # fmt: skip
-                self._pub.send(beat)
+                if not self._sender.muted:
+                    self._pub.send(beat)
 
     def drained(self, timeout_s: float) -> bool:
         """Wait until the plant has made all that was published durable; False if it did not in time."""

@@ -23,7 +23,9 @@ import msgpack
 from tickplant import wire
 from tickplant._core import framing
 from tickplant.clock import MILLISECOND_NS, monotonic_ns, now_ns
-from tickplant.errors import JournalError, JournalFull
+from tickplant.errors import JournalError, JournalFull, TickplantError
+from tickplant.feed.binding import Binding, bound
+from tickplant.feed.binding import read as read_binding
 from tickplant.journal import JournalReader, JournalWriter
 from tickplant.lock import Lock
 
@@ -68,10 +70,14 @@ class _Journal(JournalWriter):
 class Outbox:
     """Append by the feed, fetch and acknowledge by the plant's requests; not thread-safe."""
 
-    def __init__(self, folder: Path, feed: str, segment_bytes: int, max_bytes: int, number: int = 0) -> None:
-        """`feed`, `number`: whose it is."""
+    def __init__(
+        self, folder: Path, feed: str, segment_bytes: int, max_bytes: int, number: int = 0, plant: str = ""
+    ) -> None:
+        """`feed`, `number`, `plant`: whose it is."""
         self.folder, self.max_bytes, self.number = folder, max_bytes, number
-        self._journal = _Journal(folder, {"what": "outbox", "feed": feed}, segment_bytes)
+        self.binding = Binding(feed, number, plant)
+        about = {"what": "outbox", "feed": feed, "number": number, "plant": plant}
+        self._journal = _Journal(folder, about, segment_bytes)
         self._places: list[Place] = []
         self._positions: list[int] = []
         self._end: Place = (0, 0)
@@ -88,15 +94,33 @@ class Outbox:
     def open(self) -> None:
         """Recover what an earlier session left.
 
-        Raises AlreadyRunning if another process has it open, JournalDamaged if it can't be trusted.
+        Raises AlreadyRunning if another process has it open, ConfigError if it is another feed's or another
+        plant's, JournalDamaged if it can't be trusted.
         """
         self._lock = Lock(self.folder / "lock", "process of this feed")
         try:
+            mine = self.binding
+            self.binding = bound(self.folder, mine.feed, mine.number, mine.plant)
+            self._bind(self.binding)
             self._recover()
             self._open_dropped()
-        except JournalError:
+        except TickplantError:
             self._lock.release()
             raise
+
+    def meet(self, token: str) -> None:
+        """The plant is met for the first time: from now on the rows are for that one alone."""
+        self._bind(self.binding.met(token))
+
+    def _bind(self, to: Binding) -> None:
+        self.binding = to
+        try:
+            if read_binding(self.folder) != to:
+                to.write(self.folder)
+        except OSError as e:
+            raise JournalError(
+                f"can't write into {self.folder}: {e.strerror}; free space or mend the disk"
+            ) from None
 
     def _recover(self) -> None:
         for start, chunk in self._journal.recover():

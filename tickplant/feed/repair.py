@@ -1,16 +1,17 @@
 """A feed's side of the repair socket: it gives the plant what it missed, and hears what is durable there.
 
-to the plant     hello {session, seq, process}; place {};
-                 frames {session, seq, more, knows, mine, crc} + frames: what follows the place asked for,
-                 whether the outbox has had its session, and our own
-from the plant   fetch {session, seq, bytes}; ack {session, seq}; place {session, seq, alive};
-                 refuse {session, have}: another process has this feed, this session is to end
-both, of a feed on the plant's host: see tickplant/outboxes.py
+What is said is in tickplant/dialogue.py; of a feed on the plant's host see also tickplant/outboxes.py.
+
+Who answers may be another plant (one endpoint, two configurations), or a plant whose configuration does not
+have this feed. Nothing that a stranger says is done, and nothing is published to it: the outbox keeps the
+rows until the feed's own plant answers, and status and log say why.
 """
 
 import contextlib
+import logging
 import secrets
 import threading
+from typing import Any
 
 import zmq
 
@@ -18,11 +19,28 @@ from tickplant import sockets, wire
 from tickplant._core import framing
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
 from tickplant.config import Config
+from tickplant.dialogue import (
+    FROM_PLANT,
+    Ack,
+    AskPlace,
+    Beside,
+    Fetch,
+    Follow,
+    Frames,
+    Hello,
+    OfPlant,
+    Place,
+    Refuse,
+    route,
+)
 from tickplant.errors import AlreadyRunning, FrameError
+from tickplant.feed import binding
 from tickplant.feed.outbox import Outbox
 from tickplant.feed.sender import Sender
 from tickplant.keys import ClientKeys
 from tickplant.outboxes import lock_file
+
+log = logging.getLogger(__name__)
 
 SILENCE_NS = SECOND_NS
 MEND_NS = 100 * MILLISECOND_NS
@@ -38,11 +56,11 @@ class Repair:
 
     def __init__(self, config: Config, name: str, keys: ClientKeys | None, outbox: Outbox) -> None:
         self.name, self.outbox = name, outbox
-        endpoint = config.tickerplant.repair
+        endpoint = self.endpoint = config.tickerplant.repair
         self._may_be_followed = config.tickerplant.follow_outboxes
         self.dealer = sockets.context().socket(zmq.DEALER)
         if not (keys and sockets.is_tcp(endpoint)):  # else its key names it
-            self.dealer.setsockopt(zmq.IDENTITY, name.encode())
+            self.dealer.setsockopt(zmq.IDENTITY, route(config.plant.name, name))
         # What waited for a plant that is away would all be asked and answered at once when it is back.
         self.dealer.setsockopt(zmq.IMMEDIATE, 1)
         self.dealer.setsockopt(zmq.SNDHWM, ANSWERS_MAX)
@@ -51,6 +69,42 @@ class Repair:
         self._answered_ns = monotonic_ns()
         self.process = secrets.randbits(62)
         """Tells this process from another that is in the very same session."""
+        self.reason = ""
+        """Why the plant takes nothing of this feed at present; empty if it does."""
+        self.elsewhere = False
+        """Is it another plant that answers?"""
+
+    def _whose(self) -> dict[str, Any]:
+        """What each message says of the feed and its plant."""
+        bound = self.outbox.binding
+        return {
+            "feed": self.name, "number": self.outbox.number, "plant": bound.plant, "identity": bound.identity
+        }  # fmt: skip
+
+    def _hear(self, data: bytes) -> OfPlant | None:
+        """A message of this feed's plant; None if it is another's. Raises FrameError if it is none."""
+        message = FROM_PLANT.read(data)
+        mine, other = self.outbox.binding.of, message.of
+        self.elsewhere = mine.differs(other)
+        if self.elsewhere:
+            self._because(
+                f"{other} answers at {self.endpoint}, and this feed is one of {mine}: give each plant "
+                "endpoints of its own; if the plant was made anew, delete "
+                f"{self.outbox.folder / binding.NAME}"
+            )
+            return None
+        if other.token and not mine.token:
+            self.outbox.meet(other.token)
+        self._because(message.reason)
+        return message
+
+    def _because(self, reason: str) -> None:
+        """Note why nothing is taken, and say so once."""
+        if reason and reason != self.reason:
+            log.error("feed %s keeps what it publishes in its outbox: %s", self.name, reason)
+        elif self.reason and not reason:
+            log.warning("feed %s: the ticker plant takes its rows again", self.name)
+        self.reason = reason
 
     def ask(self, seconds: float) -> int:
         """The session that the plant has of this feed; 0 if it does not say within some seconds.
@@ -63,23 +117,24 @@ class Repair:
                 break
             # Again after a while: an answer is lost if another of this name takes over the plant's route.
             with contextlib.suppress(zmq.Again):
-                self.dealer.send(wire.pack("place"), zmq.DONTWAIT)
+                self.dealer.send(AskPlace(**self._whose()).packed(), zmq.DONTWAIT)
             if self.dealer.poll(min(left, ASK_MS)) and (session := self._place()) is not None:
                 return session
+            if self.reason:
+                break
         return 0
 
     def _place(self) -> int | None:
         """The session of an answer to `ask`; None if it is none."""
         try:
-            message = wire.unpack(self.dealer.recv_multipart()[0])
-            if message.get("op") != "place":
-                return None
-            session: int = wire.field(message, "session", "int")
+            message = self._hear(self.dealer.recv_multipart()[0])
         except FrameError:
             return None
-        if message.get("alive") and not self.outbox.knows(session):
-            raise AlreadyRunning(self._taken(session))
-        return session
+        if not isinstance(message, Place):
+            return None
+        if message.alive and not self.outbox.knows(message.session):
+            raise AlreadyRunning(self._taken(message.session))
+        return message.session
 
     def _taken(self, session: int) -> str:
         return (
@@ -92,6 +147,7 @@ class Repair:
         if self.dealer.poll(wait_ms):
             with contextlib.suppress(FrameError):
                 self._answer(self.dealer.recv_multipart(), sender, room)
+            sender.muted = self.elsewhere
         at = monotonic_ns()
         if at - self._heard_ns >= SILENCE_NS:
             self._hello(sender, at)
@@ -107,10 +163,13 @@ class Repair:
         if not sender.ringer.connect():
             return
         with room:
-            said = {"session": sender.session.number, "seq": sender.seq, "position": self.outbox.position}
-        file = lock_file(self.outbox.folder)
+            session, seq, position = sender.session.number, sender.seq, self.outbox.position
+        message = Beside(
+            session=session, seq=seq, position=position, file=lock_file(self.outbox.folder),
+            process=self.process, **self._whose(),
+        )  # fmt: skip
         with contextlib.suppress(zmq.Again):
-            self.dealer.send(wire.pack("beside", file=file, process=self.process, **said), zmq.DONTWAIT)
+            self.dealer.send(message.packed(), zmq.DONTWAIT)
 
     def _tend(self, at: int, owed: bool) -> None:
         """Mend what libzmq gave up. A connection that owes an answer is made anew: our name may have been
@@ -122,40 +181,45 @@ class Repair:
 
     def _hello(self, sender: Sender, at: int) -> None:
         """Say up to where the feed has published."""
-        said = {"session": sender.session.number, "seq": sender.session.seq, "process": self.process}
+        session, seq = sender.session.number, sender.session.seq
+        message = Hello(session=session, seq=seq, process=self.process, **self._whose())
         with contextlib.suppress(zmq.Again):  # there is no connection
-            self.dealer.send(wire.pack("hello", **said), zmq.DONTWAIT)
+            self.dealer.send(message.packed(), zmq.DONTWAIT)
             self._heard_ns = at
 
     def _answer(self, parts: list[bytes], sender: Sender, room: threading.Condition) -> None:
-        message = wire.unpack(parts[0])
-        op, session = message.get("op"), wire.field(message, "session", "int")
+        message = self._hear(parts[0])
         self._heard_ns = self._answered_ns = monotonic_ns()
-        if op == "fetch":
-            place = session, wire.field(message, "seq", "int")
-            limit = min(wire.field(message, "bytes", "int"), wire.MESSAGE_MAX // 2)
-            with room:
-                frames, more = self.outbox.fetch(place, limit)
-                knows = self.outbox.knows(session)
-            header = wire.pack("frames", session=place[0], seq=place[1], more=more, knows=knows,
-                               mine=sender.session.number, crc=framing.crc32c(frames))  # fmt: skip
-            with contextlib.suppress(zmq.Again):  # the plant asks again
-                self.dealer.send_multipart([header, frames], zmq.DONTWAIT)
-        elif op == "follow" and session == sender.session.number:
+        if isinstance(message, Fetch):
+            self._give(message, sender, room)
+        elif isinstance(message, Follow) and message.session == sender.session.number:
             sender.followed = True
-        elif op == "ack" and self.outbox.knows(session):  # another's rows are not ours
-            if sender.followed and not message.get("follows"):
+        elif isinstance(message, Ack) and self.outbox.knows(message.session):  # another's rows are not ours
+            if sender.followed and not message.follows:
                 sender.followed, self._beside_ns = False, 0
             with room:
-                self.outbox.acknowledge((session, wire.field(message, "seq", "int")))
+                self.outbox.acknowledge((message.session, message.seq))
                 room.notify_all()
-        elif op == "refuse" and session == sender.session.number:
+        elif isinstance(message, Refuse) and message.session == sender.session.number:
             with room:
                 if sender.failed is None:
-                    sender.failed = AlreadyRunning(self._taken(wire.field(message, "have", "int")))
+                    sender.failed = AlreadyRunning(self._taken(message.have))
                     # Nothing is published any more: now the plant can declare all that it does not have.
                     self._hello(sender, monotonic_ns())
                     room.notify_all()
+
+    def _give(self, asked: Fetch, sender: Sender, room: threading.Condition) -> None:
+        """Tell the plant what follows the place that it names."""
+        limit = min(asked.bytes, wire.MESSAGE_MAX // 2)
+        with room:
+            frames, more = self.outbox.fetch((asked.session, asked.seq), limit)
+            knows = self.outbox.knows(asked.session)
+        header = Frames(
+            session=asked.session, seq=asked.seq, more=more, knows=knows, mine=sender.session.number,
+            crc=framing.crc32c(frames), **self._whose(),
+        )  # fmt: skip
+        with contextlib.suppress(zmq.Again):  # the plant asks again
+            self.dealer.send_multipart([header.packed(), frames], zmq.DONTWAIT)
 
     def close(self) -> None:
         """Disconnect, once the last word is said."""

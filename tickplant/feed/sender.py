@@ -35,6 +35,8 @@ class Sender:
         """Does the plant read the outbox, so that it need only be told to look?"""
         self.writes_first = False
         """Is a frame sent only when the outbox has it?"""
+        self.muted = False
+        """Is it another plant that listens? Then nothing is published: the outbox keeps it."""
         self.seq = 0
         """The seq of the next row: that of those which are kept, and dropped, so far."""
         self.dropped = 0
@@ -81,7 +83,7 @@ class Sender:
                 return self.drops
             frame = self.session.frame(table.number, rows, now_ns(), self.outbox.last_crc)
             # Further behind than the window: the plant fetches it from the outbox, this memory stays bounded.
-            live = not (self.followed or self.ahead())
+            live = not (self.followed or self.muted or self.ahead())
             if live and not self.writes_first:
                 self.pub.send(frame)
             self._unwritten = frame, count
