@@ -68,7 +68,7 @@ LOOK_NS = 250 * MILLISECOND_NS
 AWAY_NS = 50 * MILLISECOND_NS
 VAIN_MAX = 2
 ANSWERS_QUEUED = 16
-GONE = "rows that the feed's outbox does not have any more"
+GONE = "rows that the feed's outbox does not have any more, or has damaged"
 DROPPED = "rows that the feed dropped, for its outbox was full (outbox.when_full)"
 REFUSED = "rows that do not fit the tables declared here, or its limits"
 
@@ -396,7 +396,7 @@ class Ingress:
         have, next_seq = self.intake.session(session.number)
         if (head.session, upto) <= (have, next_seq):
             return  # the answer came twice, or live frames were faster
-        why = DROPPED if head.kind == wire.HEARTBEAT else GONE
+        why = DROPPED if head.kind == wire.HEARTBEAT and not head.size else GONE
         if head.session != have:
             self._begin(session, head, why)
         elif head.seq > next_seq:

@@ -7,15 +7,21 @@ is deleted segment by segment. Beside frames of rows it holds heartbeats:
     seq 0      a session begins; payload: msgpack list of the sessions before it that this outbox had
     seq > 0    rows below seq that are not there were dropped, for there was no room
 
+What is damaged on the disk is passed by, and declared as a gap by what the frames behind it say, or, where
+nothing is behind it, by the feed's own claim (claim.py).
+
     dropped    a file of 20 bytes: u64 session, u64 seq below which rows were dropped, u32 crc32c of them.
                Written before the call that published them returns; the heartbeat follows when there is room.
 """
 
 import errno
+import logging
 import os
 import secrets
 import struct
 from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import msgpack
@@ -23,11 +29,15 @@ import msgpack
 from tickplant import wire
 from tickplant._core import framing
 from tickplant.clock import MILLISECOND_NS, monotonic_ns, now_ns
-from tickplant.errors import JournalError, JournalFull, TickplantError
+from tickplant.errors import JournalDamaged, JournalError, JournalFull, TickplantError
 from tickplant.feed.binding import Binding, bound
 from tickplant.feed.binding import read as read_binding
-from tickplant.journal import JournalReader, JournalWriter
+from tickplant.feed.claim import Claim
+from tickplant.feed.extents import Run, runs
+from tickplant.journal import JournalReader, JournalWriter, begins, segments
 from tickplant.lock import Lock
+
+log = logging.getLogger(__name__)
 
 _INDEX_BYTES = 1 << 16
 _READ_BYTES = 1 << 20
@@ -35,6 +45,9 @@ _RETRY_NS = 100 * MILLISECOND_NS
 _SESSIONS_KEPT = 16
 _DROPPED = struct.Struct("<QQI")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+DAMAGED = b"damaged"
+"""Payload of a heartbeat that tells of rows which were damaged, and not dropped."""
 
 Place = tuple[int, int]
 """(session, seq)"""
@@ -51,6 +64,11 @@ class _Journal(JournalWriter):
         ):
             return JournalFull(f"the disk of the outbox {self.folder} is full; free space there")
         return super()._fail(what, error)
+
+    def _cut(self, files: list[Path], damage: JournalDamaged | None) -> list[Path]:
+        """Also where what is not whole was durable: it is set aside, and the claim says what it was."""
+        self.durable = min(self.durable, self.position)
+        return super()._cut(files, damage)
 
     def _taken_back(self) -> bool:
         size = self.position - self._begins
@@ -86,6 +104,10 @@ class Outbox:
         self._dropped: Place = (0, 0)
         self._retry_ns = 0
         self._reached: Place = (0, 0)
+        self._runs: list[Run] = []
+        """What is sound; the last goes on to the end."""
+        self._missed: list[Place] = []
+        """Ends of sessions whose last rows are damaged."""
         self.acknowledged = 0
         """Position up to which the plant has acknowledged."""
         self.full = ""
@@ -102,6 +124,7 @@ class Outbox:
             mine = self.binding
             self.binding = bound(self.folder, mine.feed, mine.number, mine.plant)
             self._bind(self.binding)
+            self._claim = Claim(self.folder)
             self._recover()
             self._open_dropped()
         except TickplantError:
@@ -123,9 +146,12 @@ class Outbox:
             ) from None
 
     def _recover(self) -> None:
-        for start, chunk in self._journal.recover():
+        ends: dict[int, int] = {}
+        self._runs = runs(self.folder)
+        for start, chunk in self._sound():
             for offset, length, kind, *_ in framing.index(chunk).tolist():
                 head = wire.header(chunk, offset)
+                ends[head.session] = max(ends.get(head.session, 0), head.seq + head.count)
                 if kind == wire.ROWS:
                     self._remember((head.session, head.seq), start + offset)
                 if kind == wire.ROWS or (kind == wire.HEARTBEAT and head.seq):
@@ -137,6 +163,33 @@ class Outbox:
                     self._session = head.session  # its beginning may have been deleted
                     self._sessions = [*self._sessions, head.session][-_SESSIONS_KEPT:]
         self.acknowledged = self._positions[0] if self._positions else self._journal.position
+        self._miss(ends)
+
+    def _sound(self) -> Iterator[tuple[int, bytes | memoryview]]:
+        """The sound frames, by their position; then the journal can be appended to."""
+        for start, end in self._runs[:-1]:
+            reader = JournalReader(self.folder, start)
+            try:
+                while chunk := reader.read(end):
+                    yield (reader.position or 0) - len(chunk), chunk
+            finally:
+                reader.close()
+        yield from self._journal.recover(self._runs[-1][0] if self._runs else None)
+        self._runs = self._runs or [(self._journal.position, self._journal.position)]
+        holes = [(a[1], b[0]) for a, b in pairwise(self._runs) if a[1] != b[0]]
+        if holes:
+            where = ", ".join(f"bytes {a:,} to {b:,}" for a, b in holes)
+            log.error("the outbox %s is damaged: %s; what was there is declared as a gap", self.folder, where)
+
+    def _miss(self, ends: dict[int, int]) -> None:
+        """Compare what each session says to have published with what is there of it."""
+        claimed = self._claim.ends
+        self._missed = sorted((s, seq) for s, seq in claimed.items() if seq > ends.get(s, 0))
+        if self._missed:
+            self._end = self._dropped = max(self._end, self._missed[-1])
+            log.error("the outbox %s lacks rows that were published, up to %s", self.folder, self._missed[-1])
+        self._session = max([self._session, *claimed])
+        self._sessions = sorted({*self._sessions, *claimed})[-_SESSIONS_KEPT:]
 
     def _open_dropped(self) -> None:
         """Have the note of what is dropped, with its place on the disk taken, so that it can't be refused."""
@@ -149,7 +202,7 @@ class Outbox:
         except OSError as e:
             raise JournalError(f"can't write {path}: {e.strerror}; free space or mend the disk") from None
         if len(note) == _DROPPED.size and framing.crc32c(note[:16]) == _DROPPED.unpack(note)[2]:
-            self._dropped = _DROPPED.unpack(note)[:2]
+            self._dropped = max(self._dropped, _DROPPED.unpack(note)[:2])
 
     def _remember(self, place: Place, position: int) -> None:
         if not self._positions or position - self._positions[-1] >= _INDEX_BYTES:
@@ -237,6 +290,7 @@ class Outbox:
             raise
         self._remember(place, position - len(frame))
         self._end = (place[0], place[1] + count)
+        self._claim.put(*self._end)
 
     def drop(self, upto: Place) -> None:
         """Note that the rows from the last one kept up to this place are not, so that the plant is told.
@@ -249,6 +303,7 @@ class Outbox:
         except OSError as e:
             raise JournalError(f"can't write {self.folder / 'dropped'}: {e.strerror}") from None
         self._dropped = upto
+        self._claim.put(*upto)
 
     def _tell(self) -> None:
         """Put what was dropped in its place among the frames. Raises JournalFull."""
@@ -269,23 +324,51 @@ class Outbox:
     def fetch(self, after: Place, limit: int) -> tuple[bytes, bool]:
         """Frames that follow a place (of about `limit` bytes), and whether there are more."""
         self._told()
+        try:
+            return self._fetch(after, limit)
+        except JournalDamaged as e:  # since it was opened
+            log.error("%s; what is sound behind it is used", e)
+            self._runs = runs(self.folder) or self._runs
+            return self._fetch(after, limit)
+
+    def _fetch(self, after: Place, limit: int) -> tuple[bytes, bool]:
         at = bisect_right(self._places, after) - 1
-        reader = JournalReader(self.folder, self._positions[at] if at >= 0 else None)
         out: list[bytes] = []
         size = 0
-        try:
-            while chunk := reader.read(self._journal.position, _READ_BYTES):
-                for offset, length, kind, *_ in framing.index(chunk).tolist():
-                    head = wire.header(chunk, offset)
-                    told = kind == wire.ROWS or (kind == wire.HEARTBEAT and head.seq)
-                    if told and (head.session, head.seq + head.count) > after:
-                        if out and size + length > limit:
-                            return b"".join(out), True
-                        out.append(chunk[offset : offset + length])
-                        size += length
-            return b"".join(out), False
-        finally:
-            reader.close()
+        missed = [m for m in self._missed if m > after]
+        for head, frame in self._following(self._positions[at] if at >= 0 else 0):
+            if (head.session, head.seq + head.count) <= after:
+                continue
+            while missed and missed[0][0] < head.session:
+                out.append(self._lost(missed.pop(0)))
+            if out and size + len(frame) > limit:
+                return b"".join(out), True
+            out.append(frame)
+            size += len(frame)
+        return b"".join([*out, *map(self._lost, missed)]), False
+
+    def _lost(self, upto: Place) -> bytes:
+        """What says that rows up to there were damaged."""
+        session, seq = upto
+        lost: bytes = framing.seal(DAMAGED, wire.HEARTBEAT, feed=self.number, session=session, seq=seq)
+        return lost
+
+    def _following(self, position: int) -> Iterator[tuple[wire.Header, bytes]]:
+        """Frames that tell of rows, from a position on, whatever is damaged between them."""
+        files = segments(self.folder)
+        position = max(position, begins(files[0])) if files else position
+        for begin, end in [*self._runs[:-1], (self._runs[-1][0], self._journal.position)]:
+            if max(begin, position) >= end:
+                continue
+            reader = JournalReader(self.folder, max(begin, position))
+            try:
+                while chunk := reader.read(end, _READ_BYTES):
+                    for offset, length, kind, *_ in framing.index(chunk).tolist():
+                        head = wire.header(chunk, offset)
+                        if kind == wire.ROWS or (kind == wire.HEARTBEAT and head.seq):
+                            yield head, chunk[offset : offset + length]
+            finally:
+                reader.close()
 
     def acknowledge(self, place: Place) -> None:
         """All rows before this place are durable in the plant."""
@@ -304,5 +387,8 @@ class Outbox:
             self._told()
             self._journal.close()
         finally:
-            os.close(self._note)
+            if self._note >= 0:
+                os.close(self._note)
+                self._note = -1
+            self._claim.close()
             self._lock.release()
