@@ -72,7 +72,7 @@ def test_a_message_that_is_written_as_declared_is_read_back(name, data):
         return
     assert (+feeds.rows.messages, +feeds.rows.ignored) == ({message.name: 1}, {})
     for rule in message.rows:
-        if rule.when or rule.unless or sum(r.table == rule.table for r in message.rows) > 1:
+        if rule.of_order or rule.when or rule.unless or sum(r.table == rule.table for r in message.rows) > 1:
             continue
         (row,) = rows[rule.table][-1:]
         if rule.table not in ("instrument", "quote") and message.reference is None:
@@ -336,6 +336,44 @@ def test_a_real_capture_is_told_and_every_message_is_in_an_account(path, name):
     assert (found["format"], found["malformed"], found["damaged"]) == (name, 0, False)
     assert found["total"] == sum(found["messages"].values()) + sum(found["ignored"].values()) >= 1
     assert set(found["event_kinds"]) <= {"orphan"}
+
+
+def test_executions_of_cboe_and_japannext_are_trades_at_the_price_and_against_the_side_of_their_order():
+    for name, add, execute, symbol in (
+        ("cboe-pitch", "Add Order Long", "Order Executed", dict(symbol=b"ABC")),
+        ("jnx-itch", "Order Added", "Order Executed", dict(book=7)),
+    ):
+        protocol = PRESETS[name]
+        ids = "execution_id" if name == "cboe-pitch" else "match"
+        divisor = 10_000 if name == "cboe-pitch" else 10
+        size = dict(size=min(protocol.layout(m).size for m in protocol.messages if m.name == execute))
+        least = min(protocol.layout(m).size for m in protocol.messages if m.name == add)
+        sent = [
+            made(name, add, order_id=1, side=b"B", qty=300, price=12 * divisor, **symbol, size=least),
+            made(name, execute, order_id=1, qty=100, **{ids: 77}, **size),
+            made(name, execute, order_id=9, qty=40, **{ids: 78}, **size),
+        ]
+        rows, _ = rows_of(name, *((n, message) for n, message in enumerate(sent, 1)))
+        trade = ["trade_id", "price", "size", "side", "action", "flags"]
+        assert rows["trade"][trade].tolist() == [(77, 12.0, 100, b"S", b"T", 0)]
+        assert rows["order"][["action", "price", "side"]].tolist()[1] == (b"E", 12.0, b"B")
+        assert b"an execution of 40, of an order never added" in rows["event"]["text"].tolist()
+
+
+def test_an_order_that_is_known_by_its_replacement_only_has_trades_without_a_side():
+    sent = [
+        made("jnx-itch", "Order Replaced", old_id=5, order_id=6, qty=300, price=120),
+        made("jnx-itch", "Order Executed", order_id=6, qty=200, match=77),
+        made("jnx-itch", "Order Replaced", old_id=6, order_id=7, qty=100, price=130),
+        made("jnx-itch", "Order Executed", order_id=7, qty=100, match=78),
+        made("jnx-itch", "Order Executed", order_id=7, qty=1, match=79),
+    ]
+    rows, _ = rows_of("jnx-itch", (1, *sent))
+    assert rows["trade"][["trade_id", "price", "size", "side"]].tolist() == [
+        (77, 12.0, 200, b""),
+        (78, 13.0, 100, b""),
+    ]
+    assert b"an execution of 1, of an order never added" in rows["event"]["text"].tolist()
 
 
 BEATS = {

@@ -31,6 +31,16 @@ class MarkedRows:
             self._rows.setdefault(table, []).append((marks, rows))
         return rows
 
+    def parts(self, table: str) -> list[tuple[Marks, Rows]]:
+        """A table's rows as they were made, with their marks; what is written to them stays."""
+        return self._rows.get(table, [])
+
+    def add(self, table: str, parts: list[tuple[Marks, Rows]]) -> None:
+        """More rows of a table, with their marks."""
+        parts = [part for part in parts if len(part[1])]
+        if parts:
+            self._rows.setdefault(table, []).extend(parts)
+
     def take(self) -> Batch:
         """All rows since the last time. Those with one mark are in the order in which they were made."""
         batch: Batch = []

@@ -69,6 +69,9 @@ Fields are texts as `protocol_fields` reads them: "name:type name:type ...".
     table = "imbalance"
     when = { kind = ["O", "C"] }        field: values, one of which it must be; `unless`: none of which
     flags = ["CROSS"]
+    of_order = true                     rows of trade: price and side are those of the order that rests, which
+                                        a row of order with action E of the same message names. Nothing known
+                                        of it: an event
     [messages.rows.columns]
     price = "price"                     a field as it is, or
     size = { field = "qty", divisor = 100, none = [0] }         none: NaN
@@ -161,6 +164,7 @@ class RowRule(_Part, frozen=True, kw_only=True):
     when: dict[str, list[str | int]] = {}
     unless: dict[str, list[str | int]] = {}
     flags: list[str] = []
+    of_order: bool = False
 
     @property
     def ends(self) -> bool:

@@ -131,6 +131,11 @@ def _check_rows(protocol: Protocol, message: Message, rule: RowRule, fields: Fie
     declared = {c.name for c in schema[rule.table].columns} - KEY_COLUMNS.keys()
     if wrong := rule.columns.keys() - declared:
         raise ConfigError(f"table {rule.table} has no column {', '.join(sorted(wrong))}")
+    if rule.of_order and not (
+        rule.table == "trade" and any(r.table == "order" for r in message.rows)
+        and not {"price", "side"} & rule.columns.keys()
+    ):  # fmt: skip
+        raise ConfigError("of_order is of rows of trade without price and side, beside a row of order")
     if wrong := set(rule.flags) - set(Flag.__members__):
         raise ConfigError(f"there is no flag {', '.join(sorted(wrong))}")
     for name, values in [*rule.when.items(), *rule.unless.items()]:

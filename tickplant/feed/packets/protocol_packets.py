@@ -161,8 +161,13 @@ class Packets:
             tuple(port if p < 0 else header[p] for p in self._channel),
             seq, size, bool(self._seq >= 0 and some and (seq or not found)),
             self._resets(header, found),
-            sum(int(header[p]) * unit for p, unit in self._time), found,
+            self._sent(header), found,
         )  # fmt: skip
+
+    def _sent(self, header: tuple[Raw, ...]) -> int:
+        """When a packet was sent; 0 if it does not tell, or a time that none can be."""
+        sent_ns = sum(int(header[p]) * unit for p, unit in self._time)
+        return sent_ns if 0 <= sent_ns < _UNTIL_NS else 0
 
     def _resets(self, header: tuple[Raw, ...], found: list[Found]) -> bool:
         if self._reset and all(header[p] in values for p, values in self._reset):

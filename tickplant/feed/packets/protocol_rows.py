@@ -7,8 +7,10 @@ import numpy.typing as npt
 
 from tickplant.feed.capture import Batch
 from tickplant.feed.packets.decoder import MessageRows
+from tickplant.feed.packets.marked import MarkedRows
 from tickplant.feed.packets.protocol import Message, Protocol, RowRule
 from tickplant.feed.packets.protocol_instruments import Codes, Instruments
+from tickplant.feed.packets.protocol_orders import RestingOrders, fill_trades
 from tickplant.feed.packets.protocol_packets import Found, Layout
 from tickplant.feed.packets.protocol_times import Clocks, Known
 from tickplant.feed.packets.protocol_values import Piled, symbols, values
@@ -41,6 +43,8 @@ class ProtocolRows(MessageRows):
         self.instruments = Instruments(protocol, self.sink)
         self._protocol = protocol
         self._clocks = Clocks(protocol.time, protocol.timezone)
+        self._resting = RestingOrders()
+        self._by_order = any(rule.of_order for m in protocol.messages for rule in m.rows)
         self._clear()
 
     def message(self, found: Found, seq: int, ts_recv: int, sent_ns: int, reference: Reference) -> None:
@@ -74,6 +78,10 @@ class ProtocolRows(MessageRows):
         self._arrays = [np.array(v, np.int64) for v in (self._seqs, self._recv, self._sent, self._references)]
         for layout in sorted(self._piles, key=self._turn):
             self._decode(layout, self._piles[layout])
+        if self._by_order:
+            self._resting.follow(self._rows.parts("order"))
+            executions = fill_trades(self._executions.parts("trade"), self._rows.parts("order"), self._orphan)
+            self._rows.add("trade", executions)
         batch = self.sink.take() + self._rows.take()
         self._clear()
         return batch
@@ -84,6 +92,15 @@ class ProtocolRows(MessageRows):
         self._sent: list[int] = []
         self._references: list[int] = []
         self._piles: dict[Layout, _Pile] = {}
+        self._executions = MarkedRows()
+        """Trades that have the price of their order."""
+
+    def _orphan(self, row: Any) -> None:
+        """An execution of an order of which nothing is known has no price: it is no trade."""
+        text = f"an execution of {row['size']:g}, of an order never added"
+        seq, ts = int(row["venue_seq"]), int(row["ts_recv"])
+        self.sink.event("orphan", ts, text, first=seq, last=seq, instrument=int(row["instrument"]),
+                        ts_event=int(row["ts_event"]), flags=int(Flag.ORPHAN))  # fmt: skip
 
     def _refer(self, layout: Layout, message: Message, data: bytes, sent_ns: int) -> int:
         rows = np.frombuffer(data, layout.fields.dtype)
@@ -127,7 +144,7 @@ class ProtocolRows(MessageRows):
             return
         marks, times, recv, seqs = (part[keep] for part in of)
         piled, codes = piled.where(keep), codes.where(keep)
-        rows = self._rows.new(rule.table, marks)
+        rows = (self._executions if rule.of_order else self._rows).new(rule.table, marks)
         rows["ts_event"], rows["ts_recv"], rows["instrument"] = times, recv, codes.codes
         rows["venue_seq"] = seqs
         flags = sum(Flag[name] for name in rule.flags)
