@@ -15,7 +15,7 @@ from typing import Any
 
 import msgpack
 
-from tickplant import checkpoint, wire
+from tickplant import checkpoint, roster, wire
 from tickplant._core import framing
 from tickplant._core.intake import Intake
 from tickplant.catchup import CatchUp
@@ -58,7 +58,8 @@ class Day:
         self.schema = schema or config.schema
         self.tables = [AppendTable(t) for t in self.schema]
         self.definitions = self.schema["instrument"]
-        feeds = [0, *(f.id for f in config.feeds.values())]
+        # Also those that were taken out of the configuration: their rows, claims and places stay.
+        feeds = sorted({0, *(f.id for f in config.feeds.values()), *roster.read(config.plant.data_dir)})
         self.intake = Intake(
             [t.columns for t in self.tables], self.definitions.number, max(feeds) + 1, STAGE_BYTES
         )
@@ -244,7 +245,9 @@ class Day:
 
     def _recover_definitions(self, frame: memoryview) -> None:
         head = wire.header(frame)
-        if head.kind != wire.ROWS or head.session != self.intake.session(head.feed)[0]:
+        if head.kind != wire.ROWS or head.feed not in self.feed_numbers:
+            return
+        if head.session != self.intake.session(head.feed)[0]:
             return
         for code, (venue, symbol) in self._defined(self.definitions.rows(wire.payload(frame)))[0]:
             self.intake.define(head.feed, code, self.registry.instruments.find(venue, symbol) or 0)

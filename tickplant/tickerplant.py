@@ -16,7 +16,7 @@ from typing import Any
 
 import zmq
 
-from tickplant import identity, segment, wire
+from tickplant import identity, roster, segment, wire
 from tickplant._core import framing, rowsums
 from tickplant._core.drain import BELL, MESSAGE, Drain
 from tickplant._core.intake import STAGE_FULL
@@ -98,6 +98,7 @@ class TickerPlant:
         repeated, data = identity_in(self.config.journal_dir)
         token = identity.own(plant.data_dir, repeated, data)
         self.identity = Identity(plant.name, token)
+        roster.note(plant.data_dir, {name: feed.id for name, feed in self.config.feeds.items()})
         self.registry = RegistryWriter(self.config.registry_dir, plant.name, token)
         self.registry.open(self.settings.instruments_max)
         self.day = Day(self.config, self.registry)
