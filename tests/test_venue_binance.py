@@ -402,3 +402,13 @@ def test_a_raw_book_of_few_levels_alone_is_followed():
     heard.venue.sent("ws", '{"method":"SUBSCRIBE","params":["btcusdt@depth5"],"id":1}')
     heard(SNAPSHOT)
     assert heard.book("BTCUSDT") == [[(99.0, 1.0), (98.0, 2.0)], [(101.0, 1.0)]]
+
+
+def test_snapshots_are_asked_for_what_a_connection_is_for():
+    listed = [{**LIST["symbols"][0], "symbol": f"{c}USDT", "baseAsset": c} for c in ("BTC", "ETH")]
+    venue = Heard(Binance()).answer("https://x/exchangeInfo", {"symbols": listed}).venue
+    (conn,) = venue.connections()
+    assert conn.natives == ["BTCUSDT", "ETHUSDT"]
+    venue.natives["binance.ws.0+1"] = ["ETHUSDT"]  # listed later
+    venue.connected("binance.ws.0+1", 1)
+    assert [r.url for r in venue.requests] == [WHERE.replace("BTC", "ETH")]

@@ -236,13 +236,14 @@ class Binance(Venue):
             if conn.endswith(".0"):  # those of all instruments, once
                 streams += [name for name in names if name[0] == "!"]
             if streams:
-                made.append(Connection(conn, f"{self.SOCKET}{route}/stream?streams={'/'.join(streams)}"))
+                url = f"{self.SOCKET}{route}/stream?streams={'/'.join(streams)}"
+                made.append(Connection(conn, url, natives=natives))
         return made
 
     def connected(self, conn: str, ts_recv: int) -> None:
         self._subscribed.pop(conn, None)
-        _, channels, natives = self._groups().get(conn, ("", [], []))
-        for native in natives if "book" in channels else ():
+        _, channels, natives = self._groups().get(conn.partition("+")[0], ("", [], []))
+        for native in (self.natives.get(conn) or natives) if "book" in channels else ():
             self.resync(native)
 
     def resync(self, native: str) -> None:
