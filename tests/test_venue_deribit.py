@@ -186,3 +186,14 @@ def test_subscriptions_are_to_what_is_wanted():
 @hypothesis.given(frames=noise(ALL))
 def test_no_frame_whatever_makes_a_wrong_row(frames):
     assert_sound(known()(SNAPSHOT, *frames))
+
+
+@pytest.mark.parametrize("amount", [0.0, 7.0])
+def test_a_level_that_is_deleted_goes_whatever_its_amount_is(amount):
+    gone = book(
+        "change", 105, 100, [["delete", 99.5, amount], ["change", 99.0, 3.0]], [["delete", 101.0, amount]]
+    )
+    spaced = json.dumps(gone, indent=1).encode()
+    for message in (gone, spaced):
+        heard = known()(SNAPSHOT, message)
+        assert heard.book("BTC-PERPETUAL") == [[(99.0, 3.0)], []]
