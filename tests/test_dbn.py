@@ -71,6 +71,24 @@ def test_each_action_by_order_is_its_row():
     assert decoder.ignored == {"mbo N": 1}
 
 
+@pytest.mark.parametrize("record", [
+    m.mbo("T", price=m.UNDEF_PRICE), m.mbo("T", size=(1 << 32) - 1),
+    m.mbo("T", at=m.UNDEF_TIME - m.BEGIN - 5),
+    m.trade(price=m.UNDEF_PRICE), m.mbp1("T", price=m.UNDEF_PRICE), m.mbp10([], [], "T"),
+    bytes(dbn.OHLCVMsg(33, 1, 7, m.BEGIN, 10**9, 2 * 10**9, 10**9, m.UNDEF_PRICE, 12)),
+])  # fmt: skip
+def test_a_trade_or_a_bar_without_what_it_needs_is_malformed(record):
+    if record == m.mbp10([], [], "T"):
+        record = record.replace((1_500_000_000).to_bytes(8, "little"), m.UNDEF_PRICE.to_bytes(8, "little"), 1)
+    decoder, rows = decoded(record, m.mbo("T"))
+    assert decoder.malformed == 1
+    assert rows["event"]["kind"].tolist() == [b"malformed"]
+    assert rows["event"]["first"].tolist() == [0]
+    assert rows["event"]["last"].tolist() == [len(record)]
+    assert rows["trade"]["price"].tolist() == [1.5]
+    assert "bar" not in rows
+
+
 def test_what_is_undefined_is_nan_or_zero():
     _, rows = decoded(m.mbo(price=m.UNDEF_PRICE, size=(1 << 32) - 1, side="N", at=m.UNDEF_TIME - m.BEGIN - 5))
     row = rows["order"][0]
@@ -95,9 +113,11 @@ def test_a_quote_has_nan_and_zero_where_a_side_is_empty_and_a_trade_is_one_row_m
 @settings(max_examples=60, deadline=None)
 def test_orders_and_trades_are_what_the_library_reads_in_whatever_pieces_they_come(made, piece):
     records = [m.mbo(a, s, p, z, number=n, order=o) for a, s, p, z, n, o in made]
-    _, rows = decoded(*records, piece=piece)
+    decoder, rows = decoded(*records, piece=piece)
+    lost = [r for r in made if r[0] == "T" and (r[2] == m.UNDEF_PRICE or r[3] == 2**32 - 1)]
+    assert decoder.malformed == len(lost)
     for table, actions in (("order", "ACMF"), ("trade", "T")):
-        wanted = [r for r in made if r[0] in actions]
+        wanted = [r for r in made if r[0] in actions and r not in lost]
         got = rows.get(table, np.empty(0, [("price", "f8"), ("size", "f8"), ("side", "S1")]))
         prices = [NAN if p == m.UNDEF_PRICE else p / 10**9 for _, _, p, *_ in wanted]
         np.testing.assert_array_equal(got["price"], prices)
@@ -240,12 +260,12 @@ def test_the_first_book_of_ten_levels_is_a_snapshot_and_the_next_a_change():
 
 
 def test_bars_have_their_interval_and_states_their_names():
-    bar = bytes(dbn.OHLCVMsg(33, 1, 7, m.BEGIN, 10**9, 2 * 10**9, 10**9, m.UNDEF_PRICE, 12))
+    bar = bytes(dbn.OHLCVMsg(33, 1, 7, m.BEGIN, 10**9, 2 * 10**9, 10**9, 10**9, 12))
     halt = bytes(dbn.StatusMsg(1, 7, m.BEGIN, m.BEGIN, dbn.StatusAction.HALT, dbn.StatusReason.NEWS_PENDING,
                                None, dbn.TriState.NO))  # fmt: skip
     decoder, rows = decoded(bar, halt)
     assert values(rows["bar"][0], "interval_ns", "high", "volume") == (60 * 10**9, 2.0, 12.0)
-    assert np.isnan(rows["bar"][0]["close"])
+    assert values(rows["bar"][0], "start", "ts_event", "close") == (m.BEGIN, m.BEGIN + 60 * 10**9, 1.0)
     assert values(rows["status"][0], "kind", "value", "reason", "level_1") == (
         b"trading",
         b"halt",

@@ -28,12 +28,15 @@ What table each schema's records go to; prices are fixed-point integers of 1e-9,
 trade.side is the aggressor's, as the venue says. Flags: SNAPSHOT is SNAPSHOT. MAYBE_BAD_BOOK (the
 channel lost packets that can't be had again) is an event `gap` with the first and last sequence number
 so marked in a batch. Databento's order ids are unsigned; those above 2^63 are negative here.
-BAD_TS_RECV, TOB, MBP and LAST are dropped. The venue of an instrument is that of the record's publisher.
+A trade with an undefined price, size or time, and a bar without its four prices, is malformed; an order may
+have no price (to trade at any). BAD_TS_RECV, TOB, MBP and LAST are dropped. The venue of an instrument is
+that of the record's publisher.
 """
 
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
@@ -158,15 +161,28 @@ class DbnDecoder:
             if isinstance(group, Refused):
                 self._refuse(group)
                 continue
-            for table, rows in self._made(group):
+            for table, rows in self._made(self._sound(group)):
                 made.setdefault(table, []).append(rows)
         said = self._sink.take()
         batch = [(t, r) for t, r in said if t == "instrument"]
         batch += [(t, _merged(parts)) for t, parts in made.items()]
         return batch + [(t, r) for t, r in said if t != "instrument"], used, wrong
 
+    def _sound(self, records: Records) -> Records:
+        """The records without those that lack what their rows need; these are told of."""
+        bad = dbn_rows.lacking(records)
+        if not bad.any():
+            return records
+        what = "trade" if records.name in ACTIONS else "bar"
+        why = f"a {what} without a price, a size or a time, in a record of type {records.name}"
+        self._refuse(Refused(why, records.at[bad], records.bytes.shape[1]))
+        good = ~bad
+        return replace(records, values=records.values[good], bytes=records.bytes[good], at=records.at[good])
+
     def _made(self, records: Records) -> dbn_rows.Made:
         """The rows of records of one type; counts them."""
+        if not len(records.values):
+            return []
         values, times = records.values, dbn_rows.index_times(records.values)
         self.last_ns = max(self.last_ns, int(times[-1]))
         self._count(records)

@@ -166,6 +166,22 @@ def top(records: Records, codes: Codes) -> Made:
     return made
 
 
+def lacking(records: Records) -> npt.NDArray[np.bool_]:
+    """Which records are a trade or a bar without a value that it needs."""
+    values, names = records.values, records.values.dtype.names or ()
+    if "open" in names:
+        bad = np.zeros(len(values), np.bool_)
+        for name in ("open", "high", "low", "close"):
+            bad |= values[name] == UNDEF_PRICE
+        return bad
+    if not {"action", "price", "size"} <= {*names}:
+        return np.zeros(len(values), np.bool_)
+    undefined = (values["price"] == UNDEF_PRICE) | (values["size"] == UNDEF_SIZE)
+    undefined |= times(values, "ts_event") == 0
+    found: npt.NDArray[np.bool_] = undefined & (letters(values, "action") == ord("T"))
+    return found
+
+
 def only_trades(records: Records, codes: Codes) -> Made:
     """The trades among records, whatever else these say."""
     trade = letters(records.values, "action") == ord("T")
