@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -23,18 +24,33 @@ def main() -> int:
     """The command line; exit status 1 if any target failed."""
     parser = argparse.ArgumentParser(prog="bin/fuzz", description=__doc__)
     parser.add_argument("--seconds", type=int, default=600, help="for all targets together")
+    parser.add_argument("--pick", type=int, default=0, help="so many targets by chance, others each time")
+    parser.add_argument("--seed", type=int, default=0, help="of a run that is to be repeated; 0: a new one")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("target", nargs="*", help=f"of {', '.join(TARGETS)}; default all")
     given = parser.parse_args()
     if given.one:
-        return _fuzz(given.one, given.seconds)
+        return _fuzz(given.one, given.seconds, given.seed)
     names = given.target or list(TARGETS)
+    if given.pick:
+        names = random.sample(names, min(given.pick, len(names)))
     if wrong := set(names) - set(TARGETS):
         parser.error(f"no target {', '.join(sorted(wrong))}; there are {', '.join(TARGETS)}")
     seconds = max(1, given.seconds // len(names))
     failed = []
     for name in names:
-        command = [sys.executable, "-m", "fuzz.run", "--seconds", str(seconds), "--one", name]
+        seed = given.seed or random.randrange(1, 1 << 31)
+        command = [
+            sys.executable,
+            "-m",
+            "fuzz.run",
+            "--seconds",
+            str(seconds),
+            "--seed",
+            str(seed),
+            "--one",
+            name,
+        ]
         with tempfile.TemporaryDirectory(prefix="tickplant-fuzz-", dir=_quick()) as place:
             done = subprocess.run(
                 command, cwd=ROOT, stderr=subprocess.PIPE, text=True, errors="replace",
@@ -43,6 +59,7 @@ def main() -> int:
         print(f"{name}: {_said(done.stderr)}", flush=True)
         if done.returncode:
             failed.append(name)
+            print(f"to repeat it: bin/fuzz --seconds {seconds} --seed {seed} {name}", flush=True)
             print("\n".join(done.stderr.splitlines()[-40:]), flush=True)
     print(f"failed: {', '.join(failed)}" if failed else "no target failed")
     return 1 if failed else 0
@@ -59,7 +76,7 @@ def _said(text: str) -> str:
     return told[-1].strip() if told else "it did not begin"
 
 
-def _fuzz(name: str, seconds: int) -> int:
+def _fuzz(name: str, seconds: int, seed: int) -> int:
     import atheris
 
     target = TARGETS[name]
@@ -70,7 +87,7 @@ def _fuzz(name: str, seconds: int) -> int:
     with atheris.instrument_imports(include=WATCHED):
         _imported()
     options = [
-        f"-max_total_time={seconds}", f"-rss_limit_mb={MEMORY_MB}", f"-max_len={INPUT_MAX}",
+        f"-seed={seed}", f"-max_total_time={seconds}", f"-rss_limit_mb={MEMORY_MB}", f"-max_len={INPUT_MAX}",
         f"-timeout={SLOW_S}", f"-artifact_prefix={FOUND}/{name}-", "-print_final_stats=1",
     ]  # fmt: skip
     atheris.Setup([f"fuzz-{name}", *options, str(grown)], target.run)
