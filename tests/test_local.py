@@ -2,13 +2,16 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.fix_plant import rows_of, trades, until
-from tickplant import connect, segment
+from tickplant import Feed, connect, segment
 from tickplant.batch import Waiting
 from tickplant.clock import date_after
 from tickplant.errors import ConfigError, NotRunning, RequestError, RowsGone, SchemaError
@@ -458,3 +461,36 @@ def test_rows_of_another_plant_of_the_name_are_not_taken_for_those_that_follow(f
         RequestError, match="is another one now: .*not 00000000, whose rows of trade were read up to"
     ):
         follower._begin(follower.trading_date, follower.row)
+
+
+WITHOUT_LEAVE = """
+import os, sys
+from tickplant import connect
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+try:
+    connect(sys.argv[1])
+except Exception as e:
+    print(type(e).__name__, e)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_who_may_not_read_the_plant_is_told_so_and_not_that_it_does_not_run(filled):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_LEAVE, filled.config.plant.name],
+        cwd=Path(segment.__file__).parents[1], capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.startswith("SegmentError can't open shared memory"), (done.stdout, done.stderr)
+    assert "Permission denied; user root and group root may read it" in done.stdout
+    assert "usermod -aG root" in done.stdout
+
+
+def test_a_feed_prints_itself(site, filled):
+    feed = Feed(filled.config, "two")
+    assert repr(feed) == f"feed two (number 2) of plant {site.name}, not open"
+    feed = site.feed(filled.config, "two")
+    feed.trade(trade_id=1)
+    feed.flush()
+    assert repr(feed) == f"feed two (number 2) of plant {site.name}, 1 rows published"

@@ -6,6 +6,7 @@ configuration this process's own user, or root. The ticker plant itself believes
 """
 
 import contextlib
+import grp
 import os
 import pwd
 from pathlib import Path
@@ -48,3 +49,11 @@ def name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def group(gid: int) -> str:
+    """The name of a group, or its number where there is none."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)

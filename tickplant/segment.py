@@ -174,12 +174,32 @@ def _open(name: str, uid: int, writable: bool) -> int:
             fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | _OPEN)
         except FileNotFoundError:
             continue
+        except PermissionError as e:
+            raise SegmentError(
+                f"can't open shared memory {path}: {e.strerror}; {_readable_by(path)}"
+            ) from None
         except OSError as e:
             raise SegmentError(f"can't open shared memory {path}: {e.strerror}") from None
         if _ours(os.fstat(fd), uid):
             return fd
         os.close(fd)
     return -1
+
+
+def _readable_by(path: Path) -> str:
+    """Who may read an object, and how to become one of them."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return "it is gone by now"
+    user, group = owners.name(found.st_uid), owners.group(found.st_gid)
+    if not found.st_mode & stat.S_IRGRP:
+        return f"only user {user} may read it"
+    me = owners.name(os.geteuid())
+    return (
+        f"user {user} and group {group} may read it, this is user {me}; as root: usermod -aG {group} {me}, "
+        "and log in again"
+    )
 
 
 def _absent(name: str) -> NotRunning:

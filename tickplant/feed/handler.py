@@ -71,6 +71,12 @@ class Feed:
         self._next_code = 1
         self._mend_ns = 0
 
+    def __repr__(self) -> str:
+        """Which feed it is, whether it is open, and what it has published."""
+        sender = self.__dict__.get("_sender")
+        said = "not open" if sender is None else f"{sender.seq - sender.dropped:,} rows published"
+        return f"feed {self.name} (number {self.number}) of plant {self.config.plant.name}, {said}"
+
     def __enter__(self) -> "Feed":
         self.open()
         return self
