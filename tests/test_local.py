@@ -458,7 +458,7 @@ def test_rows_of_another_plant_of_the_name_are_not_taken_for_those_that_follow(f
     assert len(follower.next(5)) == 50
     follower._identity = "0" * 32  # the plant that was read so far
     with pytest.raises(
-        RequestError, match="is another one now: .*not 00000000, whose rows of trade were read up to"
+        RequestError, match="is another one now: .*not 00000000, whose rows of trade were read to row 50"
     ):
         follower._begin(follower.trading_date, follower.row)
 

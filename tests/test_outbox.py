@@ -298,3 +298,12 @@ def test_a_frame_for_which_the_disk_had_some_room_is_whole_or_not_there(tmp_path
         assert box._journal.torn is None
         assert everything(box, (0, 0)) == [(1, 0, 1), (1, 1, 1), (1, 2, 1)]
     assert len(segments(tmp_path)) == (2 if before > SEGMENT // 2 else 1)
+
+
+def test_closing_again_closes_nobody_elses_file(tmp_path):
+    box = opened(tmp_path)
+    box.close()
+    taken = [os.open("/dev/null", os.O_RDONLY) for _ in range(8)]  # has the numbers of those closed
+    box.close()
+    for descriptor in taken:
+        os.close(descriptor)  # raises if it is not open any more
