@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from tickplant.cli.dates import TRADING_DATE
 from tickplant.clock import date_after
 from tickplant.control import Control
 from tickplant.eod import end_of_day, open_date
@@ -63,3 +64,26 @@ def test_a_plant_that_has_stopped_ends_no_date(live, site):
     assert site.processes[0].wait(30) == 0
     with pytest.raises(NotRunning, match="stopped; see: tickplant status"):
         end_of_day(live, stop=True)
+
+
+@pytest.mark.parametrize("date", [20200102, 20260101])
+def test_a_date_that_never_was_is_refused_with_the_one_that_is_open(live, date):
+    now = open_date(live)[0]
+    with pytest.raises(TickplantError, match=f"{date} was never a trading date .* eod --date {now}"):
+        end_of_day(live, date=date)
+    assert open_date(live)[0] == now
+
+
+@pytest.mark.parametrize("text", ["99", "20261301", "2026-1-1", "today", "٢٠٢٦١٢٠١", "20261201x", ""])
+def test_what_is_no_date_is_a_wrong_use_of_every_command(site, cfg, text):
+    for command in (["eod", "--date", text], ["hdb", "load", "--date", text], ["hdb", "verify", text]):
+        process = site.run(*command)
+        assert process.wait(60) == 2, site.logs()
+    assert (
+        site.logs().count("write it as 20261201 or 2026-12-01") + site.logs().count("there is no date") == 3
+    )
+
+
+@pytest.mark.parametrize("text", ["20261201", "2026-12-01"])
+def test_a_date_is_read_in_both_ways_of_writing_it(text):
+    assert TRADING_DATE.convert(text, None, None) == 20261201

@@ -8,6 +8,7 @@ from tickplant import sockets, wire
 from tickplant.clock import as_int, now_ns
 from tickplant.config import Config
 from tickplant.control import Control
+from tickplant.dates import trading_dates
 from tickplant.errors import NotRunning, TickplantError
 
 PATIENCE_MS = 60_000
@@ -32,7 +33,13 @@ def end_of_day(config: Config, *, stop: bool = False, date: int = 0) -> dict[str
     Raises NotRunning if the ticker plant does not answer, TickplantError if it refuses.
     """
     control = Control.attach(config.plant.name)
-    date = date or int(control.date.load())
+    now = int(control.date.load())
+    date = date or now
+    if date < now and date not in trading_dates(config.plant.data_dir):
+        raise TickplantError(
+            f"{date} was never a trading date of plant {config.plant.name}; {now} is open, and is ended with:"
+            f" tickplant eod --date {now}"
+        )
     state = control.state()
     if state in ("stopped", "dead"):
         raise NotRunning(f"the ticker plant is {state}; see: tickplant status")

@@ -8,6 +8,7 @@ import click
 
 from tickplant import config as configuration
 from tickplant import screen, status, terminal
+from tickplant.cli.dates import TRADING_DATE
 from tickplant.eod import end_of_day, open_date
 from tickplant.errors import ConfigError
 
@@ -27,10 +28,10 @@ def status_command(context: click.Context, as_json: bool) -> None:
 
 @click.command()
 @click.option("--stop", is_flag=True, help="End the ticker plant too; its next start begins the next date.")
-@click.option("--date", type=int, default=0, metavar="YYYYMMDD", help="This one, if it is still open.")
+@click.option("--date", type=TRADING_DATE, default=None, help="This one, if it is still open.")
 @click.option("--wait", is_flag=True, help="Wait for its proof; exit status 1 if it is not complete.")
 @click.pass_context
-def eod(context: click.Context, stop: bool, date: int, wait: bool) -> None:
+def eod(context: click.Context, stop: bool, date: int | None, wait: bool) -> None:
     """End the trading date now: seal it and begin the next; the hdb then proves it.
 
     May be run again, or by several at once: a date that is ended already stays as it is.
@@ -47,10 +48,11 @@ def eod(context: click.Context, stop: bool, date: int, wait: bool) -> None:
         ended = f"{date} is ended already" if date else "no date is to be ended"
         terminal.echo(f"{ended}; {now} is open, and is yet to come: to end that, tickplant eod --date {now}")
     else:
-        reply = end_of_day(settings, stop=stop, date=date)
-        date = reply["sealed"]
+        reply = end_of_day(settings, stop=stop, date=date or 0)
+        ended = "is ended already" if date and date < now else "sealed"
+        date = int(reply["sealed"])
         then = "the ticker plant has stopped" if stop else f"the trading date is now {reply['trading_date']}"
-        terminal.echo(f"sealed {date}; {then}")
+        terminal.echo(f"sealed {date}; {then}" if ended == "sealed" else f"{date} {ended}; {now} is open")
     if wait and date:
         proof = _proof(settings, date)
         terminal.echo(f"{date}: {proof['summary']}")

@@ -1,12 +1,16 @@
 """The commands about journals: ls, verify, dump, repair."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from tickplant import config, repair, terminal, wire
 from tickplant._core import framing
-from tickplant.errors import NotRunning
+from tickplant.cli.dates import TRADING_DATE
+from tickplant.errors import JournalError, NotRunning
 from tickplant.journal import JournalReader, durable_position, segments
 
 
@@ -15,10 +19,34 @@ def journal() -> None:
     """The journals: list, verify, dump, repair."""
 
 
+@contextmanager
+def _permitted() -> Iterator[None]:
+    """Turns what the system refuses into an error that says where, and as whom to try."""
+    try:
+        yield
+    except OSError as e:
+        raise _refused(e.filename, e.strerror) from None
+
+
+def _refused(where: object, why: str | None) -> JournalError:
+    return JournalError(f"{where}: {why}; run this as the plant's user, or as a member of its group")
+
+
 def _folders(path: Path | None, which: str | None) -> list[Path]:
+    with _permitted():
+        found = _there(path, which)
+    for folder in found:
+        if not os.access(folder, os.R_OK | os.X_OK):
+            raise _refused(folder, "Permission denied")
+    return found
+
+
+def _there(path: Path | None, which: str | None) -> list[Path]:
     if which and Path(which).is_dir():
         return [Path(which)]
     root = config.load(path).journal_dir
+    if which and not Path(which).name.isdigit():
+        which = str(TRADING_DATE.convert(which, None, None))
     found = [root / which] if which else sorted(root.glob("[0-9]" * 8))
     if not found:
         raise NotRunning(f"there is no journal in {root} yet; the ticker plant begins one: tickplant up")
@@ -45,7 +73,8 @@ def journal_verify(context: click.Context, which: str | None) -> None:
     """Read a journal (or all) from start to end and check every frame; exit status 1 if one is wrong."""
     bad = False
     for folder in _folders(context.obj, which):
-        report = repair.verify(folder)
+        with _permitted():
+            report = repair.verify(folder)
         terminal.echo(f"{folder}: {report.text()}")
         bad = bad or not report.sound
     context.exit(1 if bad else 0)
@@ -58,7 +87,14 @@ def journal_verify(context: click.Context, which: str | None) -> None:
 @click.pass_obj
 def journal_dump(path: Path | None, which: str, first: int, frames: int) -> None:
     """Print the headers of the frames of a journal, a line each."""
-    reader = JournalReader(_folders(path, which)[0], first or None, None)
+    folder = _folders(path, which)[0]
+    reader = JournalReader(folder, first or None, None)
+    with _permitted():
+        _dump(reader, frames)
+
+
+def _dump(reader: JournalReader, frames: int) -> None:
+    """Print the headers of so many frames, or of all."""
     shown = 0
     while chunk := reader.read():
         start = (reader.position or 0) - len(chunk)
@@ -80,4 +116,6 @@ def journal_dump(path: Path | None, which: str, first: int, frames: int) -> None
 @click.pass_obj
 def journal_repair(path: Path | None, which: str, accept_loss: bool) -> None:
     """Cut damaged bytes out of a journal, keeping the old files aside. The plant must not be running."""
-    terminal.echo(repair.repair(_folders(path, which)[0], accept_loss))
+    folder = _folders(path, which)[0]
+    with _permitted():
+        terminal.echo(repair.repair(folder, accept_loss))

@@ -25,12 +25,13 @@ from rich.markup import escape
 
 from tickplant import config as configuration
 from tickplant import local
-from tickplant.clock import SECOND_NS, monotonic_ns
+from tickplant.clock import SECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
 from tickplant.demo import screen
 from tickplant.eod import end_of_day
 from tickplant.errors import NotRunning, TickplantError
 from tickplant.feed.formats import dated
+from tickplant.hdb.binaries import find_binaries
 from tickplant.screen import CleanConsole
 from tickplant.service import PARENT
 from tickplant.sockets import free_port
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 SECONDS = 8.0
 START_PATIENCE_S = 60.0
 PROOF_PATIENCE_S = 600.0
+HISTORY_PATIENCE_NS = 20 * SECOND_NS
+"""How long the demo's own PostgreSQL may be away, or refuse."""
 TURN_S = 0.1
 
 
@@ -145,6 +148,7 @@ class Demo:
                 reader.kill()
 
     def _start(self) -> None:
+        find_binaries()  # without PostgreSQL nothing would ever be proven
         for role in ("tickerplant", "publisher", "hdb"):
             self.supervisor.add(role, "run", role)
         self._wait(lambda: self._says("tickerplant") and self._says("publisher"), "the plant to start")
@@ -154,7 +158,7 @@ class Demo:
             command = ["-P", "-m", "tickplant.demo.reader", str(self.plant.path), str(date), *extra]
             self.readers.append(
                 subprocess.Popen(
-                    [*command, *extra],
+                    [sys.executable, *command],
                     stdin=subprocess.DEVNULL,
                     env={**os.environ, PARENT: str(os.getpid())},
                     process_group=0,
@@ -191,6 +195,8 @@ class Demo:
             if child.name.startswith("feed-") or child.restarts > 3:
                 said = self._said(child.name).get("error") or "see its log below"
                 raise TickplantError(f"{child.name} failed: {said}")
+        if (since := self._said("hdb").get("waiting_since_ns")) and now_ns() - since > HISTORY_PATIENCE_NS:
+            raise TickplantError(f"the hdb can't go on: {self._said('hdb').get('waiting')}")
         for reader in self.readers:
             if reader.poll() not in (None, 0):
                 raise TickplantError(f"a reader ended with status {reader.returncode}")
