@@ -23,7 +23,7 @@ LAYERS = (
     ("control", "latest", "link", "listing", "sequencer", "syncer", "table", "zap"),
     ("catchup", "checkpoint", "conflation", "curve", "follower", "outboxes", "registry", "roster"),
     ("arrivals", "day", "questions", "refusals"),
-    ("claimants", "definitions", "draft", "naming"),
+    ("claimants", "conversion", "definitions", "draft", "naming"),
     ("engine", "feed", "finished", "hdb", "ingress", "local", "replay", "subscriber"),
     ("answers", "books", "tickerplant"),
     ("publisher",),

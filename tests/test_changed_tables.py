@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.fix_plant import closed, journaled, killed, rows_of, trades, until, wait_for
+from tests.fix_plant import closed, events, journaled, killed, rows_of, trades, until, wait_for
 from tickplant import config, subscribe, wire
 from tickplant.batch import TableChanged
 from tickplant.clock import date_after
@@ -295,3 +295,64 @@ def test_a_plants_object_goes_over_too(going):
     going.feed.instrument("XTST", "NEW")
     going.feed.flush()
     until(lambda: "XTST:NEW" in list(going.local.instruments))
+
+
+def retyped(tables) -> None:
+    tables["trade"]["columns"]["size"] = "f4"
+
+
+def without_a_column(tables) -> None:
+    del tables["trade"]["columns"]["side"]
+
+
+def reordered(tables) -> None:
+    columns = tables["trade"]["columns"]
+    tables["trade"]["columns"] = dict(reversed(columns.items()))
+
+
+CHANGES = [with_a_column, with_a_table_before, retyped, without_a_column, reordered]
+
+
+@pytest.mark.parametrize("edit", CHANGES)
+def test_what_feeds_publish_while_tables_change_is_all_there_by_the_names_of_its_columns(site, plant, edit):
+    cfg, date = plant.config, plant.day.trading_date
+    feed = site.feed(cfg)
+    code = feed.instrument("XTST", "A")
+    feed.append("trade", trades(cfg.schema["trade"], 0, 50, code))
+    until(lambda: feed.drained(0.0), turning=plant.turn)
+    plant.commit()
+    plant.day.seal()
+    closed(plant)
+    feed.append("trade", trades(cfg.schema["trade"], 50, 50, code))  # the plant is away
+    later = feed.instrument("XTST", "B")
+    again = site.ticker_plant(edited(cfg, edit))
+    feed.append("trade", trades(cfg.schema["trade"], 100, 50, later))  # and back, with other tables
+    until(lambda: feed.drained(0.0), turning=again.turn)
+    feed.append("trade", trades(cfg.schema["trade"], 150, 50, later))
+    until(lambda: feed.drained(0.0), turning=again.turn)
+    again.commit()
+    rows = rows_of(again.config, again.day.trading_date, "trade")
+    assert rows_of(cfg, date, "trade")["trade_id"].tolist() == list(range(50))
+    assert rows["trade_id"].tolist() == list(range(50, 200))
+    assert rows["price"].tolist() == [n * 0.25 + 1 for n in range(50, 200)]
+    assert again.registry.instruments[int(rows["instrument"][-1])] == ("XTST", "B")
+    assert events(again.config, again.day.trading_date, "gap") == []
+    assert again.day.intake.claims(1)[again.config.schema["trade"].number][0] == 150
+
+
+def test_rows_of_a_declaration_that_the_plant_never_had_stay_with_their_feed(site, plant):
+    cfg = plant.config
+    feed = site.feed(edited(cfg, with_a_column))  # changed before the plant was
+    table = feed.config.schema["trade"]
+    feed.append("trade", trades(table, 0, 20))
+    until(lambda: feed.status()["waiting"], turning=plant.turn)
+    assert "declared otherwise" in feed.status()["waiting"]
+    assert feed._outbox.waiting_bytes
+    plant.commit()
+    plant.day.seal()
+    closed(plant)
+    again = site.ticker_plant(feed.config)
+    until(lambda: feed.drained(0.0), turning=again.turn)
+    rows = rows_of(feed.config, again.day.trading_date, "trade")
+    assert rows["trade_id"].tolist() == list(range(20))
+    assert events(feed.config, again.day.trading_date, "gap") == []

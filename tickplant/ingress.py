@@ -35,6 +35,7 @@ from tickplant._core.intake import (
 from tickplant.claimants import FETCH_BYTES, Claimants, Session
 from tickplant.clock import MILLISECOND_NS, SECOND_NS, monotonic_ns
 from tickplant.config import Limits
+from tickplant.conversion import Conversion
 from tickplant.day import Day
 from tickplant.definitions import Definitions
 from tickplant.dialogue import (
@@ -101,6 +102,7 @@ class Ingress:
         self.intake.limit(self.limits.frame_bytes, self.limits.frame_rows)
         self.held_max = day.config.tickerplant.held_bytes_max
         self.refusals, self.definitions = Refusals(report), Definitions(day, report)
+        self.conversion = Conversion(day)
         self.claimants = Claimants(self.intake, report, self.identity, self._send)
         self.outboxes = Outboxes(self.intake, self.limits.frame_bytes)
         plant = day.config.plant.name
@@ -174,6 +176,9 @@ class Ingress:
             at += size
 
     def _decide(self, reason: int, message: bytes, now_ns: int, commit: Callable[[], None]) -> None:
+        if reason == WRONG_SCHEMA and (session := self.feeds.get(wire.header(message).feed)):
+            self._former(session, message, now_ns, commit)
+            return
         if reason in (MALFORMED, UNKNOWN_FEED, WRONG_SCHEMA, TOO_LARGE):
             self.refusals.frame(reason, message)
             return
@@ -197,6 +202,50 @@ class Ingress:
             self._fetch(session)
         else:
             self.definitions.take(reason, message, now_ns, commit)
+
+    def _former(self, session: Session, message: bytes, now_ns: int, commit: Callable[[], None]) -> None:
+        """A live frame of a table that is declared otherwise now: taken in its turn."""
+        head, have = wire.header(message), self.intake.session(session.number)
+        if (head.session, head.seq) == have:
+            if not self._convert(session, head, message, now_ns, commit):
+                self.refusals.frame(WRONG_SCHEMA, message)
+                self._fetch(session)
+        elif (head.session, head.seq) > have and not self.claimants.is_rival(session, head.session):
+            self._hold(session, message)
+            self._fetch(session)
+
+    def _convert(
+        self, session: Session, head: wire.Header, frame: bytes, now_ns: int, commit: Callable[[], None]
+    ) -> bool:
+        """Take a frame by the names of its columns; False if the plant never had a table declared so."""
+        old = self.conversion.former(head)
+        if old is None:
+            session.reason = (
+                f"rows of table number {head.table} are declared otherwise than {self.day.config.path} ever "
+                "said: give the feed the plant's tables, or the plant the feed's (tickplant eod --stop), and "
+                "restart; until then the feed keeps its rows"
+            )
+            return False
+        session.reason = ""
+        made = self.conversion.converted(head, frame, old)
+        upto = head.seq + head.count
+        if made is None:
+            kept = f"aside/{old.name}-{old.fingerprint:08x}"
+            why = f"rows of {old.name}, which is declared no more: kept in {kept}"
+            self._lose(session, head.session, head.seq, upto, why)
+            return True
+        while self.intake.take([made], 0, now_ns) == 0:
+            reason = self.intake.reason
+            if reason == STAGE_FULL:
+                commit()
+            elif reason in (DEFINITIONS, UNDEFINED_CODE):
+                self.definitions.take(reason, made, now_ns, commit)
+            else:
+                self.refusals.frame(reason, frame)
+                self._lose(session, head.session, head.seq, upto, REFUSED)
+            if self.intake.session(session.number) >= (head.session, upto):
+                break
+        return True
 
     def _hold(self, session: Session, message: bytes) -> None:
         if session.held_bytes + len(message) <= self.held_max:
@@ -362,7 +411,12 @@ class Ingress:
             self.claimants.beside(session, message.mine)
             return
         for frame in frames:
-            self._take_fetched(session, frame, now_ns, commit)
+            if not self._take_fetched(session, frame, now_ns, commit):
+                self._release(session)
+                self._explain(session.route, session.reason)
+                # Asked again, but seldom: it has to be mended by people.
+                session.fetching, session.asked_ns = True, monotonic_ns() + 4 * RETRY_NS
+                return
         if asked != session.asked:
             return  # it has been asked again since; were both to be gone on from, the rest would come twice
         if message.more:
@@ -383,37 +437,43 @@ class Ingress:
         session.fetching = False
         return held
 
-    def _take_fetched(self, session: Session, frame: bytes, now_ns: int, commit: Callable[[], None]) -> None:
-        """A frame from the outbox: what is missing before it can't be had any more."""
+    def _take_fetched(self, session: Session, frame: bytes, now_ns: int, commit: Callable[[], None]) -> bool:
+        """A frame from the outbox: what is missing before it can't be had any more.
+
+        False: it can't be taken before the configuration is mended.
+        """
         if framing.check(frame) or wire.header(frame).feed != session.number:
             self.refusals.frame(MALFORMED, frame)
-            return
+            return True
         head = wire.header(frame)
         upto = head.seq + head.count
         if upto > ROWS_MAX:
             self.refusals.frame(MALFORMED, frame)
-            return
+            return True
         have, next_seq = self.intake.session(session.number)
         if (head.session, upto) <= (have, next_seq):
-            return  # the answer came twice, or live frames were faster
+            return True  # the answer came twice, or live frames were faster
         why = DROPPED if head.kind == wire.HEARTBEAT and not head.size else GONE
         if head.session != have:
             self._begin(session, head, why)
         elif head.seq > next_seq:
             self._lose(session, have, next_seq, head.seq, why)
         if head.kind == wire.HEARTBEAT:
-            return
+            return True
         while self.intake.take([frame], 0, now_ns) == 0:
             reason = self.intake.reason
             if reason == STAGE_FULL:
                 commit()
             elif reason in (DEFINITIONS, UNDEFINED_CODE):
                 self.definitions.take(reason, frame, now_ns, commit)
+            elif reason == WRONG_SCHEMA:
+                return self._convert(session, head, frame, now_ns, commit)
             else:
                 self.refusals.frame(reason, frame)
                 self._lose(session, head.session, head.seq, upto, REFUSED)
             if self.intake.session(session.number) >= (head.session, upto):
-                return
+                return True
+        return True
 
     def _begin(self, session: Session, head: wire.Header, why: str) -> None:
         session.end(self.intake.session(session.number))
