@@ -335,18 +335,17 @@ def test_a_flood_of_strange_messages_is_a_handful_of_rows(plant, raw):
     assert len(told(plant, "malformed")) == 10
 
 
-def test_fetched_rows_that_do_not_fit_are_a_gap_and_rows_go_on(plant, raw):
+def test_fetched_rows_that_fit_no_declaration_stay_with_their_feed(plant, raw):
     raw.send(raw.trades(2))
     raw.settle()
     table = raw.schema["trade"]
     raw.kept.append(raw.frame(table, table.empty(3), schema=7))
     raw.seq += 3
     raw.send(raw.beat())
-    raw.settle()
-    assert told(plant, "gap") == [(1, raw.session, 2, 4)]
-    raw.send(raw.trades(2))
-    raw.settle()
-    assert len(ids(plant)) == 4
+    raw.settle(lambda: plant.ingress.feeds[1].reason)
+    assert "declared otherwise" in plant.status()["feeds"]["one"]["reason"]
+    assert plant.day.intake.session(1) == (raw.session, 2)
+    assert told(plant, "gap") == []
 
 
 def test_codes_never_defined_are_kept_without_instrument(plant, raw):

@@ -206,10 +206,10 @@ class Ingress:
     def _former(self, session: Session, message: bytes, now_ns: int, commit: Callable[[], None]) -> None:
         """A live frame of a table that is declared otherwise now: taken in its turn."""
         head, have = wire.header(message), self.intake.session(session.number)
-        if (head.session, head.seq) == have:
-            if not self._convert(session, head, message, now_ns, commit):
-                self.refusals.frame(WRONG_SCHEMA, message)
-                self._fetch(session)
+        if self.conversion.former(head) is None:  # its outbox tells of it, and is told why it is not taken
+            self.refusals.frame(WRONG_SCHEMA, message)
+        elif (head.session, head.seq) == have:
+            self._convert(session, head, message, now_ns, commit)
         elif (head.session, head.seq) > have and not self.claimants.is_rival(session, head.session):
             self._hold(session, message)
             self._fetch(session)
