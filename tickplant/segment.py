@@ -1,6 +1,6 @@
 """Named shared memory: create, attach, allocate, remove.
 
-Files of /dev/shm and mmap, not multiprocessing.shared_memory: that one's tracker unlinks live segments, and
+posix_ipc and mmap, not multiprocessing.shared_memory: that one's tracker unlinks live segments, and
 it has neither a mode nor a read-only attach. Memory is taken with fallocate before it is touched, so a
 full /dev/shm is an error here and never a SIGBUS there; a segment is never made smaller.
 
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+import posix_ipc
 
 from tickplant import owners, wire
 from tickplant._core import framing
@@ -94,11 +95,11 @@ def _make(name: str) -> int:
     path = SHM / name
     while True:
         try:
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, 0o600)
-        except OSError as e:
-            if e.errno != errno.EEXIST:
-                raise SegmentError(f"can't create shared memory {path}: {e.strerror}") from None
+            return int(posix_ipc.SharedMemory(f"/{path.name}", posix_ipc.O_CREX, mode=0o600).fd)
+        except posix_ipc.ExistentialError:
             _tell(path)
+        except (posix_ipc.PermissionsError, OSError, ValueError) as e:
+            raise SegmentError(f"can't create shared memory {path}: {e}") from None
         path = SHM / f"{name}{_INSTEAD}{secrets.token_hex(8)}"
 
 
