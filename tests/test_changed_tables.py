@@ -335,7 +335,7 @@ def test_what_feeds_publish_while_tables_change_is_all_there_by_the_names_of_its
     assert rows_of(cfg, date, "trade")["trade_id"].tolist() == list(range(50))
     assert rows["trade_id"].tolist() == list(range(50, 200))
     assert rows["price"].tolist() == [n * 0.25 + 1 for n in range(50, 200)]
-    assert again.registry.instruments[int(rows["instrument"][-1])] == ("XTST", "B")
+    assert again.registry.instruments[int(rows["instrument"][-1])] == "XTST:B"
     assert events(again.config, again.day.trading_date, "gap") == []
     assert again.day.intake.claims(1)[again.config.schema["trade"].number][0] == 150
 

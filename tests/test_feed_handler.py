@@ -10,6 +10,7 @@ import zmq
 from tests.fix_plant import check_claims, events, journaled, killed, quietly, rows_of, trades, until
 from tickplant import claimants, sockets, wire
 from tickplant._core import rowsums
+from tickplant.dialogue import route
 from tickplant.errors import AlreadyRunning, ConfigError, JournalError, JournalFull, SchemaError
 from tickplant.feed import handler, outbox, repair, sender
 from tickplant.feed.outbox import Outbox
@@ -527,13 +528,13 @@ def test_a_feed_killed_again_and_again_loses_nothing_that_was_in_its_outbox(site
 
 def test_hellos_do_not_wait_for_a_plant_that_is_away(site, cfg, monkeypatch):
     tries = []
-    real = wire.pack
+    real = repair.Hello.packed
 
-    def pack(op, **fields):
-        tries.append(op)
-        return real(op, **fields)
+    def packed(message):
+        tries.append("hello")
+        return real(message)
 
-    monkeypatch.setattr(wire, "pack", pack)
+    monkeypatch.setattr(repair.Hello, "packed", packed)
     monkeypatch.setattr(repair, "SILENCE_NS", 0)
     site.feed(cfg)
     until(lambda: tries.count("hello") > 50)
@@ -565,8 +566,9 @@ def test_a_plant_that_does_not_take_its_answers_holds_nothing_up(site, cfg, monk
         route, _ = router.recv_multipart()
         for n in range(20):
             feed.append("trade", trades(cfg.schema["trade"], n * 5000, 5000))
+        whose = {"plant": cfg.plant.name, "identity": ""}
         for _ in range(30):
-            router.send_multipart([route, wire.pack("fetch", session=0, seq=0, bytes=1 << 23)])
+            router.send_multipart([route, wire.pack("fetch", session=0, seq=0, bytes=1 << 23, **whose)])
 
         def sent():
             frame = sub.recv() if sub.poll(0) else b""
@@ -693,15 +695,19 @@ def test_what_another_process_is_told_to_be_durable_is_kept(site, cfg):
         feed = site.feed(cfg)
         feed.append("trade", trades(cfg.schema["trade"], 0, 100))
         route, _ = router.recv_multipart()
-        for session in (feed.session + 1, feed.session - 1, 1 << 63):
-            router.send_multipart([route, wire.pack("ack", session=session, seq=1 << 40)])
-        ask = wire.pack("fetch", session=0, seq=0, bytes=1 << 20)
+        whose = {"plant": cfg.plant.name, "identity": ""}
+        for session in (feed.session + 1, feed.session - 1, 1 << 62):
+            router.send_multipart(
+                [route, wire.pack("ack", session=session, seq=1 << 40, follows=False, **whose)]
+            )
+        ask = wire.pack("fetch", session=0, seq=0, bytes=1 << 20, **whose)
         router.send_multipart([route, ask])
         while wire.unpack((answer := router.recv_multipart())[1])["op"] != "frames":
             pass
         assert wire.header(answer[2]).count == 100
         assert feed._outbox.waiting_bytes > 7000
-        router.send_multipart([route, wire.pack("ack", session=feed.session, seq=100)])
+        done = wire.pack("ack", session=feed.session, seq=100, follows=False, **whose)
+        router.send_multipart([route, done])
         assert until(lambda: feed.drained(0.0))
 
 
@@ -715,8 +721,8 @@ def test_a_feed_that_is_told_to_end_says_how_far_it_has_published_and_nothing_af
 
         def heard():
             while router.poll(0):
-                route, message = router.recv_multipart()
-                said.append((route, wire.unpack(message)))
+                sender, message = router.recv_multipart()
+                said.append((sender, wire.unpack(message)))
             return said and said[-1][1]["op"] == "hello"
 
         try:
@@ -725,8 +731,9 @@ def test_a_feed_that_is_told_to_end_says_how_far_it_has_published_and_nothing_af
             heard()
             feed.append("trade", trades(cfg.schema["trade"], 0, 123))
             said.clear()
-            over = wire.pack("refuse", session=feed.session, have=feed.session + 1)
-            router.send_multipart([b"one", over])
+            whose = {"plant": cfg.plant.name, "identity": ""}
+            over = wire.pack("refuse", session=feed.session, have=feed.session + 1, **whose)
+            router.send_multipart([route(cfg.plant.name, "one"), over])
             until(heard)
             assert [(m["session"], m["seq"]) for _, m in said] == [(feed.session, 123)]
             with pytest.raises(AlreadyRunning):
