@@ -6,7 +6,7 @@ import zmq
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.fix_plant import check_claims, crashed, events, rows_of, sealed, until
+from tests.fix_plant import check_claims, crashed, events, rows_of, sealed, until, whose
 from tickplant import claimants, ingress, wire
 from tickplant._core import framing
 from tickplant._core.intake import STAGE_FULL
@@ -145,7 +145,8 @@ def test_an_answer_that_was_damaged_on_its_way_is_asked_for_again(plant, raw, mo
     blob = bytearray(b"".join(raw.kept))
     blob[len(raw.kept[0]) + 100] ^= 4  # in the second frame
     place = {"session": raw.asked[0]["session"], "seq": raw.asked[0]["seq"]}
-    head = wire.pack("frames", more=False, crc=framing.crc32c(b"".join(raw.kept)), **place)
+    said = {"more": False, "knows": True, "mine": raw.session, **whose(plant)}
+    head = wire.pack("frames", crc=framing.crc32c(b"".join(raw.kept)), **place, **said)
     raw.dealer.send_multipart([head, blob])
     until(lambda: plant.ingress.strangers, turning=plant.turn)
     raw.mute = False
@@ -505,7 +506,8 @@ def test_valid_frames_that_say_absurd_things_are_survived(
     )  # fmt: skip
     raw.send(frame)
     if session < raw.session:  # what its own outbox says of later sessions is believed
-        head = wire.pack("frames", session=raw.session, seq=raw.seq, more=False, crc=framing.crc32c(frame))
+        said = {"more": False, "knows": True, "mine": raw.session, **whose(plant)}
+        head = wire.pack("frames", session=raw.session, seq=raw.seq, crc=framing.crc32c(frame), **said)
         raw.dealer.send_multipart([head, frame])
     raw.send(raw.trades(1))
     raw.settle()
@@ -640,7 +642,8 @@ def test_seqs_at_the_end_of_their_range_are_refused_though_the_outbox_says_so(pl
     raw.send(raw.beat_of(raw.session, 9))
     raw.settle(lambda: raw.asked[1:])
     bad = raw.frame(raw.schema["trade"], rows, seq=seq)
-    head = wire.pack("frames", session=raw.session, seq=raw.seq, more=False, crc=framing.crc32c(bad))
+    said = {"more": False, "knows": True, "mine": raw.session, **whose(plant)}
+    head = wire.pack("frames", session=raw.session, seq=raw.seq, crc=framing.crc32c(bad), **said)
     raw.dealer.send_multipart([head, bad])
     until(lambda: plant.ingress.strangers, turning=plant.turn)
     raw.mute = False
