@@ -54,6 +54,18 @@ def test_columns_without_room_are_left_out_the_least_telling_first_and_named(ins
     assert listing.left_out == ("feed", "venue_seq")
 
 
+def test_text_in_the_last_column_is_cut_rather_than_left_out(instruments):
+    listing = Columns(instruments, 62)
+    lines = list(listing.lines(batch((AT, 1, 1, 99.5, 100.25, "äöüß".encode()))))
+    assert lines[1] == "  7  09:30:00.000000001  XNAS:AAPL   99.5  100.25  äöüß"
+    wide = declare("event", 2, {"kind": "S16", "text": "S96"}).empty(1)
+    wide["kind"], wide["text"] = b"gap", b"lost " * 10
+    shown = list(Columns(instruments, 60).lines(Batch.of(wide, "event", 20251201, 0)))
+    assert "  gap   lost lost" in shown[1]
+    assert shown[1].endswith("…")
+    assert len(shown[1]) == 60
+
+
 def test_a_head_comes_again_when_the_day_or_a_column_changes(instruments):
     listing = Columns(instruments, 200)
     first = list(listing.lines(batch(*ROWS)))

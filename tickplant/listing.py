@@ -20,8 +20,10 @@ from tickplant.terminal import printable
 GAP = "  "
 HEAD_EVERY = 50
 """Lines between two heads of columns."""
-LEFT_OUT_FIRST = ("flags", "feed", "venue_seq", "ref_id", "trade_id")
+LEFT_OUT_FIRST = ("flags", "feed", "venue_seq", "ref_id", "trade_id", "session", "first", "last")
 """Where not all columns fit, these go before those at the right."""
+CUT = 16
+"""Text in the last column is cut rather than left out, if there is room for so many characters."""
 KEPT = ("row", "ts_event", "instrument")
 UNSHOWN = ("ts_recv", "ts_plant")
 
@@ -87,6 +89,7 @@ class Columns(Listing):
         self.left_out: tuple[str, ...] = ()
         """Names of the columns that have values and no room."""
         self._widths: dict[str, int] = {}
+        self._room: dict[str, int] = {}
         self._shown: list[str] = []
         self._numeric: set[str] = set()
         self._day = ""
@@ -118,23 +121,39 @@ class Columns(Listing):
             if widest or name in self._widths or name in KEPT:
                 self._widths[name] = max(widest, self._widths.get(name, 0), HEADS.get(name, len(name)))
         self._widths = {name: self._widths[name] for name in rows[0] if name in self._widths}
+        self._room = dict(self._widths)
         self._shown = self._fitting(list(self._widths))
         self.left_out = tuple(name for name in self._widths if name not in self._shown)
         return self._widths != before
 
     def _fitting(self, names: list[str]) -> list[str]:
         """Of these columns, those that there is room for."""
-        shown = list(names)
+        shown, last = list(names), names[-1]
+        if last not in self._numeric:
+            self._room[last] = min(self._room[last], CUT)
         spare = [n for n in LEFT_OUT_FIRST if n in names]
         spare += [n for n in reversed(names) if n not in {*spare, *KEPT}]
         for name in spare:
-            if sum(self._widths[n] + len(GAP) for n in shown) - len(GAP) <= self.width:
+            if self._free(shown) >= 0:
                 break
             shown.remove(name)
+        if shown[-1] == last:
+            self._room[last] = min(self._widths[last], self._room[last] + max(self._free(shown), 0))
         return shown
 
+    def _free(self, names: list[str]) -> int:
+        """Characters of a line that these columns leave."""
+        return self.width - sum(self._room[n] + len(GAP) for n in names) + len(GAP)
+
+    def _cut(self, name: str, text: str) -> str:
+        room = self._room[name]
+        return text if len(text) <= room else text[: room - 1] + "…"
+
     def _line(self, row: dict[str, str]) -> str:
-        cells = [f"{row[n]:{'>' if n in self._numeric else '<'}{self._widths[n]}}" for n in self._shown]
+        cells = []
+        for name in self._shown:
+            side = ">" if name in self._numeric else "<"
+            cells.append(f"{self._cut(name, row[name]):{side}{self._room[name]}}")
         return GAP.join(cells).rstrip()
 
 
