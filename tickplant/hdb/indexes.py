@@ -3,8 +3,9 @@
 <leaf>_time        BRIN on the times, as nanoseconds and as the view shows them: time ranges. From the start:
                    it costs a loader nothing; what is new in it is summarized now and then
 <leaf>_amended     the busts and corrections of a table of trades: few rows, no cost. From the start
-<leaf>_instrument  btree on (instrument, ts_event): one symbol. It halves the speed of COPY, so the open date
-                   gets it once the loader has caught up with the journal, any other when it is finished
+<leaf>_instrument  btree on (instrument, ts_event): one symbol. It makes COPY two to four times slower, so the
+                   open date has it while the loader keeps up with the journal (tending.py), any other date
+                   when it is finished
 <leaf>_row         unique, on the row number: when the date is finished
 """
 
@@ -45,6 +46,12 @@ def by_instrument(namespace: str, leaf_name: str) -> sql.Composed:
     """The index for the rows of one instrument."""
     index = sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} (instrument, ts_event)")
     return index.format(sql.Identifier(f"{leaf_name}_instrument"), sql.Identifier(namespace, leaf_name))
+
+
+def drop_by_instrument(namespace: str, leaf_name: str) -> sql.Composed:
+    """Take that index away, if it is there."""
+    name = sql.Identifier(namespace, f"{leaf_name}_instrument")
+    return sql.SQL("DROP INDEX IF EXISTS {}").format(name)
 
 
 def summarizing(namespace: str, leaf_name: str) -> sql.Composed:

@@ -46,8 +46,6 @@ RETRY_MIN_NS, RETRY_MAX_NS = SECOND_NS // 2, 10 * SECOND_NS
 """From one try to reach or write PostgreSQL to the next: twice as long each time."""
 RECONNECT_S = 0.2
 """How long one turn tries to connect."""
-CAUGHT_UP_BYTES = 1 << 22
-"""Who is so near the end of the journal has caught up."""
 LOOK_NS = SECOND_NS
 """How often it looks whether a date is to be rebuilt, and whether its journal is still the same folder."""
 LOCK_S = 2.0
@@ -282,8 +280,7 @@ class Loader:
         bound = self._bound()
         if bound is None:
             return
-        caught_up = bound - self._position <= CAUGHT_UP_BYTES
-        if due := self._tending.due(rows, caught_up=caught_up):
+        if due := self._tending.due(rows, max(0, bound - self._position)):
             self._steps = self.history.tending(self.trading_date, due)
 
     def _load(self) -> Mapping[str, int]:

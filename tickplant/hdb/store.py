@@ -6,6 +6,7 @@ position before it is what the loader thinks. So after any crash, of either side
 time: it holds an advisory lock for as long as its connection lives.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
@@ -20,11 +21,21 @@ from psycopg.types.json import Jsonb
 
 from tickplant.errors import HistoryError
 from tickplant.hdb import ddl, indexes, readers
-from tickplant.hdb.connection import Connection, HistoryForeign, HistoryLost, connect, said, storable
+from tickplant.hdb.connection import (
+    Connection,
+    HistoryForeign,
+    HistoryLocked,
+    HistoryLost,
+    connect,
+    said,
+    storable,
+)
 from tickplant.hdb.copy import HEADER, TRAILER, Decoder, Encoder, Numbers, date_of
 from tickplant.hdb.records import Outcome, Proof, read_outcome, read_proofs, store_proof
 from tickplant.hdb.tending import Due
 from tickplant.schema import Rows, Schema, Table
+
+log = logging.getLogger(__name__)
 
 READ_ROWS = 1 << 16
 """Rows that `read_back` gives at a time."""
@@ -207,10 +218,22 @@ class History:
         ]
         steps.append(("indexing", indexes.by_instrument, due.index))
         with self.loading(f"index the open date {trading_date}") as connection:
+            for table in due.drop:
+                yield from self._unindexing(connection, ddl.leaf_name(table, trading_date))
             for doing, statement, tables in steps:
                 for leaf in [ddl.leaf_name(table, trading_date) for table in tables]:
                     for _ in _beside(connection, statement(self.namespace, leaf)):
                         yield f"{doing} {leaf}"
+
+    def _unindexing(self, connection: Connection, leaf: str) -> Iterator[str]:
+        """Drop the index by instrument, unless a reader is in the way: then loading goes on with it."""
+        doing = f"dropping the index by instrument of {leaf}"
+        try:
+            with self.explained(f"drop the index by instrument of {leaf}", connection):
+                for _ in _beside(connection, indexes.drop_by_instrument(self.namespace, leaf)):
+                    yield doing
+        except HistoryLocked as e:
+            log.warning("%s; rows are loaded meanwhile", e)
 
     def counts(self, trading_date: int) -> dict[str, dict[int, int]]:
         """Rows that are really there, counted, by table and feed."""
