@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,6 +73,19 @@ def test_a_server_listens_on_its_private_socket_and_nowhere_else(
     assert answer(postgres.dsn, "SHOW listen_addresses") == ""
     assert postgres.socket_dir.stat().st_mode & 0o777 == 0o700
     assert postgres.data_dir.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_server_whose_socket_was_removed_is_started_again_and_has_what_it_had(tmp_path: Path) -> None:
+    made = PostgresServer(tmp_path / "data", tmp_path / "s", throwaway=True)
+    with made:
+        with psycopg.connect(made.dsn) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 7 AS n")
+        assert not made.cut_off
+        shutil.rmtree(made.socket_dir)
+        assert made.cut_off
+        made.start()
+        assert not made.cut_off
+        assert answer(made.dsn, "SELECT n FROM kept") == 7
 
 
 def test_a_server_has_utf8_and_byte_order(postgres: PostgresServer) -> None:

@@ -26,7 +26,7 @@ from tickplant.config import Config
 from tickplant.control import Control
 from tickplant.errors import AlreadyRunning, FrameError, HistoryError, JournalError
 from tickplant.hdb import requests
-from tickplant.hdb.connection import HistoryForeign
+from tickplant.hdb.connection import HistoryForeign, HistoryLost
 from tickplant.hdb.evidence import journal_schema, sealed_at
 from tickplant.hdb.proof import Verdict, proving
 from tickplant.hdb.rebuild import NotRebuilt, rebuild_and_prove
@@ -211,7 +211,12 @@ class Loader:
         return bool(chunk)
 
     def _look(self) -> bool:
-        """Take up what is asked for; let go of a journal that another has taken the place of."""
+        """Take up what is asked for; let go of a journal that another has taken the place of.
+
+        Raises HistoryLost if the plant's own server has no socket any more: readers can't reach it.
+        """
+        if self.server and self.server.cut_off:
+            raise HistoryLost(f"the socket of PostgreSQL in {self.server.socket_dir} was removed")
         if self._reader and which(self._reader.folder) != self._which:
             log.warning("the journal of %d was replaced; it is read anew", self.trading_date)
             self._drop_reader()

@@ -12,6 +12,7 @@ can change them; the command line holds only what the plant relies on.
 
 import contextlib
 import fcntl
+import logging
 import os
 import shlex
 import shutil
@@ -35,12 +36,17 @@ from tickplant.hdb.binaries import find_binaries, find_major
 from tickplant.hdb.connection import HistoryLost
 from tickplant.hdb.identity import Identity, closed_to, identity, works
 
+log = logging.getLogger(__name__)
+
 USER = DATABASE = "tickplant"
 SOCKET = ".s.PGSQL.5432"
 SOCKET_PATH_MAX = 107
 """Bytes; the kernel's limit on the path of a unix socket."""
 LOG = "server.log"
 """The server's log file in the data folder."""
+
+_STATE = 7
+"""The line of `postmaster.pid` that says how far the server is (from PostgreSQL 10 on)."""
 
 # The server must not outlive its starter, even one that is killed. The signal is asked for by the
 # server's own process just before it becomes PostgreSQL; if the starter has died before that, no
@@ -84,6 +90,9 @@ class PostgresServer:
         server that does not answer by then goes on starting, and the next call waits for it again.
         Raises HistoryLost then, and HistoryError if there is no PostgreSQL, or it can't be started.
         """
+        if self.cut_off:
+            log.warning("the socket in %s was removed; PostgreSQL is started again", self.socket_dir)
+            self.stop()
         self._make_folders()
         identity(self.data_dir)  # refuses another user's folder before anything in it is touched
         with self._alone():
@@ -97,6 +106,18 @@ class PostgresServer:
                     )
                 self._launch(deadline)
             self._make_database()
+
+    @property
+    def cut_off(self) -> bool:
+        """Is the server, started here, ready, but its socket removed? Nobody can connect then."""
+        process = self._process
+        if process is None or process.poll() is not None or (self.socket_dir / SOCKET).exists():
+            return False
+        try:
+            lines = (self.data_dir / "postmaster.pid").read_text().splitlines()
+            return int(lines[0]) in (self.pid, process.pid) and lines[_STATE].strip() == "ready"
+        except (OSError, ValueError, IndexError):  # just being written, or gone with its server
+            return False
 
     def stop(self, patience: float = 60.0) -> None:
         """End the server if this object started it; one that was already there is left running.
@@ -240,21 +261,21 @@ class PostgresServer:
         command = [str(self._binaries(who, major) / "postgres"), "-D", str(self.data_dir)]
         for name, value in options.items():
             command += ["-c", f"{name}={value}"]
-        log = self.data_dir / LOG
-        begin = log.stat().st_size if log.exists() else 0
+        said_in = self.data_dir / LOG
+        begin = said_in.stat().st_size if said_in.exists() else 0
         fresh = self._process is None or self._process.poll() is not None
         if fresh:
-            with log.open("ab") as out:
+            with said_in.open("ab") as out:
                 self._process = who.spawn(_bound(command), out)
         while not self._answers():
             if monotonic_ns() > deadline:
-                raise HistoryLost(f"PostgreSQL does not answer yet; {_last_words(log)}")
+                raise HistoryLost(f"PostgreSQL does not answer yet; {_last_words(said_in)}")
             if self._ended():
                 # The children of a killed postmaster take a moment to notice and end, as does a
                 # server that is being stopped.
-                said = log.read_bytes()[begin:]
+                said = said_in.read_bytes()[begin:]
                 if fresh and b"still in use" not in said and b"already exists" not in said:
-                    raise HistoryLost(f"PostgreSQL did not start; {_last_words(log)}")
+                    raise HistoryLost(f"PostgreSQL did not start; {_last_words(said_in)}")
                 time.sleep(0.1)
                 return
 
@@ -284,9 +305,9 @@ def _bound(command: list[str]) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _IN_PYTHON, me, *command]
 
 
-def _last_words(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()[-12:] if log.exists() else []
-    return "\n".join([f"the end of {log}:", *lines])
+def _last_words(path: Path) -> str:
+    lines = path.read_text(errors="replace").splitlines()[-12:] if path.exists() else []
+    return "\n".join([f"the end of {path}:", *lines])
 
 
 def _memory_mb() -> int:
