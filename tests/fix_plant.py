@@ -178,6 +178,9 @@ def crashed(plant: TickerPlant) -> None:
         if journal._fd >= 0:
             os.close(journal._fd)
             journal._fd = -1
+        if journal._note >= 0:
+            os.close(journal._note)
+            journal._note = -1
     _forget(plant)
     for lock in plant._locks:
         lock.release()

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import resource
 import shutil
@@ -49,8 +50,22 @@ def contents(folder):
 
 def die(journal):
     """What a killed writer leaves: nothing synced that was not."""
-    if journal._fd >= 0:
-        os.close(journal._fd)
+    for fd in (journal._fd, journal._note):
+        if fd >= 0:
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def no_descriptors():
+    """This process may open nothing more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open("/dev/null", os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def filled(folder, payloads, synced=None):
@@ -65,6 +80,23 @@ def filled(folder, payloads, synced=None):
         journal.sync()
     die(journal)
     return frames
+
+
+def test_without_descriptors_a_writer_goes_on_in_its_segment_and_begins_another_later(shm_folder):
+    journal, _ = writer(shm_folder)
+    frames = [append(journal, bytes(1000))]
+    journal.sync()
+    with no_descriptors():
+        with pytest.raises(OSError, match="Too many open files"):
+            os.open("/dev/null", os.O_RDONLY)
+        frames += [append(journal, bytes(1000), row=n) for n in range(300)]
+        journal.trim(journal.sync())
+    assert [begins(p) for p in segments(shm_folder)] == [0]
+    assert durable_position(shm_folder) == journal.position
+    frames.append(append(journal, bytes(1000)))
+    assert len(segments(shm_folder)) == 2
+    journal.close()
+    assert read_all(JournalReader(shm_folder)) == frames
 
 
 @settings(max_examples=15)

@@ -21,6 +21,7 @@ Never mapped (a full disk would be SIGBUS), never synced twice after a failed sy
 which pages were lost), never deleted before its rows are proven elsewhere.
 """
 
+import errno
 import os
 import struct
 import threading
@@ -39,6 +40,7 @@ SUFFIX = ".tpj"
 FORMAT = 1
 CHUNK = 1 << 22
 _DURABLE = struct.Struct("<QI")
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 Frames = bytes | memoryview
 Recovered = Iterator[tuple[int, Frames]]
 
@@ -175,7 +177,9 @@ class JournalWriter:
         self.position = self.last_crc = self.durable = self._begins = 0
         self.torn: str | None = None
         self._failed: str | None = None
-        self._fd = -1
+        self._fd = self._note = -1
+        """Of the segment that is written to, and of the file `durable`: open, so that nobody who takes all
+        descriptors ends the writer."""
         self._unsynced: dict[int, int] = {}
         """Descriptors of the segments that have to be synced, by begin; the last is the one written to."""
         self._unlinked = False
@@ -305,18 +309,28 @@ class JournalWriter:
 
     def _start_segment(self) -> None:
         path = self.folder / f"{self.position:020d}{SUFFIX}"
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            fd = os.open(path, flags, 0o640)
-            with self._lock:
-                self._fd, self._begins = fd, self.position
-                self._unsynced[self._begins] = fd
-            _sync_folder(self.folder)
+            self._open_segment(path)
         except OSError as e:
+            if e.errno in _NO_DESCRIPTORS and self._fd >= 0:
+                return  # the segment that is there grows until there are some
             raise self._fail(f"can't create journal segment {path.name}", e) from None
         self._unlinked = False
         about = msgpack.packb({"format": FORMAT, "position": self.position, **self.about})
         self._write(framing.seal(about, wire.SEGMENT, prev_crc=self.last_crc))
+
+    def _open_segment(self, path: Path) -> None:
+        """Begin to write to a new file. Without descriptors nothing has changed when this raises."""
+        folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            fd = os.open(path, flags, 0o640)
+            with self._lock:
+                self._fd, self._begins = fd, self.position
+                self._unsynced[self._begins] = fd
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def _write(self, data: bytes | memoryview) -> None:
         try:
@@ -355,11 +369,10 @@ class JournalWriter:
 
     def _mark_durable(self, position: int) -> None:
         packed = struct.pack("<Q", position)
-        fd = os.open(self.folder / "durable", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        try:
-            os.pwrite(fd, packed + struct.pack("<I", framing.crc32c(packed)), 0)
-        finally:
-            os.close(fd)
+        if self._note < 0:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+            self._note = os.open(self.folder / "durable", flags, 0o640)
+        os.pwrite(self._note, packed + struct.pack("<I", framing.crc32c(packed)), 0)
 
     def trim(self, below: int) -> int:
         """Delete the segments that end at or before a position, but never the last; how many."""
@@ -377,7 +390,8 @@ class JournalWriter:
                     if (fd := self._unsynced.pop(begins(path), -1)) >= 0:
                         os.close(fd)
         except OSError as e:
-            raise self._fail("can't be trimmed", e) from None
+            if e.errno not in _NO_DESCRIPTORS:  # else the next time
+                raise self._fail("can't be trimmed", e) from None
         return gone
 
     def close(self) -> None:
@@ -389,6 +403,9 @@ class JournalWriter:
                 os.close(self._fd)
                 self._fd = -1
                 self._unsynced.clear()
+            if self._note >= 0:
+                os.close(self._note)
+                self._note = -1
 
     def _refuse_if_failed(self) -> None:
         if self._failed is not None:
