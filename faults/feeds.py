@@ -68,7 +68,7 @@ def _memory(site: Site, name: str) -> int:
     return int(said.get("memory_bytes", 0))
 
 
-def _elsewhere(site: Site, feed: str, rate: float) -> tuple[Path, Path]:
+def elsewhere(site: Site, feed: str, rate: float) -> tuple[Path, Path]:
     """The configuration of a feed on another host: its path, and where its outbox is."""
     content: dict[str, Any] = msgspec.toml.decode(site.feed_path(feed).read_bytes())
     data = site.folder / "elsewhere"
@@ -82,7 +82,8 @@ def _elsewhere(site: Site, feed: str, rate: float) -> tuple[Path, Path]:
     return path, data / "outbox" / feed
 
 
-def _rival(site: Site, path: Path, feed: str) -> "subprocess.Popen[bytes]":
+def rival(site: Site, path: Path, feed: str) -> "subprocess.Popen[bytes]":
+    """Start a feed with this configuration beside the one that runs."""
     with (site.folder / "rival.log").open("ab") as out:
         return subprocess.Popen(
             [sys.executable, "-m", "tickplant", "run", "feed", feed], cwd=ROOT, stdout=out, stderr=out,
@@ -93,16 +94,16 @@ def _rival(site: Site, path: Path, feed: str) -> "subprocess.Popen[bytes]":
 def second_host(site: Site, choice: random.Random) -> bool:
     """Another host runs the same feed by the same configuration; it must end, and nothing of it be taken."""
     feed = choice.choice(("one", "two"))
-    path, outbox = _elsewhere(site, feed, site.rate)
+    path, outbox = elsewhere(site, feed, site.rate)
     if choice.random() < 0.5:
         shutil.rmtree(outbox, ignore_errors=True)
-    rival = _rival(site, path, feed)
+    other = rival(site, path, feed)
     try:
-        site.until(lambda: rival.poll() is not None, "a second host's feed to be refused")
+        site.until(lambda: other.poll() is not None, "a second host's feed to be refused")
     finally:
-        rival.kill()
-    if rival.wait() != AlreadyRunning.exit_code:
-        raise TickplantError(f"a second host's feed ended with status {rival.returncode}")
+        other.kill()
+    if other.wait() != AlreadyRunning.exit_code:
+        raise TickplantError(f"a second host's feed ended with status {other.returncode}")
     return True
 
 
@@ -117,7 +118,7 @@ def copied_outbox(site: Site, choice: random.Random) -> bool:
     """A copy of a feed's folder is started elsewhere and takes over; the feed must notice, and come back."""
     feed = choice.choice(("one", "two"))
     process = site.processes[f"feed-{feed}"]
-    path, outbox = _elsewhere(site, feed, 0.0)
+    path, outbox = elsewhere(site, feed, 0.0)
     shutil.rmtree(outbox, ignore_errors=True)
     if not site.config.outbox_dir(feed).exists():
         return False  # it has just been started
@@ -125,12 +126,12 @@ def copied_outbox(site: Site, choice: random.Random) -> bool:
         site.config.outbox_dir(feed), outbox, ignore=shutil.ignore_patterns("lock"), copy_function=_copied
     )
     had, running = _session(site, feed), process.running
-    rival = _rival(site, path, feed)
+    other = rival(site, path, feed)
     try:
-        site.until(lambda: rival.poll() is not None or _session(site, feed) != had, "a copy to take over")
+        site.until(lambda: other.poll() is not None or _session(site, feed) != had, "a copy to take over")
     finally:
-        rival.kill()
-        rival.wait()
+        other.kill()
+        other.wait()
     if _session(site, feed) == had:
         return False  # it was copied in the middle of a write, and said so
     site.until(lambda: process.running is not running, "the feed to notice")

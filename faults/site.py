@@ -31,6 +31,9 @@ from tickplant.sockets import free_port
 
 Settings = Callable[[dict[str, Any], "Site"], None]
 
+Damaged = tuple[int, int, int, int]
+"""Number of a feed, session, first and last row of a frame of its outbox that was damaged."""
+
 PATIENCE_S = 120.0
 ROOT = Path(__file__).parent.parent
 
@@ -67,6 +70,10 @@ class Site:
         """What has been seen in the meantime: each says in the end what of it is not so."""
         self.figures: list[str] = []
         """What faults have measured besides, for the report."""
+        self.damaged: list[Damaged] = []
+        """What was damaged beyond repair: it has to be declared, and nothing else."""
+        self.strangers = 0
+        """Feeds of other plants that have spoken to this one."""
         self.folder = Path(tempfile.mkdtemp(prefix="tpf"))  # socket paths must be short
         self.folder.chmod(0o711)
         content = msgspec.toml.decode(config.shipped().read_bytes())
