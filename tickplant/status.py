@@ -97,7 +97,7 @@ def proofs(config: Config) -> list[dict[str, Any]]:
     found = []
     for path in sorted((config.plant.data_dir / "proofs").glob("[0-9]" * 8 + ".json")):
         proof = _read(path)
-        wanted = ("trading_date", "complete", "declared_gaps", "missing", "summary")
+        wanted = ("trading_date", "complete", "declared_gaps", "missing", "refused", "summary")
         found.append({"trading_date": int(path.stem)} | {k: proof.get(k) for k in wanted if k in proof})
         found[-1].setdefault("complete", False)
         found[-1].setdefault("summary", "complete" if found[-1]["complete"] else "its proof can't be read")
@@ -112,9 +112,9 @@ def history_problem(config: Config) -> str | None:
 
 def _proof_problem(proof: dict[str, Any]) -> str:
     date = proof["trading_date"]
-    return (
-        f"trading date {date}: {proof['summary']}; rebuild it in PostgreSQL: tickplant hdb load --date {date}"
-    )
+    lift = "lift what refuses the rows (psql: \\d), then " if proof.get("refused") else ""
+    rebuild = f"rebuild it in PostgreSQL: tickplant hdb load --date {date}"
+    return f"trading date {date}: {proof['summary']}; {lift}{rebuild}"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -75,6 +75,7 @@ CREATE TABLE IF NOT EXISTS {s}.verdict (
 _GAINED = (
     ("layout", "plant", "text"),
     ("layout", "views", "integer NOT NULL DEFAULT 0"),
+    ("progress", "refused", "jsonb NOT NULL DEFAULT '{}'"),
     ("proof", "missing", "numeric(20) NOT NULL DEFAULT 0"),
     ("proof", "missing_checksum", "numeric(20) NOT NULL DEFAULT 0"),
 )
@@ -202,7 +203,9 @@ def open_date(
 def make_leaf(connection: Connection, namespace: str, table: str, name: str) -> None:
     """Make a partition of a table apart: readers of the table are not in the way."""
     leaf, parent = sql.Identifier(namespace, name), sql.Identifier(namespace, table)
-    connection.execute(sql.SQL("CREATE TABLE {} (LIKE {})").format(leaf, parent))
+    # With the CHECKs that an operator has given the table: no other partition could be attached.
+    make = sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING CONSTRAINTS)")
+    connection.execute(make.format(leaf, parent))
 
 
 def fill_leaf(

@@ -30,6 +30,7 @@ from tickplant.hdb.connection import HistoryForeign, HistoryLost
 from tickplant.hdb.evidence import journal_schema, sealed_at
 from tickplant.hdb.proof import Verdict, proving
 from tickplant.hdb.rebuild import NotRebuilt, rebuild_and_prove
+from tickplant.hdb.refused import Refused, folder, said
 from tickplant.hdb.resume import continues, which
 from tickplant.hdb.server import PostgresServer
 from tickplant.hdb.store import History, Progress
@@ -85,6 +86,7 @@ def _history(config: Config, server: PostgresServer | None) -> History:
     return History(
         server.dsn if server else config.hdb.dsn, config.schema, namespace=config.plant.name,
         plant=identity.read_text() if identity.exists() else "",
+        aside=config.plant.data_dir / "aside",
     )  # fmt: skip
 
 
@@ -114,6 +116,7 @@ class Loader:
         self._steps: Iterator[str] | None = None
         self._registered = 1
         self._tending = Tending()
+        self._refused: Refused = {}
         self._end = 0
         """Position behind the date's seal, once it is known."""
 
@@ -259,7 +262,7 @@ class Loader:
                 return True
             self.history.drop(date)
             progress = Progress()
-        self.trading_date, self._position = date, progress.position
+        self.trading_date, self._position, self._refused = date, progress.position, progress.refused
         self.history.declare(journal_schema(self.config, folder))
         self._tending = Tending()
         self._which = which(folder)
@@ -298,9 +301,24 @@ class Loader:
             expected=self._position,
         )  # fmt: skip
         self._position = end
+        self._refuse(reached.refused)
         self._chunks.clear()
         self._rows = 0
         return reached.rows
+
+    def _refuse(self, refused: Refused) -> None:
+        """Say it the first time that rows of a table are refused."""
+        if refused.keys() - self._refused.keys():
+            log.warning("%s", "; ".join(self._problems(refused)))
+        self._refused = refused
+
+    def _problems(self, refused: Refused) -> list[str]:
+        where = str(folder(self.config.plant.data_dir / "aside", self.trading_date))
+        remedy = f"tickplant hdb load --date {self.trading_date} (once that date has ended)"
+        return [
+            f"{self.trading_date}: {sentence}; see what refuses them (psql: \\d), lift it, then: {remedy}"
+            for sentence in said(refused, where)
+        ]
 
     def _register(self) -> None:
         """Instruments before the rows that name them."""
@@ -367,6 +385,7 @@ class Loader:
             "waiting": self.waiting,
             "waiting_since_ns": self._waiting_since_ns if self.waiting else None,
             "doing": self.doing,
+            "problems": self._problems(self._refused),
             "last_proof": self.verdict.summary() if self.verdict else None,
         }
 

@@ -30,6 +30,7 @@ from tickplant.config import Config
 from tickplant.errors import HistoryError, NotRunning, SegmentError
 from tickplant.hdb.evidence import Account, Evidence, Hashes, gather
 from tickplant.hdb.records import Outcome, Proof
+from tickplant.hdb.refused import Refused, folder, said
 from tickplant.hdb.store import History
 from tickplant.registry import RegistryReader
 from tickplant.schema import Table
@@ -52,6 +53,10 @@ class Verdict:
     """Rows in them, by the name of the feed."""
     false_claims: Mapping[str, list[str]] = field(default_factory=dict)
     """By the name of a feed: tables of which it claims something else than all places hold."""
+    refused: Refused = field(default_factory=dict)
+    """Rows that PostgreSQL refused, by table, and why."""
+    refused_place: str = ""
+    """Where those are kept."""
 
     @property
     def complete(self) -> bool:
@@ -74,6 +79,7 @@ class Verdict:
             if liars:
                 more += "; the counters of a feed are wrong, its rows are the same everywhere: "
                 more += "; ".join(liars)
+            more += "".join(f"; {sentence}" for sentence in said(self.refused, self.refused_place))
             return f"DIFFERS in {', '.join(self.wrong)} ({rows:,} rows journaled{more})"
         if self.gaps:
             return f"complete with {gaps}: {rows:,} rows; rows missing: {lost}"
@@ -142,7 +148,9 @@ def proving(
     feeds = {f.id: name for name, f in config.feeds.items()}
     missing = {feeds.get(feed, str(feed)): rows for feed, rows in evidence.missing_rows.items()}
     false = _false_claims(records, evidence, feeds)
-    verdict = Verdict(trading_date, records, disorder, evidence.gaps, missing, false)
+    refused = history.progress(trading_date).refused
+    place = str(folder(config.plant.data_dir / "aside", trading_date)) if refused else ""
+    verdict = Verdict(trading_date, records, disorder, evidence.gaps, missing, false, refused, place)
     history.store_proof(
         records, Outcome(trading_date, verdict.complete, evidence.gaps, evidence.missing_rows, disorder)
     )
@@ -214,6 +222,8 @@ def _plain(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
         "wrong": verdict.wrong,
         "false_claims": dict(verdict.false_claims),
         "out_of_order": verdict.out_of_order,
+        "refused": {table: {"rows": count, "why": why} for table, (count, why) in verdict.refused.items()},
+        "refused_place": verdict.refused_place,
         "records": [vars(r) for r in verdict.records],
         "missing_rows": evidence.missing_rows,
         "ordered": {table.name: evidence.journaled[table.name].ordered for table in evidence.schema},

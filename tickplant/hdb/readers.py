@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from tickplant.hdb.connection import Connection
+from tickplant.hdb.ddl import lock_tables
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,12 @@ def role_name(plant: str) -> str:
 
 def admit(connection: Connection, namespace: str) -> None:
     """Have the role, and what it may do; where the plant's user may make no roles, say how it is made."""
+    with connection.transaction():
+        lock_tables(connection, namespace)  # two that grant the same at once refuse one another
+        _admit(connection, namespace)
+
+
+def _admit(connection: Connection, namespace: str) -> None:
     role = sql.Identifier(role_name(namespace))
     there = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [role_name(namespace)]).fetchone()
     if there is None:
@@ -49,6 +56,5 @@ def admit(connection: Connection, namespace: str) -> None:
     ).fetchone()
     if may == (True,):
         return  # what is made since is given by the default privileges
-    with connection.transaction():
-        for statement in given:
-            connection.execute(sql.SQL(statement).format(s=sql.Identifier(namespace), role=role))
+    for statement in given:
+        connection.execute(sql.SQL(statement).format(s=sql.Identifier(namespace), role=role))

@@ -8,6 +8,7 @@ as it is then. Killed before that, nothing has changed, and the next try begins 
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
@@ -19,7 +20,8 @@ from tickplant.hdb.connection import Connection, HistoryLocked
 from tickplant.hdb.copy import date_of
 from tickplant.hdb.evidence import journal_schema, sealed_at
 from tickplant.hdb.proof import Verdict, proving
-from tickplant.hdb.store import History
+from tickplant.hdb.refused import Refused, forget, is_refusal, more
+from tickplant.hdb.store import History, Progress
 from tickplant.journal import JournalReader, begins, segments
 from tickplant.registry import RegistryReader
 
@@ -46,17 +48,20 @@ def rebuild(config: Config, history: History, trading_date: int) -> Iterator[str
     with history.loading(f"rebuild {trading_date}") as connection:
         _make(history, connection, trading_date)
         rows: dict[str, int] = {}
+        refused: Refused = {}
+        forget(history.aside, trading_date, new=True)
         reader = JournalReader(folder, None, 0)
         try:
             while chunk := reader.read(end):
-                _copy(history, connection, trading_date, rows, chunk)
+                refused = _copy(history, connection, trading_date, rows, refused, chunk)
                 yield f"{(reader.position or 0) / end:4.0%} of the journal loaded"
         finally:
             reader.close()
         for table in history.schema:
             yield from history.finishing_leaf(connection, table, ddl.new_name(table.name, trading_date))
         yield f"{sum(rows.values()):,} rows loaded; putting them in place"
-        yield from _replace(history, connection, trading_date, end, reader.last_crc or 0, rows)
+        reached = Progress(end, reader.last_crc or 0, rows, refused)
+        yield from _replace(history, connection, trading_date, reached)
 
 
 def rebuild_and_prove(config: Config, history: History, trading_date: int) -> Iterator[str | Verdict]:
@@ -91,28 +96,38 @@ def _make(history: History, connection: Connection, trading_date: int) -> None:
 
 
 def _copy(
-    history: History, connection: Connection, trading_date: int, rows: dict[str, int], chunk: bytes
-) -> None:
+    history: History, connection: Connection, trading_date: int, rows: dict[str, int], refused: Refused,
+    chunk: bytes,
+) -> Refused:  # fmt: skip
+    """Copy the rows of a chunk, and count them in; what is refused by now."""
     for number in {int(n) for n in framing.index(chunk)[:, 3]} - {0}:
         table = history.schema.numbered(number)
         new = table.rows(framing.payloads(chunk, number))
         first = rows.get(table.name, 0)
         leaf = ddl.new_name(table.name, trading_date)
-        history.copy_into(connection, leaf, trading_date, table.name, first, new)
+        try:
+            history.copy_into(connection, leaf, trading_date, table.name, first, new)
+        except psycopg.Error as e:
+            if history.aside is None or not is_refusal(e):
+                raise
+            with connection.transaction():
+                runs = history.copy_sifted(connection, leaf, trading_date, table.name, first, new)
+            refused = more(refused, table.name, runs)
         rows[table.name] = first + len(new)
+    return refused
 
 
-def _replace(
-    history: History, connection: Connection, trading_date: int, end: int, crc: int, rows: dict[str, int]
-) -> Iterator[str]:
+def _replace(history: History, connection: Connection, trading_date: int, reached: Progress) -> Iterator[str]:
     """Take the old partitions' place, all at once."""
     for left in reversed(range(TRIES)):
         try:
             with history.explained(f"put {trading_date} in place", connection), connection.transaction():
                 ddl.lock_tables(connection, history.namespace)
                 ddl.replace_date(connection, history.schema, history.namespace, trading_date)
-                about = [date_of(trading_date), end, crc, Jsonb(rows)]
+                about = [date_of(trading_date), reached.position, reached.last_crc]
+                about += [Jsonb(reached.rows), Jsonb(reached.refused)]
                 connection.execute(_progress(history.namespace), about)
+            history.put_kept(trading_date)
             return
         except HistoryLocked as e:
             if not left:
@@ -122,6 +137,7 @@ def _replace(
 
 def _progress(namespace: str) -> sql.Composed:
     put = (
-        "INSERT INTO {} (trading_date, position, last_crc, rows, finished_at) VALUES (%s, %s, %s, %s, now())"
+        "INSERT INTO {} (trading_date, position, last_crc, rows, refused, finished_at)"
+        " VALUES (%s, %s, %s, %s, %s, now())"
     )
     return sql.SQL(put).format(sql.Identifier(namespace, "progress"))

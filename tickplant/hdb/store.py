@@ -7,10 +7,11 @@ time: it holds an advisory lock for as long as its connection lives.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from psycopg import sql
 from psycopg.copy import LibpqWriter
 from psycopg.types.json import Jsonb
 
+from tickplant.clock import now_ns
 from tickplant.errors import HistoryError
 from tickplant.hdb import ddl, indexes, readers
 from tickplant.hdb.connection import (
@@ -32,6 +34,7 @@ from tickplant.hdb.connection import (
 )
 from tickplant.hdb.copy import HEADER, TRAILER, Decoder, Encoder, Numbers, date_of
 from tickplant.hdb.records import Outcome, Proof, read_outcome, read_proofs, store_proof
+from tickplant.hdb.refused import Kept, Refused, Run, folder, forget, is_refusal, more, put, sift
 from tickplant.hdb.tending import Due
 from tickplant.schema import Rows, Schema, Table
 
@@ -45,6 +48,9 @@ FLUSH_BYTES = 1 << 18
 STEP_S = 0.2
 """A long statement is one step in so many seconds."""
 
+Copy = Callable[[Connection, str, int, str, int, Rows], list[Run]]
+"""Copies rows into a partition: connection, partition, date, table, number of the first row, rows."""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -55,7 +61,9 @@ class Progress:
     last_crc: int = 0
     """Checksum of the journal's last frame before `position`, as given to `load`."""
     rows: Mapping[str, int] = field(default_factory=dict)
-    """Rows that are in, by table; also the number of the next row."""
+    """Rows that are in or refused, by table; also the number of the next row."""
+    refused: Refused = field(default_factory=dict)
+    """Rows that PostgreSQL refused, by table, and why."""
 
 
 class History:
@@ -64,7 +72,8 @@ class History:
     Connects when first used, and again after `HistoryLost`. `patience` is for how many seconds it
     tries to connect, `lock_patience` for how many it waits while another loader holds the lock
     (a moment after a crash, the server may not yet know that the old one is dead). `plant`: the
-    plant's identity; the tables of another are refused (empty: of any).
+    plant's identity; the tables of another are refused (empty: of any). `aside`: the folder for rows that
+    PostgreSQL refuses; None: then nothing of their chunk is loaded.
     Raises HistoryForeign if the schema or `namespace` has a name that can't be used.
     """
 
@@ -77,6 +86,7 @@ class History:
         patience: float = 30.0,
         lock_patience: float = 5.0,
         plant: str = "",
+        aside: Path | None = None,
     ) -> None:
         ddl.check_names(schema, namespace)
         self.schema = self._declared = schema
@@ -85,6 +95,8 @@ class History:
         self.patience = patience
         self.lock_patience = lock_patience
         self.dsn = dsn
+        self.aside = aside
+        self._kept: Kept | None = None
         self._connection: Connection | None = None
         self._loading = False
         self._opened: set[int] = set()
@@ -95,6 +107,7 @@ class History:
         connection, self._connection = self._connection, None
         self._loading = False
         self._opened.clear()
+        self._release()
         if connection is not None:
             connection.close()
 
@@ -124,10 +137,10 @@ class History:
 
     def progress(self, trading_date: int) -> Progress:
         """How far the date (yyyymmdd) is loaded; all zeros if it was not begun."""
-        ask = self._sql("SELECT position, last_crc, rows FROM {} WHERE trading_date = %s")
+        ask = self._sql("SELECT position, last_crc, rows, refused FROM {} WHERE trading_date = %s")
         with self._connected("read the progress") as connection:
             row = connection.execute(ask, [date_of(trading_date)]).fetchone()
-        return Progress(*row) if row else Progress()
+        return Progress(row[0], row[1], row[2], _refused(row[3])) if row else Progress()
 
     def load(
         self,
@@ -140,6 +153,7 @@ class History:
     ) -> Progress:
         """Add rows by table and move the date's position from `expected` to `position`; or neither.
 
+        Rows that PostgreSQL refuses are set aside; they keep their numbers.
         Raises HistoryError if the position is not `expected` or another is loading, HistoryLost if
         the connection broke: whether the rows are in, `progress` tells.
         """
@@ -147,20 +161,35 @@ class History:
             if trading_date not in self._opened:
                 self._open_date(connection, trading_date)
                 self._opened.add(trading_date)
-            with connection.transaction():
-                rows = self._expect(connection, trading_date, expected)
-                for name, chunk in chunks.items():
-                    first = rows.get(name, 0)
-                    leaf = ddl.leaf_name(name, trading_date)
-                    self.copy_into(connection, leaf, trading_date, name, first, chunk)
-                    rows[name] = first + len(chunk)
-                move = self._sql(
-                    "UPDATE {} SET position = %s, last_crc = %s, rows = %s, updated_at = now()"
-                    " WHERE trading_date = %s AND position = %s"
-                )
-                day = date_of(trading_date)
-                connection.execute(move, [position, last_crc, Jsonb(rows), day, expected])
-        return Progress(position, last_crc, rows)
+            goal = Progress(position, last_crc)
+            try:
+                return self._add(connection, trading_date, chunks, goal, expected, self._copy_all)
+            except psycopg.Error as e:
+                if self.aside is None or not is_refusal(e):
+                    raise
+            return self._add(connection, trading_date, chunks, goal, expected, self.copy_sifted)
+
+    def _add(
+        self, connection: Connection, trading_date: int, chunks: Mapping[str, Rows], goal: Progress,
+        expected: int, copy: Copy,
+    ) -> Progress:  # fmt: skip
+        """Copy rows and move the date's position, in one transaction."""
+        with connection.transaction():
+            before = self._expect(connection, trading_date, expected)
+            rows, refused = dict(before.rows), before.refused
+            for name, chunk in chunks.items():
+                first = rows.get(name, 0)
+                leaf = ddl.leaf_name(name, trading_date)
+                runs = copy(connection, leaf, trading_date, name, first, chunk)
+                refused = more(refused, name, runs)
+                rows[name] = first + len(chunk)
+            move = self._sql(
+                "UPDATE {} SET position = %s, last_crc = %s, rows = %s, refused = %s, updated_at = now()"
+                " WHERE trading_date = %s AND position = %s"
+            )
+            about = [goal.position, goal.last_crc, Jsonb(rows), Jsonb(refused)]
+            connection.execute(move, [*about, date_of(trading_date), expected])
+        return Progress(goal.position, goal.last_crc, rows, refused)
 
     def register(self, instruments: Iterable[tuple[int, str, str]]) -> None:
         """Store (id, venue, symbol) of instruments; those that are there already are left.
@@ -295,6 +324,8 @@ class History:
         with self.loading(f"drop {trading_date}") as connection:
             self._opened.discard(trading_date)
             ddl.drop_date(connection, self.namespace, trading_date)
+        self._release()
+        forget(self.aside, trading_date)
 
     def _sql(self, text: Any, table: str = "progress") -> sql.Composed:
         return sql.SQL(text).format(sql.Identifier(self.namespace, table))
@@ -326,9 +357,9 @@ class History:
             ) from None
         self._loading = True
 
-    def _expect(self, connection: Connection, trading_date: int, expected: int) -> dict[str, int]:
-        """The rows by table at position `expected`, which can't change until the commit."""
-        ask = self._sql("SELECT position, rows FROM {} WHERE trading_date = %s FOR UPDATE")
+    def _expect(self, connection: Connection, trading_date: int, expected: int) -> Progress:
+        """The progress at position `expected`, which can't change until the commit."""
+        ask = self._sql("SELECT position, last_crc, rows, refused FROM {} WHERE trading_date = %s FOR UPDATE")
         row = connection.execute(ask, [date_of(trading_date)]).fetchone()
         if row is None or row[0] != expected:
             self._opened.discard(trading_date)
@@ -336,7 +367,7 @@ class History:
                 f"{trading_date} is loaded up to {row and row[0]}, not {expected}: another hdb has"
                 " loaded or dropped it; read the progress again"
             )
-        return dict(row[1])
+        return Progress(row[0], row[1], row[2], _refused(row[3]))
 
     def copy_into(
         self, connection: Connection, leaf: str, trading_date: int, name: str, first: int, rows: Rows
@@ -357,6 +388,49 @@ class History:
                 for block in encoder.blocks(trading_date, first, rows):
                     copy.write(block)
                 copy.write(TRAILER)
+
+    def _copy_all(
+        self, connection: Connection, leaf: str, trading_date: int, name: str, first: int, rows: Rows
+    ) -> list[Run]:
+        self.copy_into(connection, leaf, trading_date, name, first, rows)
+        return []
+
+    def copy_sifted(
+        self, connection: Connection, leaf: str, trading_date: int, name: str, first: int, rows: Rows
+    ) -> list[Run]:
+        """The same within a transaction, but for the rows that are refused: those are on disk then."""
+        connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+        def copy(start: int, piece: Rows) -> None:
+            self.copy_into(connection, leaf, trading_date, name, first + start, piece)
+
+        runs = sift(connection, rows, copy)
+        if runs:
+            kept = self._keeping(trading_date, leaf)
+            for run in runs:
+                kept.keep(self.schema[name], first + run.first, rows[run.first : run.stop], now_ns())
+            kept.sync()
+        return runs
+
+    def _keeping(self, trading_date: int, leaf: str) -> Kept:
+        """The files for the refused rows of a partition of a date."""
+        assert self.aside is not None
+        new = leaf == ddl.new_name(leaf.rpartition(f"_{trading_date}")[0], trading_date)
+        where = folder(self.aside, trading_date, new=new)
+        if self._kept is None or self._kept.where != where:
+            self._release()
+            self._kept = Kept(where, self.schema, trading_date)
+        return self._kept
+
+    def put_kept(self, trading_date: int) -> None:
+        """The files of a date that was rebuilt take the place of those there were."""
+        self._release()
+        put(self.aside, trading_date)
+
+    def _release(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
 
     @contextmanager
     def _connected(self, purpose: str) -> Iterator[Connection]:
@@ -379,6 +453,10 @@ class History:
         except HistoryError:
             self._opened.clear()
             raise
+
+
+def _refused(stored: Mapping[str, Any]) -> Refused:
+    return {table: (int(count), str(why)) for table, (count, why) in stored.items()}
 
 
 def _beside(connection: Connection, statement: sql.Composed) -> Iterator[None]:
