@@ -87,7 +87,10 @@ def run_dir_emptied(site: Site, choice: random.Random) -> bool:
     """Somebody empties run_dir; status and eod work again, and the date ends."""
     run_dir = site.config.plant.run_dir
     for path in run_dir.iterdir():
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)  # something may just be made in it again
+        else:
+            path.unlink(missing_ok=True)
     for name in ("tickerplant", "publisher", "feed-one", "feed-two"):
         site.until(lambda n=name: site.publishes(n), f"the status of {name} to be back")  # type: ignore[misc]
     sock = run_dir / "tickerplant.sock"

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.counting_feed import published
 from tests.fix_plant import closed, events, journaled, killed, rows_of, trades, until, wait_for
 from tickplant import config, subscribe, wire
 from tickplant.batch import TableChanged
@@ -356,3 +357,58 @@ def test_rows_of_a_declaration_that_the_plant_never_had_stay_with_their_feed(sit
     rows = rows_of(feed.config, again.day.trading_date, "trade")
     assert rows["trade_id"].tolist() == list(range(20))
     assert events(feed.config, again.day.trading_date, "gap") == []
+
+
+class Counting:
+    """A plant and a feed that goes on publishing, in processes of their own."""
+
+    def __init__(self, site):
+        self.site, self.note = site, site.folder / "count"
+        options = {"path": str(self.note)}
+        feeds = {"one": {"id": 1, "handler": "tests.counting_feed:run", "options": options}}
+        self.cfg = site.configured(feeds=feeds)
+        self.plant, self.feed = site.run_ticker_plant(), site.run("run", "feed", "one")
+
+    def more(self):
+        """The feed publishes some more."""
+        had = published(self.note)
+        until(lambda: published(self.note) > had + 1000)
+
+    def stop(self):
+        """The documented way: the date ends, and the ticker plant with it, while the feed goes on."""
+        end_of_day(self.cfg, stop=True)
+        assert self.plant.wait(60) == 0
+
+    def change(self, edit):
+        content = msgspec.toml.decode(self.cfg.path.read_bytes())
+        edit(content["tables"])
+        self.cfg.path.write_bytes(msgspec.toml.encode(content))
+        self.cfg = config.load(self.cfg.path)
+
+    def stop_feed(self):
+        self.feed.terminate()
+        assert self.feed.wait(60) == 0
+
+
+@pytest.mark.parametrize("edit", [with_a_column, reordered, retyped, both])
+def test_each_row_of_a_feed_that_runs_over_a_change_of_tables_is_there_once(site, edit):
+    going = Counting(site)
+    before, first = going.cfg, wait_for(site.name, 30).trading_date
+    going.more()
+    going.stop()
+    going.more()  # the plant is away
+    going.change(edit)
+    going.plant = site.run_ticker_plant()
+    going.more()  # the feed still has the former tables
+    going.stop_feed()
+    going.feed = site.run("run", "feed", "one")
+    going.more()
+    going.stop_feed()
+    going.stop()
+    dates = [(before, first), (going.cfg, date_after(first))]
+    parts = [rows_of(cfg, date, "trade") for cfg, date in dates]
+    assert all(len(part) for part in parts)
+    for column, right in (("trade_id", int), ("price", lambda n: n * 0.25 + 1)):
+        there = [value for part in parts for value in part[column].tolist()]
+        assert there == [right(n) for n in range(published(going.note))]
+    assert [gap for cfg, date in dates for gap in events(cfg, date, "gap")] == []
