@@ -11,6 +11,7 @@ from tests.fix_plant import check_claims, events, free_port, rows_of, trades, un
 from tickplant import curve, sockets, subscribe, subscriber, wire, zap
 from tickplant._core import framing
 from tickplant.cli.main import cli
+from tickplant.clock import date_after
 from tickplant.curve import Guard
 from tickplant.errors import AlreadyRunning, ConfigError, NotRunning
 from tickplant.keys import FEEDS, READERS, Keys
@@ -246,11 +247,16 @@ def test_raw_connections_that_are_idle_or_talk_garbage_hold_nothing_up(plant, ra
     assert plant.ingress.strangers == 0
 
 
-def test_a_revoked_feed_is_cut_off_while_it_runs_and_the_others_come_back(plant, raw, other, keys, quick):
+@pytest.mark.parametrize("rolls", [False, True])
+def test_a_revoked_feed_is_cut_off_while_it_runs_and_the_others_come_back(
+    plant, raw, other, keys, quick, rolls
+):
     raw.send(raw.trades(2))
     other.send(other.trades(2))
     raw.settle()
     other.settle()
+    if rolls:  # as at midnight: the first rows are in the date before
+        plant.roll(date_after(plant.day.trading_date))
     keys.revoke("two")
     one = keys.client("one", FEEDS).public
     until(lambda: plant.guard._admitted == {one}, turning=plant.guard.look)
@@ -265,7 +271,9 @@ def test_a_revoked_feed_is_cut_off_while_it_runs_and_the_others_come_back(plant,
     until(lambda: plant.day.intake.session(1)[1] > 10, turning=back)
     raw.settle()
     assert plant.day.intake.session(2) == (other.session, 2)
-    rows = rows_of(plant.config, plant.day.trading_date, "trade")
+    plant.commit()
+    dates = sorted(int(folder.name) for folder in plant.config.journal_dir.glob("[0-9]" * 8))
+    rows = np.concatenate([rows_of(plant.config, date, "trade") for date in dates])
     assert rows["trade_id"][rows["feed"] == 1].tolist() == list(range(raw.seq))
     check_claims(plant)
 
