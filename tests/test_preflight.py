@@ -5,8 +5,9 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from tickplant import config, preflight
+from tickplant import config, preflight, roster
 from tickplant.cli.main import cli
+from tickplant.feed.binding import Binding
 
 
 def found(site, **changes):
@@ -86,3 +87,24 @@ def test_errors_of_the_configuration_show_no_secret(site):
     with pytest.raises(config.ConfigError) as e:
         site.configured(security={"server_key": "my-secret-key"})
     assert "my-secret-key" not in str(e.value)
+
+
+def test_a_number_that_another_feed_had_is_found_before_the_plant_refuses_it(site):
+    cfg = site.configured(feeds=GOOD)
+    cfg.plant.data_dir.mkdir(parents=True)
+    roster.note(cfg.plant.data_dir, {"one": 1, "former": 2})
+    lines = preflight.findings(cfg)
+    assert lines == ["feeds.two.id is 2, but rows of feed former bear it: set feeds.two.id = 3"]
+    (cfg.plant.data_dir / roster.NAME).write_text("{")
+    assert any("feeds.json can't be read" in line for line in preflight.findings(cfg))
+
+
+def test_an_outbox_of_another_number_or_plant_is_found(site):
+    cfg = site.configured(feeds=GOOD)
+    for name, of in (("one", Binding("one", 7, cfg.plant.name)), ("two", Binding("two", 2, "elsewhere"))):
+        cfg.outbox_dir(name).mkdir(parents=True)
+        of.write(cfg.outbox_dir(name))
+    first, second = preflight.findings(cfg)
+    assert first.startswith("feeds.one.id: ")
+    assert "set feeds.one.id = 7" in first
+    assert "of plant 'elsewhere'" in second

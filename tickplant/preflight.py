@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from tickplant import faults, owners, segment, sessions, sockets
+from tickplant import faults, owners, roster, segment, sessions, sockets
 from tickplant.config import Config
 from tickplant.errors import ConfigError, HistoryError, TickplantError
 from tickplant.feed import handlers
+from tickplant.feed.binding import bound
 from tickplant.keys import FEEDS, Keys
 
 _TCP = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^/:@\s]+):(\d{1,5})")
@@ -25,6 +26,7 @@ _SOCKET_PATH_MAX = 107
 def findings(config: Config) -> list[str]:
     """What would keep a plant of this configuration from running here, as this user."""
     found = [*_endpoints(config), *_folders(config), *_memory(), *_security(config), *_history(config)]
+    found += _numbers(config)
     for name, feed in config.feeds.items():
         found += _tried(partial(sessions.sessions, feed.calendar, feed.hours), f"feeds.{name}.calendar: ")
         found += _tried(partial(handlers.check, config, name), f"feeds.{name}: ")
@@ -116,6 +118,19 @@ def _folders(config: Config) -> Iterator[str]:
                 else f"{key} {path} is yet to be made, and any user can do so in {there}: "
                 f"mkdir -m 0750 {path}"
             )
+
+
+def _numbers(config: Config) -> Iterator[str]:
+    """That no feed has the number, the name or the outbox that another had."""
+    numbers = {name: feed.id for name, feed in config.feeds.items()}
+    try:
+        yield from roster.conflicts(roster.read(config.plant.data_dir), numbers)
+    except ConfigError as e:
+        yield str(e)
+    for name, number in numbers.items():
+        outbox = config.outbox_dir(name)
+        if outbox.is_dir():
+            yield from _tried(partial(bound, outbox, name, number, config.plant.name), f"feeds.{name}.id: ")
 
 
 def _memory() -> Iterator[str]:
