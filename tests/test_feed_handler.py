@@ -1,5 +1,6 @@
 """The feed: what is published gets into the plant, whatever happens to either process on the way."""
 
+import os
 import shutil
 import threading
 
@@ -740,3 +741,58 @@ def test_a_feed_that_is_told_to_end_says_how_far_it_has_published_and_nothing_af
                 feed.append("trade", trades(cfg.schema["trade"], 123, 1))
         finally:
             quietly(feed.close, 0.0)
+
+
+def in_child(work):
+    """What `work` says in a forked child, which ends at once."""
+    there, here = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            said = work() or "nothing"
+        except BaseException as e:
+            said = f"{type(e).__name__}: {e}"
+        os.write(here, said.encode())
+        os._exit(0)
+    os.close(here)
+    with os.fdopen(there, "rb") as pipe:
+        said = pipe.read().decode()
+    os.waitpid(child, 0)
+    return said
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_a_forked_child_that_publishes_is_refused_and_its_parent_goes_on(site, cfg, plant, first):
+    feed = site.feed(cfg)
+    push = feed.trade
+    for n in range(first):
+        feed.trade(price=1.0, trade_id=n)
+    uses = (
+        lambda: push(price=2.0), lambda: feed.trade(price=2.0), lambda: feed.instrument("XTST", "C"),
+        lambda: feed.append("trade", trades(cfg.schema["trade"], 0, 3)), feed.flush,
+    )  # fmt: skip
+    for use in uses:
+        said = in_child(use)
+        assert said.startswith("Forked: feed one is one of process"), said
+        assert "open the feed after the fork" in said
+    assert in_child(feed.close) == "nothing"
+    feed.trade(price=1.0, trade_id=first)
+    arrived(feed, plant)
+    assert ids(plant) == list(range(first + 1))
+
+
+def test_a_child_that_outlives_its_parent_does_not_keep_the_feed(site, cfg):
+    feed = site.feed(cfg)
+    wait, end = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(end)
+        os.read(wait, 1)  # until its parent's parent lets it go
+        os._exit(0)
+    try:
+        feed.close(0.0)
+        site.feed(cfg).close(0.0)
+    finally:
+        os.close(end)
+        os.close(wait)
+        os.waitpid(child, 0)

@@ -96,6 +96,10 @@ class AlreadyRunning(TickplantError):
     exit_code = 69
 
 
+class Forked(TickplantError):
+    """What belongs to one process was used in a child of it."""
+
+
 class CaptureError(TickplantError):
     """A market-data capture can't be read."""
 

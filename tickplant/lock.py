@@ -7,12 +7,14 @@ import contextlib
 import fcntl
 import os
 import stat
+import weakref
 from pathlib import Path
 
 from tickplant import owners
 from tickplant.errors import AlreadyRunning, SegmentError
 
 _MODE = 0o600
+_held: "weakref.WeakSet[Lock]" = weakref.WeakSet()
 
 
 class Lock:
@@ -30,6 +32,7 @@ class Lock:
         except OSError:
             self.release()
             raise AlreadyRunning(f"another {holder} holds {path} (find it: fuser -v {path})") from None
+        _held.add(self)
         with contextlib.suppress(OSError):  # for people only, and there may be no room for it
             os.ftruncate(self._fd, 0)
             os.write(self._fd, f"{os.getpid()}\n".encode())
@@ -41,6 +44,15 @@ class Lock:
             self._fd = -1
 
     __del__ = release
+
+
+def _give_up_copies() -> None:
+    """A forked child's copies of descriptors would keep the locks after their holder is gone."""
+    for lock in list(_held):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_give_up_copies)
 
 
 def _open(path: Path) -> int:

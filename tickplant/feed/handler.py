@@ -9,7 +9,9 @@ into the outbox. A thread beside sends batches that have waited long enough, and
 plant what it missed, and drops from the outbox what the plant has made durable.
 """
 
+import os
 import threading
+import weakref
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
@@ -25,6 +27,7 @@ from tickplant.config import Config
 from tickplant.curve import feed_keys
 from tickplant.doorbell import Ringer
 from tickplant.errors import (
+    Forked,
     JournalFull,
     SchemaError,
     TickplantError,
@@ -41,6 +44,7 @@ BATCH_ROWS = 1000
 BATCH_NS = 2 * MILLISECOND_NS
 HEARTBEAT_NS = 250 * MILLISECOND_NS
 ASK_S = 0.2
+_open: "weakref.WeakSet[Feed]" = weakref.WeakSet()
 
 
 class Feed:
@@ -59,6 +63,7 @@ class Feed:
         self.problems: list[str] = []
         """What the handler knows to be wrong, for `tickplant status`."""
         self._heard_ns = 0
+        self._process = os.getpid()
         self._lock = threading.RLock()
         self._room = threading.Condition(self._lock)
         tables = sorted(config.schema, key=lambda t: t.name != "instrument")
@@ -114,6 +119,15 @@ class Feed:
             "degraded": f"drops rows: {full}" if full and drops else None,
         }
 
+    def _own(self) -> None:
+        """Raises Forked in a child of its process; before the lock, which may be held for ever there."""
+        if os.getpid() != self._process:
+            raise Forked(
+                f"feed {self.name} is one of process {self._process}, and this is its child {os.getpid()}: "
+                "open the feed after the fork, in the process that publishes, or hand the rows to its parent "
+                "(multiprocessing.Queue)"
+            )
+
     def _frame_rows(self, table: Table) -> int:
         """Rows of a table that the plant takes in one frame."""
         limits = self.config.limits
@@ -122,8 +136,10 @@ class Feed:
     def open(self, ask_s: float = ASK_S) -> None:
         """Recover the outbox, connect, begin a session, later than the plant's if that says so in time.
 
+        The feed belongs to the process that opens it.
         Raises ConfigError without the key it needs, AlreadyRunning if another process is this feed.
         """
+        self._process = os.getpid()
         self._keys = feed_keys(self.config, self.name)
         o = self.config.outbox
         folder = self.config.outbox_dir(self.name)
@@ -152,6 +168,7 @@ class Feed:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=f"feed {self.name}", daemon=True)
         self._thread.start()
+        _open.add(self)
 
     def write_first(self) -> Place:
         """Where the outbox ended before this session; for handlers that go on from there after a crash.
@@ -179,6 +196,7 @@ class Feed:
         `definition`: further columns of table `instrument`, such as tick_size=0.01. Raises
         SchemaError if venue or symbol are too long, empty, or contain NUL.
         """
+        self._own()
         with self._lock:
             code = self._codes.get(full_name(venue, symbol))
             if code is None:
@@ -215,6 +233,7 @@ class Feed:
         Raises SchemaError for a table or column that is not declared, or a value that does not fit;
         JournalFull if the process should end and there is no room.
         """
+        self._own()
         with self._lock:
             self._pace(table)
             self._add(table, values)
@@ -265,6 +284,7 @@ class Feed:
         Raises SchemaError for columns that are not declared and values that do not fit; JournalFull if
         the process should end and there is no room: rows that come after `rows_published` are not published.
         """
+        self._own()
         declared = self.config.schema[table]
         rows = conform(declared, rows, now_ns())
         with self._lock:
@@ -297,6 +317,7 @@ class Feed:
 
     def flush(self) -> None:
         """Publish what waits in batches, as far as there is room; definitions before the rest."""
+        self._own()
         with self._lock:
             self._flushed()
 
@@ -348,6 +369,7 @@ class Feed:
 
     def drained(self, timeout_s: float) -> bool:
         """Wait until the plant has made all that was published durable; False if it did not in time."""
+        self._own()
         end = monotonic_ns() + int(timeout_s * SECOND_NS)
         with self._room:
             while not self._sender.failed and (
@@ -362,8 +384,11 @@ class Feed:
     def close(self, timeout_s: float = 5.0) -> None:
         """Publish what waits, give the plant some time to take it, and end. The rest stays in the outbox.
 
+        A forked child has nothing to close: what it inherits is its parent's.
         Raises JournalFull if what waits has no room on the disk.
         """
+        if os.getpid() != self._process:
+            return
         try:
             self.drained(timeout_s)
             with self._lock:
@@ -377,3 +402,13 @@ class Feed:
             self._live.close(linger_ms=1000)
             self._ringer.close()
             self._outbox.close()
+
+
+def _disown() -> None:
+    """In a forked child: with no rows in a batch `push` takes none either, and `row` says why."""
+    for feed in list(_open):
+        for packed, _ in feed._packed:
+            packed.clear()
+
+
+os.register_at_fork(after_in_child=_disown)
