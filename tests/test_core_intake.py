@@ -84,6 +84,15 @@ class Taking(RuleBasedStateMachine):
                  count=len(codes) + miscount, **fields)
         )  # fmt: skip
 
+    @rule(feed=st.sampled_from(FEEDS), over=st.sampled_from([0, 1, 1 << 20, 1 << 62]),
+          what=st.sampled_from(["feed_row", "seq", "session"]))  # fmt: skip
+    def take_numbers_at_their_bounds(self, feed, over, what):
+        state = self.model.feeds[feed]
+        edge = {"feed_row": state.next_seq, "seq": (1 << 50) - 1, "session": (1 << 63) - 1}[what]
+        fields = {"session": state.session, "seq": state.next_seq, "feed_row": 0} | {what: edge + over}
+        verdict = self.offer(pack([0], table=1, feed=feed, **fields))
+        assert (verdict == oracle.MALFORMED) == (over > 0)
+
     @rule(data=st.binary(max_size=200), table=st.sampled_from([1, 2]))
     def take_damaged(self, data, table):
         self.offer(data)

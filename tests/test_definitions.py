@@ -65,3 +65,33 @@ def test_the_limit_of_new_instruments_is_for_each_trading_date(site):
     raw.send(raw.define(2, "B"), raw.define(3, "C"))
     raw.settle()
     assert list(plant.registry.instruments) == ["XTST:A", "XTST:B"]
+
+
+def test_a_code_out_of_range_takes_the_instrument_of_its_own_row_alone(site):
+    cfg = site.configured(tickerplant={"instruments_max": 64})
+    plant = site.ticker_plant(cfg)
+    raw = site.raw_feed(plant)
+    raw.send(raw.define(1, "A"), raw.define(2, "B"))
+    rows = raw.schema["trade"].rows(bytearray(raw.trades(5, 1)[80:]))
+    raw.kept.pop()
+    raw.seq, raw.counts = raw.seq - 5, {"instrument": 2}
+    rows["instrument"] = [1, 64, 2, 4_000_000_000, 7]
+    raw.send(raw.make("trade", rows))
+    raw.settle()
+    assert names_of_trades(plant) == ["XTST:A", "", "XTST:B", "", ""]
+    texts = [r["text"] for r in rows_of(cfg, plant.day.trading_date, "event") if r["kind"] == b"undefined"]
+    assert any(t.startswith(b"2 rows with an instrument code from 64 on") for t in texts)
+    assert len(texts) == 2
+
+
+def test_a_code_whose_new_meaning_is_refused_means_no_instrument_now_and_after_a_recovery(site):
+    cfg = site.configured(limits={"feed_instruments": 1})
+    plant = site.ticker_plant(cfg)
+    raw = site.raw_feed(plant)
+    raw.send(raw.define(1, "A"), raw.trades(1, 1), raw.define(1, "B"), raw.trades(1, 1))
+    raw.settle()
+    plant.commit()
+    assert names_of_trades(plant) == ["XTST:A", ""]
+    plant.close()
+    again = site.ticker_plant(cfg)
+    assert again.day.intake.code(1, 1) == 0

@@ -1,9 +1,10 @@
 """Declared gaps: what is lost and said to be lost does not fail the proof; what is not said does."""
 
+import numpy as np
 import pytest
 
-from tests.fix_plant import closed, until
-from tests.hdb_plant import quote_rows
+from tests.fix_plant import closed, rows_of, until
+from tests.hdb_plant import Loading, drop, quote_rows
 from tickplant import wire
 from tickplant._core import framing
 from tickplant.hdb import claims
@@ -169,9 +170,7 @@ def lying(feed, **fields):
     feed.settle()
 
 
-@pytest.mark.parametrize(
-    "fields", [{"feed_row": 5}, {"feed_row": 10**12}, {"feed_sum": 4711}, {"feed_row": 0}]
-)
+@pytest.mark.parametrize("fields", [{"feed_row": 5}, {"feed_sum": 4711}, {"feed_row": 0}])
 def test_a_feed_whose_counters_lie_is_named_and_nothing_is_called_lost(loading, fields):
     lying(loading.feeds[0], **fields)
     verdict = loading.prove(loading.roll())
@@ -213,3 +212,84 @@ def test_a_value_changed_in_postgresql_is_no_false_claim(loading, pg_admin):
     verdict = loading.prove(loading.roll())
     assert not verdict.complete
     assert verdict.false_claims == {}
+
+
+def many(feed, count):
+    """A frame of trades, each of an instrument of its own, and what defines them."""
+    first = int(np.flatnonzero(feed.names).max()) + 1
+    defined = [feed.define(first + n, f"F{feed.number}N{first + n}") for n in range(count)]
+    rows = feed.schema["trade"].empty(count)
+    rows["instrument"], rows["price"] = np.arange(first, first + count), 1.5
+    return [*defined, feed.make("trade", rows)]
+
+
+def test_a_date_with_rows_whose_instrument_was_refused_is_complete_and_says_so(site, postgres, pg_admin):
+    cfg = site.configured(hdb={"dsn": postgres.dsn, "chunk_ms": 0}, limits={"feed_instruments": 4})
+    loading = Loading(site, cfg)
+    try:
+        feed = loading.feeds[0]
+        loading.publish(5, 5)
+        feed.send(*many(feed, 7))
+        feed.settle()
+        loading.publish(5, 5)
+        first = loading.prove(loading.roll())
+        assert first.complete, first.summary()
+        assert first.nameless == {"one": 8}  # four definitions, and a trade of each
+        assert first.summary().endswith("; rows kept without instrument: one 8")
+        assert loading.prove_again(first.trading_date) == first
+        loading.loader.verdict = None
+        feed.send(feed.trades(3, int(np.flatnonzero(feed.names).max())))
+        feed.settle()
+        second = loading.prove(loading.roll())
+        assert second.complete, second.summary()
+        assert second.nameless == {"one": 3}
+    finally:
+        loading.close()
+        drop(pg_admin, site.name)
+
+
+def test_a_value_changed_in_postgresql_beside_refused_instruments_is_found(site, postgres, pg_admin):
+    cfg = site.configured(hdb={"dsn": postgres.dsn, "chunk_ms": 0}, limits={"feed_instruments": 2})
+    loading = Loading(site, cfg)
+    try:
+        feed = loading.feeds[0]
+        feed.send(*many(feed, 4))
+        feed.settle()
+        loading.until_loaded()
+        pg_admin.execute(f"UPDATE {site.name}.trade SET price = price + 1 WHERE row = 3".encode())
+        assert not loading.prove(loading.roll()).complete
+    finally:
+        loading.close()
+        drop(pg_admin, site.name)
+
+
+@pytest.mark.parametrize("fields", [{"feed_row": 1 << 63}, {"feed_row": 10**12}])
+def test_a_frame_with_numbers_out_of_range_is_refused_at_the_door_and_history_goes_on(loading, fields):
+    feed = loading.feeds[0]
+    lying(feed, **fields)
+    loading.publish(3, 3)
+    date = loading.roll()
+    verdict = loading.prove(date)
+    assert verdict.complete, verdict.summary()
+    assert verdict.missing == {"one": 3}
+    assert loading.plant.ingress.strangers > 0
+    texts = [r["text"] for r in rows_of(loading.cfg, date, "event") if r["kind"] == b"malformed"]
+    assert any(b"out of range" in t for t in texts)
+
+
+def test_a_frame_of_a_session_that_no_clock_can_tell_is_refused_and_costs_its_feed_nothing(loading):
+    feed = loading.feeds[0]
+    trade = feed.schema["trade"]
+    feed.send(feed.frame(trade, trade.empty(1), session=1 << 63))
+    loading.publish(3, 3)
+    verdict = loading.prove(loading.roll())
+    assert (verdict.complete, verdict.gaps, loading.plant.ingress.strangers) == (True, 0, 1)
+
+
+def test_a_counter_that_goes_back_on_the_next_date_differs_and_history_goes_on(loading):
+    loading.prove(loading.roll())
+    loading.loader.verdict = None
+    lying(loading.feeds[0], feed_row=0)
+    verdict = loading.prove(loading.roll())
+    assert not verdict.complete
+    assert verdict.false_claims == {"one": ["trade"]}

@@ -355,7 +355,8 @@ def test_codes_never_defined_are_kept_without_instrument(plant, raw):
     rows = rows_of(plant.config, plant.day.trading_date, "trade")
     assert rows["trade_id"].tolist() == list(range(6))
     assert set(rows["instrument"]) == {0}
-    assert told(plant, "undefined") == [(1, raw.session, 0, 1), (1, raw.session, 4, 4)]
+    firsts = [(0, 1), (4, 4), (5, 5)]  # codes never defined, and codes out of range
+    assert told(plant, "undefined") == [(1, raw.session, *rows) for rows in firsts]
     assert told(plant, "gap") == []
     check_claims(plant)
 

@@ -102,7 +102,11 @@ class Claimants:
 
     def is_believable(self, message: OfFeed) -> bool:
         """Can the sessions that a feed names have begun?"""
-        return all(getattr(message, name, 0) < now_ns() + AHEAD_NS for name in ("session", "mine"))
+        return all(self.may_begin(getattr(message, name, 0)) for name in ("session", "mine"))
+
+    def may_begin(self, number: int) -> bool:
+        """Can a session with this number have begun?"""
+        return number < now_ns() + AHEAD_NS
 
     def is_rival(self, session: Session, claimed: int) -> bool:
         """Is it a session that was refused, and would be again?"""

@@ -38,15 +38,19 @@ class Definitions:
 
     def take(self, reason: int, message: bytes, now_ns: int, commit: Callable[[], None]) -> None:
         """Take a frame that the intake did not, for this reason: DEFINITIONS or UNDEFINED_CODE."""
+        if self._date != self.day.trading_date:
+            self._date = self.day.trading_date
+            self._added.clear()
+            self._told.clear()  # each date says for itself which feeds have rows without instrument
         head = wire.header(message)
         rows = self.day.schema.numbered(head.table).rows(memoryview(message)[wire.HEADER_SIZE :])
         if reason == DEFINITIONS:
             self._define(head, rows, now_ns)
         if not self._take(message, now_ns, commit):
-            self._now_and_then("undefined", head, UNDEFINED)
-            self._undefined(head.feed, rows["instrument"].tolist())
-            if not self._take(message, now_ns, commit):  # codes beyond instruments_max
-                self._take(self._nameless(message, head), now_ns, commit)
+            if self._undefined(head.feed, rows["instrument"].tolist()):
+                self._now_and_then("undefined", head, UNDEFINED)
+            if not self._take(message, now_ns, commit):
+                self._take(self._in_range(message, head), now_ns, commit)
 
     def _take(self, message: bytes, now_ns: int, commit: Callable[[], None]) -> bool:
         """Take a message whose definitions are dealt with; False if its codes are not defined."""
@@ -71,7 +75,7 @@ class Definitions:
             self.report("refused", about=head.feed, session=head.session, first=head.seq,
                         last=head.seq + head.count - 1, text=str(e))  # fmt: skip
             log.error("feed number %d: %s", head.feed, e)
-            self._undefined(head.feed, rows["code"].tolist())
+            self._defined_so_far(head.feed, rows)
         self._added[head.feed] += len(instruments) - before
         for code, old in meant.items():
             new = self.intake.code(head.feed, code)
@@ -86,9 +90,6 @@ class Definitions:
 
     def _allowed(self, feed: int, rows: Rows) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """Which of the definitions do not make more instruments than one feed may."""
-        if self._date != self.day.trading_date:
-            self._date = self.day.trading_date
-            self._added.clear()
         room = self.day.config.limits.feed_instruments - self._added[feed]
         new = {name for name in rows[["venue", "symbol"]].tolist() if self._is_new(*name)}
         if len(new) <= room:
@@ -102,24 +103,45 @@ class Definitions:
         except SchemaError:
             return False  # and will be refused as such
 
-    def _now_and_then(self, kind: str, head: wire.Header, text: str) -> None:
-        self._told[kind, head.feed] += 1
-        if now_and_then(self._told[kind, head.feed]):
+    def _now_and_then(self, kind: str, head: wire.Header, text: str, what: str = "") -> None:
+        """`what`: tells events of one kind apart, each with a count of its own."""
+        self._told[kind + what, head.feed] += 1
+        if now_and_then(self._told[kind + what, head.feed]):
             self.report(kind, about=head.feed, session=head.session, first=head.seq,
                         last=head.seq + head.count - 1, text=text)  # fmt: skip
 
-    def _nameless(self, message: bytes, head: wire.Header) -> bytes:
-        """The same frame, its rows without an instrument."""
+    def _in_range(self, message: bytes, head: wire.Header) -> bytes:
+        """The same frame; its rows whose code no instrument can have are without one."""
         rows = self.day.schema.numbered(head.table).rows(bytearray(message[wire.HEADER_SIZE :]))
-        rows["instrument"] = 0
+        limit = self.day.config.tickerplant.instruments_max
+        beyond = rows["instrument"] >= limit
+        rows["instrument"][beyond] = 0
+        text = f"{beyond.sum()} rows with an instrument code from {limit} on; kept without instrument"
+        self._now_and_then("undefined", head, text, "beyond")
         return framing.seal(
             rows.view("u1"), wire.ROWS, table=head.table, feed=head.feed, session=head.session,
             seq=head.seq, feed_row=head.feed_row, feed_sum=head.feed_sum, time_ns=head.time_ns,
             count=head.count, schema=head.schema,
         )  # fmt: skip
 
-    def _undefined(self, feed: int, codes: list[int]) -> None:
+    def _defined_so_far(self, feed: int, rows: Rows) -> None:
+        """Codes that a refused definition gives a new meaning have none, unless the plant has the name.
+
+        A recovery finds the same, for it looks for the names of the journaled rows.
+        """
+        find, limit = self.day.registry.instruments.find, self.day.config.tickerplant.instruments_max
+        for code, venue, symbol in rows[["code", "venue", "symbol"]].tolist():
+            if 0 < code < limit:
+                try:
+                    number = find(*named(venue, symbol))
+                except SchemaError:
+                    number = None
+                self.intake.define(feed, code, number or 0)
+
+    def _undefined(self, feed: int, codes: list[int]) -> bool:
+        """Have codes that were never defined mean no instrument; were there any?"""
         limit = self.day.config.tickerplant.instruments_max
-        for code in set(codes):
-            if code < limit and self.intake.code(feed, code) == _NOT_YET:
-                self.intake.define(feed, code, 0)
+        new = {c for c in codes if c < limit and self.intake.code(feed, c) == _NOT_YET}
+        for code in new:
+            self.intake.define(feed, code, 0)
+        return bool(new)

@@ -447,8 +447,8 @@ class Ingress:
             return True
         head = wire.header(frame)
         upto = head.seq + head.count
-        if upto > ROWS_MAX:
-            self.refusals.frame(MALFORMED, frame)
+        if upto > ROWS_MAX or not self.claimants.may_begin(head.session):
+            self.refusals.frame(MALFORMED, frame)  # and nothing of it may move the place where the feed is
             return True
         have, next_seq = self.intake.session(session.number)
         if (head.session, upto) <= (have, next_seq):

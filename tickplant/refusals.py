@@ -8,12 +8,17 @@ import logging
 from collections.abc import Callable
 
 from tickplant import wire
+from tickplant._core import framing
 from tickplant._core.intake import GAP, MALFORMED, TOO_LARGE, UNKNOWN_FEED, WRONG_SCHEMA
+from tickplant.dialogue import ROWS_MAX
 
 log = logging.getLogger(__name__)
 
 Report = Callable[..., None]
 """report(kind, about=feed, session=, first=, last=, text=): make an event row."""
+
+SESSION_END = 1 << 63
+"""Sessions are below; _core/intake.h has the same bounds."""
 
 _REASONS = {
     MALFORMED: "not a valid frame",
@@ -40,8 +45,13 @@ class Refusals:
     def frame(self, reason: int, message: bytes) -> None:
         """A message that is not one of our frames."""
         whole = reason != MALFORMED
-        about = wire.header(message).feed if whole else 0
-        self._stranger("malformed", about, f"{_REASONS[reason]}: {len(message)} bytes {message[:16].hex()}")
+        about, why = wire.header(message).feed if whole else 0, _REASONS[reason]
+        if not whole and framing.check(message) == 0:
+            head = wire.header(message)
+            about = head.feed
+            if head.feed_row > head.seq or head.seq + head.count > ROWS_MAX or head.session >= SESSION_END:
+                why = f"session {head.session}, seq {head.seq}, feed_row {head.feed_row}: out of range"
+        self._stranger("malformed", about, f"{why}: {len(message)} bytes {message[:16].hex()}")
 
     def key(self, key: str, feed: int, what: str) -> None:
         """A key that speaks for somebody else; `feed`: the number of its own, if it is a feed's."""

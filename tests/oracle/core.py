@@ -201,6 +201,11 @@ class FeedState:
  UNDEFINED_CODE, STAGE_FULL) = range(11)  # fmt: skip
 
 
+def in_range(h):
+    """Can the header's session, seq and feed_row be those of a feed that counts its rows from 0?"""
+    return h["session"] < 1 << 63 and h["seq"] + h["count"] <= 1 << 50 and h["feed_row"] <= h["seq"]
+
+
 class Intake:
     """tables: {number: (row size, schema)}."""
 
@@ -215,7 +220,7 @@ class Intake:
         if check(message) or 80 + header(message)["size"] != len(message):
             return MALFORMED
         h = header(message)
-        if len(message) > self.room:
+        if len(message) > self.room or not in_range(h):
             return MALFORMED
         if h["feed"] not in self.feeds:
             return UNKNOWN_FEED

@@ -13,6 +13,9 @@
 
 enum { TP_TABLES = 256 };
 #define TP_UNDEFINED 0xffffffffu
+/* Bounds of what a header says: PostgreSQL's bigint holds each, and sums of them over many sessions. */
+#define TP_SESSION_END (1ull << 63)
+#define TP_ROWS_MAX (1ull << 50) /* of one session */
 
 /* What a feed says it has published of one table: `rows` and `sum` so far in this session; `base_*` the same when the
  * trading date began; `done_*` what earlier sessions of this date came to. */
@@ -74,15 +77,21 @@ static inline void tp_feed_roll(tp_feed *f) {
     }
 }
 
+/* Can session, seq and feed_row be those of a feed that counts its rows from 0? */
+static inline int tp_in_range(const tp_frame *h) {
+    return h->session < TP_SESSION_END && h->seq <= TP_ROWS_MAX && h->seq + h->count <= TP_ROWS_MAX && h->feed_row <= h->seq;
+}
+
 static inline enum tp_taken tp_judge(const tp_intake *in, const uint8_t *msg, size_t n, tp_frame *h) {
     if (tp_frame_read(msg, n, h) != TP_GOOD || (size_t)TP_HEADER + h->size != n || n > in->room) return TP_MALFORMED;
+    if (!tp_in_range(h)) return TP_MALFORMED;
     const tp_feed *f = tp_feed_of(in, h->feed);
     if (!f) return TP_UNKNOWN_FEED;
     if (h->kind == TP_HEARTBEAT) return TP_CONTROL;
     if (h->kind != TP_ROWS || h->table >= TP_TABLES) return TP_MALFORMED;
     const tp_table *t = in->tables[h->table];
     if (!t || h->schema != t->schema) return TP_WRONG_SCHEMA;
-    if (h->count == 0 || (uint64_t)h->count * t->row_size != h->size || h->seq + h->count < h->seq) return TP_MALFORMED;
+    if (h->count == 0 || (uint64_t)h->count * t->row_size != h->size) return TP_MALFORMED;
     if (h->size > in->frame_bytes || h->count > in->frame_rows) return TP_TOO_LARGE;
     if (h->session != f->session) return TP_NEW_SESSION;
     if (h->seq > f->next_seq) return TP_GAP;

@@ -6,6 +6,10 @@ missing. If the rows that are missing there, by seq, are declared (an `event` ro
 plant made), they are counted here, with the sum of their hashes, which the frame behind them tells; if they
 are not, they aren't, and the date does not pass its proof.
 
+A feed hashes a row with its instrument's name. Where the plant refused the name (a limit), or never heard it
+(the definition is in a gap), it keeps the row without instrument, and an `event` row says so. Of such feeds
+each frame that has rows without instrument is summed again, and what its claim differs by is counted here.
+
 A gap is known by seq at once, but of which tables its rows were only when the next frame of each comes, which
 may be on the next date. So a date begins with what earlier ones have declared and not yet found, which is
 what its `state` frame says to be the difference of seq and all rows counted.
@@ -56,8 +60,17 @@ class Claims:
         self._tables: dict[tuple[int, int], _Counted] = defaultdict(_Counted)
         self._unfound: dict[int, int] = defaultdict(int)
         self._missing: dict[tuple[int, int], tuple[int, int]] = {}
+        self._refused: set[int] = set()
+        """Feeds with codes that mean no instrument, as an event or the date before has said."""
+        self._renamed: dict[tuple[int, int], int] = {}
+        self._nameless: dict[int, int] = {}
         self.undeclared: set[int] = set()
         """Feeds of which rows are missing, by seq, without a word: whatever they claim, that is our loss."""
+
+    @property
+    def nameless_rows(self) -> dict[int, int]:
+        """Rows that are kept without the instrument that their feed gave them, by feed: at most so many."""
+        return dict(self._nameless)
 
     @property
     def gaps(self) -> int:
@@ -73,8 +86,12 @@ class Claims:
         return dict(rows)
 
     def missing(self, feed: int, table: int) -> tuple[int, int]:
-        """(rows, sum of hashes) of a feed and table that are claimed, declared lost and so not there."""
-        return self._missing.get((feed, table), (0, 0))
+        """(rows, sum of hashes) of a feed and table that are claimed, declared lost and so not there.
+
+        The sum also has what rows that are kept without instrument differ by.
+        """
+        rows, total = self._missing.get((feed, table), (0, 0))
+        return rows, (total + self._renamed.get((feed, table), 0)) % _ALL
 
     def follow(self, chunk: bytes) -> None:
         """Take whole frames of the journal."""
@@ -95,6 +112,8 @@ class Claims:
         for feed, was in state.items():
             self._feeds[feed] = _Counted(was["session"], was["next_seq"])
             counted = 0
+            if any(code == 0 for code in memoryview(was.get("codes", b"")).cast("I")[1:]):
+                self._refused.add(feed)
             for table, (rows, total) in was["counters"].items():
                 self._tables[feed, int(table)] = _Counted(was["session"], rows, total)
                 counted += rows
@@ -103,7 +122,10 @@ class Claims:
     def _declared(self, chunk: bytes) -> None:
         """Note the gaps that the plant has declared."""
         events = self._event.rows(framing.payloads(chunk, self._event.number))
-        gaps = events[(events["kind"] == b"gap") & (events["feed"] == 0)]
+        events = events[events["feed"] == 0]
+        refused = (events["kind"] == b"refused") | (events["kind"] == b"undefined")
+        self._refused.update(events["about"][refused].tolist())
+        gaps = events[events["kind"] == b"gap"]
         for feed, session, first, last in gaps[["about", "session", "first", "last"]].tolist():
             ranges = sorted([*self._ranges[feed, session], (first, last + 1)])
             merged = ranges[:1]
@@ -124,6 +146,12 @@ class Claims:
         known = _by_key(self._tables)
         row, total, _ = _before(heads, tables, upto, heads["feed_sum"], known)
         odd = (heads["seq"] != seq) | (heads["feed_row"] != row) | anew
+        if self._refused:
+            whose = np.isin(feeds, list(self._refused)) & (heads["feed_row"] == row)
+            for i in np.flatnonzero(whose).tolist():
+                start = int(at[i]) + wire.HEADER_SIZE
+                payload = memoryview(chunk)[start : start + int(heads["size"][i])]
+                self._rename(heads[i], int(total[i]), payload)
         for i in np.flatnonzero(odd).tolist():
             if anew[i]:
                 self._unfound[int(feeds[i])] = 0
@@ -145,6 +173,15 @@ class Claims:
         self._unfound[int(head["feed"])] += declared
         if declared < upto - expected:
             self.undeclared.add(int(head["feed"]))
+
+    def _rename(self, head: Any, total: int, payload: memoryview) -> None:
+        """Count what a frame's claim differs by, if it has rows without instrument."""
+        feed, table = int(head["feed"]), self.schema.numbered(int(head["table"]))
+        nameless = int((table.rows(payload)["instrument"] == 0).sum())
+        own = rowsums.row_sum(payload, table.row_size, self.names)
+        if nameless and (differs := (int(head["feed_sum"]) - total - own) % _ALL):
+            self._renamed[feed, table.number] = self._renamed.get((feed, table.number), 0) + differs
+            self._nameless[feed] = self._nameless.get(feed, 0) + nameless
 
     def _miss(self, head: Any, expected: int, total: int, payload: memoryview) -> None:
         """Rows of a table are missing before this frame: count them if so many are declared."""

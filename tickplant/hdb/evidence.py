@@ -24,6 +24,7 @@ from tickplant.journal import JournalReader, segments
 from tickplant.schema import Rows, Schema, Table
 
 FEEDS = 4096
+_BIGINT_MAX = (1 << 63) - 1
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -65,6 +66,8 @@ class Evidence:
     gaps: int = 0
     missing_rows: dict[int, int] = field(default_factory=dict)
     """Rows in declared gaps, by feed."""
+    nameless: dict[int, int] = field(default_factory=dict)
+    """Rows kept without the instrument that their feed gave them, by feed."""
     undeclared: set[int] = field(default_factory=set)
     """Feeds of which rows are missing, by seq, that are not declared."""
 
@@ -105,10 +108,11 @@ def _from_journal(config: Config, names: Hashes, folder: Path, found: list[Evide
         reader.close()
     for feed, by_table in seal["claims"].items():
         for name, (count, total) in by_table.items():
-            evidence.published[name, int(feed)] = count, total
+            # A feed's counter that goes back, or an older journal's, is no number that PostgreSQL has.
+            evidence.published[name, int(feed)] = min(count, _BIGINT_MAX), total
             evidence.missing[name, int(feed)] = claims.missing(int(feed), evidence.schema[name].number)
     evidence.gaps, evidence.missing_rows = claims.gaps, claims.missing_rows
-    evidence.undeclared = claims.undeclared
+    evidence.undeclared, evidence.nameless = claims.undeclared, claims.nameless_rows
     found.append(evidence)
 
 
@@ -118,6 +122,7 @@ def _from_proof(config: Config, path: Path) -> Evidence:
         said = json.loads(path.read_text())
         evidence = Evidence(Schema.read(said["schema"]), gaps=said["declared_gaps"])
         evidence.missing_rows = {int(feed): rows for feed, rows in said["missing_rows"].items()}
+        evidence.nameless = {int(feed): rows for feed, rows in said.get("nameless_rows", {}).items()}
         for record in said["records"]:
             table, feed = record["table"], record["feed"]
             evidence.published[table, feed] = record["published"], record["published_checksum"]

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from tickplant import roster
 from tickplant.clock import now_ns
 from tickplant.config import Config
 from tickplant.errors import HistoryError, NotRunning, SegmentError
@@ -51,6 +52,8 @@ class Verdict:
     """Declared gaps: rows that feeds published and nobody has any more."""
     missing: Mapping[str, int] = field(default_factory=dict)
     """Rows in them, by the name of the feed."""
+    nameless: Mapping[str, int] = field(default_factory=dict)
+    """Rows kept without the instrument that their feed gave them, for it was refused, by the feed's name."""
     false_claims: Mapping[str, list[str]] = field(default_factory=dict)
     """By the name of a feed: tables of which it claims something else than all places hold."""
     refused: Refused = field(default_factory=dict)
@@ -82,8 +85,13 @@ class Verdict:
             more += "".join(f"; {sentence}" for sentence in said(self.refused, self.refused_place))
             return f"DIFFERS in {', '.join(self.wrong)} ({rows:,} rows journaled{more})"
         if self.gaps:
-            return f"complete with {gaps}: {rows:,} rows; rows missing: {lost}"
-        return f"complete: {rows:,} rows"
+            return f"complete with {gaps}: {rows:,} rows; rows missing: {lost}{self._without_instrument}"
+        return f"complete: {rows:,} rows{self._without_instrument}"
+
+    @property
+    def _without_instrument(self) -> str:
+        kept = ", ".join(f"{name} {count:,}" for name, count in self.nameless.items())
+        return f"; rows kept without instrument: {kept}" if kept else ""
 
 
 def verify(config: Config, history: History, registry: RegistryReader, trading_date: int) -> Verdict:
@@ -145,12 +153,15 @@ def proving(
         if len(orders) > 1:
             disorder.append(table.name)
         records += _compare(trading_date, table, evidence, in_memory, in_postgres)
-    feeds = {f.id: name for name, f in config.feeds.items()}
+    feeds = roster.read(config.plant.data_dir) | {f.id: name for name, f in config.feeds.items()}
+    nameless = {feeds.get(feed, str(feed)): rows for feed, rows in evidence.nameless.items()}
     missing = {feeds.get(feed, str(feed)): rows for feed, rows in evidence.missing_rows.items()}
     false = _false_claims(records, evidence, feeds)
     refused = history.progress(trading_date).refused
     place = str(folder(config.plant.data_dir / "aside", trading_date)) if refused else ""
-    verdict = Verdict(trading_date, records, disorder, evidence.gaps, missing, false, refused, place)
+    verdict = Verdict(
+        trading_date, records, disorder, evidence.gaps, missing, nameless, false, refused, place
+    )
     history.store_proof(
         records, Outcome(trading_date, verdict.complete, evidence.gaps, evidence.missing_rows, disorder)
     )
@@ -226,6 +237,7 @@ def _plain(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
         "refused_place": verdict.refused_place,
         "records": [vars(r) for r in verdict.records],
         "missing_rows": evidence.missing_rows,
+        "nameless_rows": evidence.nameless,
         "ordered": {table.name: evidence.journaled[table.name].ordered for table in evidence.schema},
         "schema": evidence.schema.describe(),
         "proven_at_ns": now_ns(),
