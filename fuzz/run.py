@@ -13,7 +13,7 @@ from fuzz.targets import TARGETS
 MEMORY_MB, INPUT_MAX, SLOW_S = 2048, 16_384, 20
 WATCHED = [
     "tickplant.feed", "tickplant.wire", "tickplant.journal", "tickplant.messages", "tickplant.requests",
-    "tickplant.answers", "tickplant.replay",
+    "tickplant.answers", "tickplant.replay", "tickplant.dialogue", "tickplant.ingress", "tickplant.claimants",
 ]  # fmt: skip
 """Modules whose branches the fuzzer sees."""
 FOUND = ROOT / "fuzz" / "found"

@@ -1,8 +1,9 @@
 """All targets, by name."""
 
-from fuzz import files, frames, packets, publisher, venues
+from fuzz import control, files, frames, packets, publisher, venues
 from fuzz.target import Target
 
 TARGETS: dict[str, Target] = {
-    **files.targets(), **frames.targets(), **packets.targets(), **publisher.targets(), **venues.targets(),
+    **control.targets(), **files.targets(), **frames.targets(), **packets.targets(),
+    **publisher.targets(), **venues.targets(),
 }  # fmt: skip
