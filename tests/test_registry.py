@@ -1,8 +1,11 @@
+import shutil
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fix_plant import closed
 from tickplant import segment, wire
 from tickplant._core import framing, rowsums
 from tickplant.errors import JournalDamaged, SchemaError
@@ -10,6 +13,7 @@ from tickplant.instruments import Instruments, full_name, split_name
 from tickplant.journal import segments
 from tickplant.registry import TABLE, RegistryReader, RegistryWriter, extend, text
 from tickplant.table import SharedTable
+from tickplant.tickerplant import TickerPlant
 
 NAMES = st.tuples(st.binary(max_size=16), st.binary(max_size=48)).map(
     lambda n: tuple(text(np.bytes_(part)) for part in n)
@@ -141,3 +145,26 @@ def test_registry_frames_are_frames_of_rows(shm_folder, plant_name):
     assert kinds == [wire.SEGMENT, wire.ROWS]
     head = wire.header(data, int(framing.index(data)[1, 0]))
     assert (head.row, head.count, head.time_ns, head.schema) == (0, 2, 77, TABLE.fingerprint)
+
+
+def test_a_plant_whose_registry_is_gone_says_what_to_do_and_gives_no_number_anew(site, cfg):
+    plant = site.ticker_plant(cfg)
+    raw = site.raw_feed(plant)
+    raw.send(raw.define(1, "A"))
+    raw.settle()
+    closed(plant)
+    aside = cfg.registry_dir.with_name("aside")
+    cfg.registry_dir.rename(aside)
+    refused = TickerPlant(cfg)
+    with pytest.raises(JournalDamaged, match=r"there is no registry in .*cp -a BACKUP/registry"):
+        refused.open()
+    for lock in refused._locks:
+        lock.release()
+    aside.rename(cfg.registry_dir)
+    assert list(site.ticker_plant(cfg).registry.instruments) == ["XTST:A"]
+
+
+def test_a_plant_that_never_had_an_instrument_starts_without_its_registry(site, cfg):
+    closed(site.ticker_plant(cfg))
+    shutil.rmtree(cfg.registry_dir, ignore_errors=True)
+    assert list(site.ticker_plant(cfg).registry.instruments) == []

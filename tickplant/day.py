@@ -395,6 +395,18 @@ def identity_in(journals: Path) -> tuple[str, bool]:
     return "", bool(folders)
 
 
+def defines_any(journals: Path) -> bool:
+    """Does any sound part of the journals give an instrument a number?"""
+    for folder in sorted(journals.glob("[0-9]" * 8), reverse=True):
+        with contextlib.suppress(TickplantError):
+            table, reader = declared(folder)["instrument"], JournalReader(folder)
+            with contextlib.closing(reader):
+                for chunk in iter(reader.read, b""):
+                    if table.rows(framing.payloads(chunk, table.number))["instrument"].any():
+                        return True
+    return False
+
+
 def _about(folder: Path) -> dict[str, Any]:
     """What the first segment of a journal says. Raises JournalError if there is nothing in it."""
     reader = JournalReader(folder)

@@ -25,15 +25,16 @@ from tickplant.config import Config
 from tickplant.control import Control
 from tickplant.curve import Guard
 from tickplant.dates import trading_dates
-from tickplant.day import Day, declared, identity_in
+from tickplant.day import Day, declared, defines_any, identity_in
 from tickplant.dialogue import FROM_OPERATOR, Define, EndOfDay
 from tickplant.doorbell import Doorbell
-from tickplant.errors import FrameError, SchemaError, TickplantError
+from tickplant.errors import FrameError, JournalDamaged, SchemaError, TickplantError
 from tickplant.finished import FinishedDates
 from tickplant.identity import Identity
 from tickplant.ingress import Ingress
 from tickplant.ingress import sockets as ingress_sockets
 from tickplant.instruments import named
+from tickplant.journal import segments
 from tickplant.keys import FEEDS
 from tickplant.lock import Lock
 from tickplant.registry import RegistryWriter
@@ -99,6 +100,13 @@ class TickerPlant:
         token = identity.own(plant.data_dir, repeated, data)
         self.identity = Identity(plant.name, token)
         roster.note(plant.data_dir, {name: feed.id for name, feed in self.config.feeds.items()})
+        if data and not segments(self.config.registry_dir) and defines_any(self.config.journal_dir):
+            raise JournalDamaged(
+                f"there is no registry in {self.config.registry_dir}, and the journals in "
+                f"{self.config.journal_dir} name instruments by its numbers: put it back from a backup "
+                f"(cp -a BACKUP/registry {self.config.registry_dir}), or begin with no data "
+                f"(mv {plant.data_dir} {plant.data_dir}.old; with an hdb, also with another plant.name)"
+            )
         self.registry = RegistryWriter(self.config.registry_dir, plant.name, token)
         self.registry.open(self.settings.instruments_max)
         self.day = Day(self.config, self.registry)
