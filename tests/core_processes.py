@@ -1,14 +1,18 @@
 """What the processes of the tests do: write tables and latest values, and watch them being written."""
 
+import contextlib
 import ctypes
+import gc
 import itertools
+import json
 import os
 import random
 import sys
+from pathlib import Path
 
 import numpy as np
 
-from tickplant import wire
+from tickplant import segment, wire
 from tickplant._core import framing
 from tickplant._core.intake import Intake
 from tickplant._core.memory import Bell, Word
@@ -23,6 +27,7 @@ MIXED = declare(
     "mixed", 1, {"a": "i8", "b": "u4", "c": "i2", "d": "u1", "e": "f8", "f": "S3"},
     max_rows=1 << 20,
 )  # fmt: skip
+WIDE = declare("wide", 1, {"price": "f8", "size": "f8", "side": "S1"}, max_rows=1 << 22)
 COPIES = declare("copies", 2, {f"copy_{i}": "i8" for i in range(12)}, latest=True)
 
 
@@ -165,6 +170,63 @@ def fill_table(plant):
         assert (shared.rows(0, at) == expected(0, at)).all()
         assert append.full is e
         print(f"full: {e}")
+
+
+def in_huge_pages(name):
+    """Bytes of an object that this process has mapped by huge pages."""
+    total, ours = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        key, value = line.split()[:2]
+        if not key.endswith(":"):
+            ours = name in line
+        elif ours and key == "ShmemPmdMapped:":
+            total += int(value) * 1024
+    return total
+
+
+def huge_table(rows):
+    """Fill a large table and a small one; what memory they take, and how it is mapped."""
+    append, intake, _ = opened("large", WIDE, extent_rows=1 << 18)
+    rows = int(rows)
+    for at in range(0, rows, 50_000):
+        extend(append, intake, at, 50_000)
+    small, small_intake, _ = opened("small")
+    extend(small, small_intake, 0, 1000)
+    writer = in_huge_pages(append.segment.name)
+    shared = SharedTable("large", DATE, "wide")
+    append.segment.map = None
+    del append, intake
+    gc.collect()
+    assert (shared.rows(0, rows) == expected(0, rows, WIDE)).all()
+    blocks = {name: segment.SHM.joinpath(name).stat().st_blocks * 512 for name in segment.names("tp.")}
+    print(json.dumps({
+        "writer": writer, "reader": in_huge_pages(shared.segment.name), "bytes": WIDE.row_size * rows,
+        "blocks": blocks[shared.segment.name], "small": in_huge_pages(small.segment.name),
+        "small_blocks": blocks[small.segment.name],
+    }))  # fmt: skip
+
+
+def fill_huge_table():
+    """Fill a large table until shared memory is full, make room, go on."""
+    filler = segment.SHM / "filler"
+    filler.write_bytes(bytes(40 << 20))
+    append, intake, _ = opened("large", WIDE, extent_rows=1 << 18)
+    at, why = 0, ""
+    try:
+        while at < WIDE.max_rows:
+            extend(append, intake, at, 1000)
+            at += 1000
+    except TableFull as e:
+        why = str(e)
+    rows = at
+    filler.unlink()
+    with contextlib.suppress(TableFull):
+        while at < WIDE.max_rows:
+            extend(append, intake, at, 1000)
+            at += 1000
+    found = SharedTable("large", DATE, "wide").rows(0, at)
+    sound = bool((found == expected(0, at, WIDE)).all())
+    print(json.dumps({"why": why, "rows": rows, "after": at, "sound": sound}))
 
 
 def fill_latest(plant):

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "tickplant"
 # the same folder (a role of several files).
 LAYERS = (
     ("errors", "_core", "terminal"),
-    ("clock", "owners", "plugin", "screen"),
+    ("clock", "hugepages", "owners", "plugin", "screen"),
     ("faults", "rates"),
     ("identity", "progress", "schema", "instruments", "sessions"),
     ("config",),

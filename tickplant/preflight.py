@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from tickplant import faults, owners, roster, segment, sessions, sockets
+from tickplant import faults, hugepages, owners, roster, segment, sessions, sockets
 from tickplant.config import Config
 from tickplant.errors import ConfigError, HistoryError, TickplantError
 from tickplant.feed import handlers
@@ -31,6 +31,20 @@ def findings(config: Config) -> list[str]:
         found += _tried(partial(sessions.sessions, feed.calendar, feed.hours), f"feeds.{name}.calendar: ")
         found += _tried(partial(handlers.check, config, name), f"feeds.{name}: ")
     return found
+
+
+def hints() -> list[str]:
+    """What would make a plant faster on this host; it runs without."""
+    shm = segment.SHM
+    if not hugepages.size() or hugepages.mode(shm) != hugepages.NEVER:
+        return []
+    if hugepages.denied():
+        setting = hugepages.SYSTEM / "shmem_enabled"
+        return [f"this kernel denies huge pages to {shm}; for faster large tables: echo never > {setting}"]
+    return [
+        f"{shm} is mounted without huge pages; for faster large tables: mount -o remount,huge=advise {shm}, "
+        f"and in /etc/fstab: tmpfs {shm} tmpfs rw,nosuid,nodev,huge=advise 0 0"
+    ]
 
 
 def _tried(attempt: Callable[[], object], prefix: str) -> list[str]:

@@ -9,6 +9,7 @@ link, of the user that is believed (owners.py); nothing else is mapped, written 
 foreign has the name, ours is made as `<name>~<random>`, and found by it.
 """
 
+import contextlib
 import errno
 import logging
 import mmap
@@ -45,19 +46,33 @@ class Segment:
         access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         self.map = mmap.mmap(fd, size, mmap.MAP_SHARED, access)
 
-    def allocate(self, offset: int, length: int) -> None:
-        """Make sure that bytes [offset, offset + length) have memory. Raises TableFull if not."""
+    def allocate(self, offset: int, length: int, huge: bool | None = None) -> None:
+        """Make sure that bytes [offset, offset + length) have memory. Raises TableFull if not.
+
+        In huge pages where `huge` is true, in small ones where it is false, else as the mount has them.
+        """
+        start = offset - offset % mmap.PAGESIZE
+        if huge is not None:
+            self._advise(mmap.MADV_HUGEPAGE if huge else mmap.MADV_NOHUGEPAGE, start, offset + length)
+            populate(self.map, start, offset + length - start)  # before fallocate, which knows no advice
         try:
             os.posix_fallocate(self.fd, offset, length)
         except OSError as e:
             if e.errno != errno.ENOSPC:
                 raise SegmentError(f"can't allocate memory of {self.name}: {e.strerror}") from None
+            if huge is not None:  # what fallocate took it has given back already
+                self._advise(mmap.MADV_REMOVE, -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE, offset + length)
             raise TableFull(
                 f"no room in {SHM} for {length:,} bytes of {self.name}; free some, "
                 f"or: mount -o remount,size=SIZE {SHM}"
             ) from None
-        start = offset - offset % mmap.PAGESIZE
-        populate(self.map, start, offset + length - start)  # where refused, first touch faults pages in
+        if huge is None:
+            populate(self.map, start, offset + length - start)  # where refused, first touch faults pages in
+
+    def _advise(self, advice: int, start: int, end: int) -> None:
+        if start < end:
+            with contextlib.suppress(OSError):  # memory without the advice is memory all the same
+                self.map.madvise(advice, start, end - start)
 
     def close(self) -> None:
         """Close the descriptor; the mapping goes when its last view does."""

@@ -8,7 +8,9 @@ One sparse object per table and date, `tp.<plant>.<yyyymmdd>.<table>`:
     prev, u32 each         by row: the row before of the same instrument, + 1
     columns                each contiguous, from a page boundary, reserved for max_rows
 
-Reserved is not allocated: memory is taken in extents, ahead of the rows, by a thread of the writer. How
+Reserved is not allocated: memory is taken in extents, ahead of the rows, by a thread of the writer. Where the
+mount allows huge pages, prev and columns of a large table begin at multiples of one, and take whole ones once
+they fill the first; the header says where everything is, so readers need not know. How
 rows become visible, and how readers may rely on it, is told in _core/table.h.
 
 Without room a table stays behind the journal, its rows in order and without a hole as ever, until `CatchUp`
@@ -22,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tickplant import segment
+from tickplant import hugepages, segment
 from tickplant._core.columns import Columns
 from tickplant._core.memory import Word
 from tickplant.clock import MILLISECOND_NS, monotonic_ns
@@ -45,9 +47,11 @@ def segment_name(plant: str, trading_date: int, table: str) -> str:
     return f"tp.{plant}.{trading_date:08d}.{table}"
 
 
-def _layout(table: Table, instruments_max: int) -> dict[str, Any]:
+def _layout(table: Table, instruments_max: int, page: int = _PAGE) -> dict[str, Any]:
+    """Where everything is, from boundaries of pages of so many bytes."""
+
     def aligned(at: int) -> int:
-        return -(-at // _PAGE) * _PAGE
+        return -(-at // page) * page
 
     head = segment.HEADER_SIZE
     prev = aligned(head + 4 * instruments_max)
@@ -57,6 +61,12 @@ def _layout(table: Table, instruments_max: int) -> dict[str, Any]:
         offsets.append(at)
         at = aligned(at + column.size * table.max_rows)
     return {"head": head, "prev": prev, "offsets": offsets, "size": at}
+
+
+def _large(table: Table, extent_rows: int, page: int) -> bool:
+    """Does an extent of a column fill a page of so many bytes?"""
+    widest = max(4, *(column.size for column in table.columns))
+    return 0 < page <= widest * min(extent_rows, table.max_rows)
 
 
 class AppendTable:
@@ -83,15 +93,15 @@ class AppendTable:
         no room for it (`full`), `ensure` tries again.
         """
         self._name = segment_name(plant, trading_date, self.table.name)
-        self._layout = _layout(self.table, instruments_max)
-        self._about = {
+        self._layouts = self._possible(instruments_max, extent_rows)
+        self._layout = self._layouts[0]
+        self._about: dict[str, Any] = {
             "plant": plant,
             "identity": identity,
             "trading_date": trading_date,
             "schema": Schema([self.table]).describe(),
             "max_rows": self.table.max_rows,
             "instruments_max": instruments_max,
-            **self._layout,
         }
         self.columns.detach()
         with self._extending:  # the grower may still be busy with the date before
@@ -102,8 +112,20 @@ class AppendTable:
         except TableFull:
             return False
 
+    def _possible(self, instruments_max: int, extent_rows: int) -> list[dict[str, Any]]:
+        """The layouts that this table may be found in: the one to make it in first."""
+        page, layouts = hugepages.size(), [_layout(self.table, instruments_max)]
+        self._huge_page = page if hugepages.allowed(segment.SHM) else 0
+        if _large(self.table, extent_rows, page):
+            layouts.insert(0 if self._huge_page else 1, _layout(self.table, instruments_max, page))
+        return layouts
+
     def _begin(self) -> bool:
-        found = _reopen(self._name, self._about)
+        found = None
+        for layout in self._layouts:
+            if found := _reopen(self._name, self._about | layout):
+                break
+        self._layout = layout if found else self._layouts[0]
         made = found or self._create()
         self.committed = Word(made.map, COMMITTED, True)
         self._memory = Word(made.map, ALLOCATED, True)
@@ -121,13 +143,14 @@ class AppendTable:
 
     def _create(self) -> segment.Segment:
         retire(self._name)
-        made = segment.create(self._name, self._about["size"])
+        about = self._about | self._layout
+        made = segment.create(self._name, about["size"])
         try:
-            made.allocate(0, self._about["prev"])
+            self._allocate(made, 0, 0, about["head"] + 4 * about["instruments_max"])
         except TableFull as e:  # the empty object stays: it tells readers that there is to be one
             made.close()
             raise self._refuse(e) from None
-        segment.describe(made, MAGIC, self._about)
+        segment.describe(made, MAGIC, about)
         Word(made.map, STATE, True).store(LIVE)
         return made
 
@@ -161,7 +184,7 @@ class AppendTable:
         sizes += zip(self._layout["offsets"], (c.size for c in self.table.columns), strict=True)
         try:
             for offset, size in sizes if upto > have else ():
-                to.allocate(offset + size * have, size * (upto - have))
+                self._allocate(to, offset, size * have, size * upto)
         except TableFull as e:
             raise self._refuse(e) from None
         self._allocated, self.full = upto, None
@@ -174,6 +197,21 @@ class AppendTable:
                     "anew from the journal"
                 )
             )
+
+    def _allocate(self, to: segment.Segment, at: int, begin: int, end: int) -> None:
+        """Take memory for bytes [begin, end) of what is at an offset: whole huge pages once there is one."""
+        if not self._huge_page:
+            to.allocate(at + begin, end - begin)
+            return
+        huge = end >= self._huge_page and self._in_huge_pages()
+        if huge:
+            end = -(-end // self._huge_page) * self._huge_page
+        to.allocate(at + begin, end - begin, huge)
+
+    def _in_huge_pages(self) -> bool:
+        """Does everything of this object begin at a multiple of a huge page?"""
+        at = self._layout
+        return not any(place % self._huge_page for place in (at["prev"], *at["offsets"], at["size"]))
 
     def _refuse(self, why: TableFull) -> TableFull:
         self.full, self._retry_ns = why, monotonic_ns() + RETRY_NS

@@ -97,3 +97,5 @@ def config_check(context: click.Context) -> None:
     terminal.echo(f"{settings.path}: good; plant {settings.plant.name}, {len(settings.feeds)} feeds")
     for table in settings.schema:
         terminal.echo(f"  table {table.number:3} {table.name:12} {table.row_size:4} bytes a row")
+    for hint in preflight.hints():
+        terminal.echo(f"hint: {hint}", err=True)
