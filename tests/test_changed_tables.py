@@ -9,6 +9,7 @@ import pytest
 
 from tests.counting_feed import published
 from tests.fix_plant import closed, events, journaled, killed, rows_of, trades, until, wait_for
+from tests.hdb_plant import check_stored
 from tickplant import config, subscribe, wire
 from tickplant.batch import TableChanged
 from tickplant.clock import date_after
@@ -412,3 +413,25 @@ def test_each_row_of_a_feed_that_runs_over_a_change_of_tables_is_there_once(site
         there = [value for part in parts for value in part[column].tolist()]
         assert there == [right(n) for n in range(published(going.note))]
     assert [gap for cfg, date in dates for gap in events(cfg, date, "gap")] == []
+
+
+@pytest.mark.parametrize("edit", [with_a_column, with_a_table_before])
+def test_an_hdb_that_runs_on_makes_the_new_tables_and_loads_them(loading, site, edit):
+    first = loading.date
+    for feed in loading.feeds:
+        feed.close()
+    loading.plant.commit()
+    loading.plant.day.seal()
+    closed(loading.plant)
+    loading.cfg = edited(loading.cfg, edit)
+    loading.plant = site.ticker_plant(loading.cfg)
+    loading.feeds = [site.raw_feed(loading.plant, number) for number in (1, 2)]
+    second = loading.date
+    assert second != first
+    for number, feed in enumerate(loading.feeds, 1):
+        feed.send(feed.define(number, f"S{number}"))
+    loading.publish(7, 5)
+    loading.until(lambda: loading.loader.verdict)
+    assert loading.loader.verdict.complete
+    loading.until_loaded()
+    check_stored(loading.cfg, loading.loader.history, second)

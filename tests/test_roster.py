@@ -1,14 +1,17 @@
 """Feeds and their numbers: one that is taken out stays known, and none takes another's number."""
 
 import copy
+import json
 
 import pytest
 
 from tests.fix_plant import closed, rows_of
-from tickplant import roster
+from tickplant import roster, status
 from tickplant.config import Config
 from tickplant.errors import ConfigError
 from tickplant.hdb.evidence import journal_seal
+from tickplant.hdb.loader import Loader
+from tickplant.hdb.proof import prove
 from tickplant.tickerplant import TickerPlant
 
 
@@ -68,3 +71,51 @@ def test_a_new_feed_takes_a_new_number(site, cfg):
     closed(site.ticker_plant(cfg))
     closed(site.ticker_plant(with_feeds(cfg, one=1, three=3)))
     assert roster.read(cfg.plant.data_dir) == {1: "one", 2: "two", 3: "three"}
+
+
+def test_a_date_with_rows_of_a_removed_feed_is_complete_and_names_it(loading, site):
+    loading.until_loaded()
+    loading.loader.close()
+    closed(loading.plant)
+    fewer = with_feeds(loading.cfg, one=1)
+    loading.plant, loading.cfg = site.ticker_plant(fewer), fewer
+    loading.feeds = loading.feeds[:1]
+    loading.loader = Loader(fewer)
+    loading.loader.open()
+    date = loading.roll()
+    verdict = loading.prove(date)
+    assert verdict.complete
+    assert {r.feed for r in verdict.records} >= {1, 2}
+    named = "; of them rows of feed two, not configured any more"
+    assert verdict.summary().endswith(named)
+    assert loading.prove_again(date).summary().endswith(named)
+    seen = status.look(fewer)
+    assert seen["proofs"][-1]["summary"].endswith(named)
+    assert seen["removed_feeds"] == ["two"]
+    proof = json.loads((fewer.plant.data_dir / "proofs" / f"{date}.json").read_text())
+    assert proof["removed_feeds"] == ["two"]
+
+
+def test_rows_missing_of_a_removed_feed_are_told_by_its_name(loading, site):
+    two = loading.feeds[1]
+    two.seq += 5  # rows that it has not any more
+    two.send(two.trades(1, 2))
+    two.settle()
+    loading.until_loaded()
+    date = loading.roll()
+    before = loading.prove(date)
+    fewer = with_feeds(loading.cfg, one=1)
+    after = prove(fewer, loading.loader.history, loading.loader.registry, date)
+    assert after.missing.keys() == before.missing.keys() == {"two"}
+    assert list(after.missing.values()) == list(before.missing.values())
+
+
+def test_a_roster_that_cannot_be_read_keeps_the_proof_waiting(loading):
+    path = loading.cfg.plant.data_dir / roster.NAME
+    good = path.read_text()
+    path.write_text("{")
+    date = loading.roll()
+    loading.until(lambda: loading.loader.waiting)
+    assert "feeds.json can't be read" in loading.loader.status()["waiting"]
+    path.write_text(good)
+    assert loading.prove(date).complete

@@ -1,5 +1,6 @@
 """How a plant is, seen from outside: what each process says, what is wrong, and what to do about it."""
 
+import contextlib
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from tickplant import faults, screen, segment, sessions
+from tickplant import faults, roster, screen, segment, sessions
 from tickplant.clock import SECOND_NS, monotonic_ns, now_ns
 from tickplant.config import Config
 from tickplant.control import Control
@@ -54,6 +55,7 @@ def look(config: Config) -> dict[str, Any]:
         "processes": processes,
         "markets": markets,
         "proofs": proofs(config)[-5:],
+        "removed_feeds": removed_feeds(config),
         "problems": problems,
     }
 
@@ -102,6 +104,13 @@ def proofs(config: Config) -> list[dict[str, Any]]:
         found[-1].setdefault("complete", False)
         found[-1].setdefault("summary", "complete" if found[-1]["complete"] else "its proof can't be read")
     return found
+
+
+def removed_feeds(config: Config) -> list[str]:
+    """Feeds that were taken out of the configuration; their rows stay."""
+    with contextlib.suppress(ConfigError):  # the ticker plant says it
+        return sorted(set(roster.read(config.plant.data_dir).values()) - config.feeds.keys())
+    return []
 
 
 def history_problem(config: Config) -> str | None:
@@ -243,6 +252,10 @@ def show(seen: dict[str, Any], console: screen.CleanConsole) -> None:
         style = "none" if proof["complete"] else "red"
         said = f"trading date {proof['trading_date']}: [{style}]{escape(proof['summary'])}[/]"
         console.print(said, soft_wrap=True)
+    if removed := seen["removed_feeds"]:
+        console.print(
+            f"not configured any more, their rows stay: {escape(', '.join(removed))}", soft_wrap=True
+        )
     if doing := seen["processes"].get("hdb", {}).get("doing"):
         console.print(f"hdb: {escape(doing)}")
     for problem in seen["problems"]:

@@ -135,10 +135,19 @@ class Loader:
 
     def turn(self) -> bool:
         """One turn; True if something was done."""
+        if self.control.follow():
+            self._other_tables()
         if self.waiting and monotonic_ns() < self._retry_ns:
             self.control.synced.wait_above(self.control.durable, 1 << 62, TURN_NS)
             return False
         return self._try(self._turn)
+
+    def _other_tables(self) -> None:
+        """The ticker plant was started with other tables: what the history has not of them, it gets."""
+        log.info("the ticker plant has other tables; they are made in PostgreSQL, too")
+        self._drop_reader()
+        self.history.become(self.control.schema)
+        self._reached = False
 
     def _try(self, step: Callable[[], bool | None]) -> bool:
         """Do a step; if PostgreSQL, a journal or a disk refuses, say so and wait."""

@@ -28,7 +28,7 @@ import numpy as np
 from tickplant import roster
 from tickplant.clock import now_ns
 from tickplant.config import Config
-from tickplant.errors import HistoryError, NotRunning, SegmentError
+from tickplant.errors import ConfigError, HistoryError, NotRunning, SegmentError
 from tickplant.hdb.evidence import Account, Evidence, Hashes, gather
 from tickplant.hdb.records import Outcome, Proof
 from tickplant.hdb.refused import Refused, folder, said
@@ -60,6 +60,8 @@ class Verdict:
     """Rows that PostgreSQL refused, by table, and why."""
     refused_place: str = ""
     """Where those are kept."""
+    removed: list[str] = field(default_factory=list)
+    """Feeds with rows of this date that were taken out of the configuration since."""
 
     @property
     def complete(self) -> bool:
@@ -73,6 +75,12 @@ class Verdict:
 
     def summary(self) -> str:
         """One line for people."""
+        if not self.removed:
+            return self._found()
+        feeds = f"feed{'s' if len(self.removed) > 1 else ''} {', '.join(self.removed)}"
+        return f"{self._found()}; of them rows of {feeds}, not configured any more"
+
+    def _found(self) -> str:
         rows = sum(r.journaled or 0 for r in self.records)
         gaps = f"{self.gaps} declared gap{'s' if self.gaps != 1 else ''}"
         lost = ", ".join(f"{name} {count:,}" for name, count in self.missing.items())
@@ -153,20 +161,34 @@ def proving(
         if len(orders) > 1:
             disorder.append(table.name)
         records += _compare(trading_date, table, evidence, in_memory, in_postgres)
-    feeds = roster.read(config.plant.data_dir) | {f.id: name for name, f in config.feeds.items()}
+    feeds = _feeds(config)
     nameless = {feeds.get(feed, str(feed)): rows for feed, rows in evidence.nameless.items()}
     missing = {feeds.get(feed, str(feed)): rows for feed, rows in evidence.missing_rows.items()}
     false = _false_claims(records, evidence, feeds)
     refused = history.progress(trading_date).refused
     place = str(folder(config.plant.data_dir / "aside", trading_date)) if refused else ""
+    removed = sorted(_named(feeds, {r.feed for r in records} - {0, *(f.id for f in config.feeds.values())}))
     verdict = Verdict(
-        trading_date, records, disorder, evidence.gaps, missing, nameless, false, refused, place
+        trading_date, records, disorder, evidence.gaps, missing, nameless, false, refused, place, removed
     )
     history.store_proof(
         records, Outcome(trading_date, verdict.complete, evidence.gaps, evidence.missing_rows, disorder)
     )
     _store(config.plant.data_dir / "proofs", verdict, evidence)
     return verdict
+
+
+def _feeds(config: Config) -> dict[int, str]:
+    """Names of feeds by number, also of those that were taken out of the configuration."""
+    try:
+        known = roster.read(config.plant.data_dir)
+    except ConfigError as e:
+        raise HistoryError(str(e)) from e
+    return known | {feed.id: name for name, feed in config.feeds.items()}
+
+
+def _named(feeds: Mapping[int, str], numbers: set[int]) -> list[str]:
+    return [feeds.get(number, str(number)) for number in numbers]
 
 
 def _in_memory(
@@ -235,6 +257,7 @@ def _plain(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
         "out_of_order": verdict.out_of_order,
         "refused": {table: {"rows": count, "why": why} for table, (count, why) in verdict.refused.items()},
         "refused_place": verdict.refused_place,
+        "removed_feeds": verdict.removed,
         "records": [vars(r) for r in verdict.records],
         "missing_rows": evidence.missing_rows,
         "nameless_rows": evidence.nameless,

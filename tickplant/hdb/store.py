@@ -135,6 +135,15 @@ class History:
             self._encoders.clear()
             self._opened.clear()
 
+    def become(self, schema: Schema) -> None:
+        """The tables are declared so from now on; `init` makes what is missing of them.
+
+        Raises HistoryForeign if one has a name that can't be used.
+        """
+        ddl.check_names(schema, self.namespace)
+        self._declared = schema
+        self.declare(schema)
+
     def progress(self, trading_date: int) -> Progress:
         """How far the date (yyyymmdd) is loaded; all zeros if it was not begun."""
         ask = self._sql("SELECT position, last_crc, rows, refused FROM {} WHERE trading_date = %s")
