@@ -133,6 +133,7 @@ def test_what_needs_a_plant_without_one_is_status_69(tickplant, cfg, words):
 
 
 def test_a_configuration_can_be_checked(tickplant, cfg, monkeypatch):
+    cfg.path.write_text(cfg.path.read_text().replace('handler = "none"', 'handler = "simulated"'))
     expected = f"{cfg.path}: good; plant {cfg.plant.name}, 2 feeds\n"
     status, out, _ = tickplant("--config", cfg.path, "config", "check")
     assert status == 0
@@ -241,7 +242,7 @@ def test_the_day_is_ended_and_its_journal_read(tickplant, live):
         status, again, _ = tickplant("--config", live.path, "eod", *more)
         assert status == 0
         assert Control.attach(live.plant.name).date.load() == date_after(date)
-        assert "is ended already" in again if not more else again == out
+        assert "is ended already" in again
     status, out, _ = tickplant("--config", live.path, "journal", "ls")
     assert [line.split()[0] for line in out.splitlines()] == [str(date), out.splitlines()[1].split()[0]]
     status, out, _ = tickplant("--config", live.path, "journal", "verify")

@@ -17,6 +17,8 @@ from tickplant.batch import Skipped
 from tickplant.schema import declare
 from tickplant.sequencer import TableSequence
 
+SCHEMA = 7
+"""A fingerprint of tables."""
 TABLES = [declare("a", 1, {"id": "i8"}), declare("b", 2, {"id": "i8", "more": "S3"})]
 DATES = (5, 6)
 seeds = st.integers(0, 1 << 40)
@@ -137,7 +139,10 @@ def both(rng):
 def check_arrivals(pair, seed):
     rng = random.Random(seed)
     messages, (native, plain) = messages_of(rng, TABLES), both(rng)
-    with closing(Counted(pair[1], native, {}, 2)) as arrivals, closing(Arrivals(pair[1], plain, {}, 2)) as by:
+    with (
+        closing(Counted(pair[1], native, {}, 2, SCHEMA)) as arrivals,
+        closing(Arrivals(pair[1], plain, {}, 2, SCHEMA)) as by,
+    ):
         got, wanted = [], []
         for some in (messages[:5], messages[5:]):
             newest = rng.choice([0, 3, 9])
@@ -164,7 +169,7 @@ def test_all_that_is_there_and_follows_on_is_one_delivery_for_each_table(pair):
     a = [frame_of(TABLES[0], 5, row, 3) for row in range(0, 30, 3)]
     b = [frame_of(TABLES[1], 5, row, 1) for row in range(4)]
     sequences = {t.number: TableSequence(t, 5, 0) for t in TABLES}
-    with closing(Counted(pair[1], sequences, {}, 2)) as arrivals:
+    with closing(Counted(pair[1], sequences, {}, 2, SCHEMA)) as arrivals:
         push, pull = pair
         push.send(b"".join(a))
         assert pull.poll(5000)

@@ -100,11 +100,11 @@ def mapping() -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def mapping_new(file: Path) -> None:
     """Print a first draft of a mapping for FILE: to be edited, and used with `decode --mapping`."""
-    click.echo(draft(file), nl=False)
+    terminal.echo(draft(file).rstrip("\n"))
 
 
 @mapping.command("ls")
 def mapping_ls() -> None:
     """The mappings that come with tickplant: what they read, and where its layout is documented."""
     for name, known in presets().items():
-        click.echo(f"{name:28} {known.what}" + (f"; {known.documented}" if known.documented else ""))
+        terminal.echo(f"{name:28} {known.what}" + (f"; {known.documented}" if known.documented else ""))
