@@ -33,7 +33,6 @@ def own(tmp_path, monkeypatch):
     """own(folder, package): a package with a venue in a folder of that name."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(plugin, "_beside", [])
-    made = []
 
     def make(folder, package):
         inside = tmp_path / folder / package
@@ -41,11 +40,11 @@ def own(tmp_path, monkeypatch):
         (inside / "__init__.py").write_text("")
         (inside / "venue.py").write_text(VENUE)
         (inside.parent / "sibling.py").write_text(f"NAME = {folder!r}")
-        made.append(package)
         return inside.parent
 
     yield make
-    for name in [n for n in sys.modules if n.partition(".")[0] in (*made, "sibling")]:
+    ours = [n for n, m in sys.modules.items() if str(getattr(m, "__file__", "")).startswith(str(tmp_path))]
+    for name in ours:  # and none of the standard library's that has the name of one
         del sys.modules[name]
 
 

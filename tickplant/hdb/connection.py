@@ -90,7 +90,7 @@ def connect(dsn: str, patience: float) -> Connection:
     secret = str(given.get("password") or "")
     while True:
         try:
-            connection = psycopg.connect(settings, autocommit=True)
+            connection = _session(settings)
             break
         except psycopg.OperationalError as e:
             fact = f"no connection to {place(dsn)}: {_first_line(e)}"
@@ -102,14 +102,24 @@ def connect(dsn: str, patience: float) -> Connection:
                 start = "start it (systemctl start postgresql)"
                 raise HistoryLost(f"{fact}; {start}, or set [hdb] dsn to where it is") from e
         time.sleep(0.05)
-    connection.execute(f"SET lock_timeout = {int(LOCK_S * 1000)}".encode())
-    connection.execute("SET client_encoding = 'UTF8'")
     version = connection.info.server_version
     if version < SERVER_MIN:
         connection.close()
         raise HistoryError(
             f"{place(dsn)} is version {version // 10_000}; the history needs {SERVER_MIN // 10_000} or newer"
         )
+    return connection
+
+
+def _session(settings: str) -> Connection:
+    """A connection with the settings of ours. A server that ends meanwhile has not let us in either."""
+    connection = psycopg.connect(settings, autocommit=True)
+    try:
+        connection.execute(f"SET lock_timeout = {int(LOCK_S * 1000)}".encode())
+        connection.execute("SET client_encoding = 'UTF8'")
+    except psycopg.OperationalError:
+        connection.close()
+        raise
     return connection
 
 
